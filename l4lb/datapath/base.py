@@ -1,0 +1,81 @@
+"""The interface every datapath has, whatever runs underneath.
+
+The control plane knows this file and nothing below it. A datapath owns the connection table; the
+control plane owns what should be (the plan) and asks what is (counters, connections).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol as Interface
+
+from l4lb.model import ConnectionInfo, Counters, Endpoint, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a datapath can do, shown by ``l4lb status`` and never hidden."""
+
+    name: str  # raw | tc | xdp | memory
+    survives_daemon: bool = False  # traffic flows while the daemon is away
+    restores_connections: bool = False  # connections outlive a stop and a start
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFilter:
+    """Which connections are meant; None matches all."""
+
+    service: str | None = None
+    backend: Endpoint | None = None
+    client: bytes | None = None  # packed address
+
+
+class DatapathError(Exception):
+    """A datapath could not do what was asked. The message is one line for people."""
+
+
+class Datapath(Interface):
+    """A running datapath, as the control plane sees it."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this datapath can do."""
+        ...
+
+    async def attach(self, interfaces: Sequence[str]) -> None:
+        """Start taking packets on these interfaces; the ones missing now are taken when they come.
+
+        Raises:
+            DatapathError: the datapath cannot run here; nothing of it is left behind.
+        """
+        ...
+
+    async def apply(self, plan: Plan) -> None:
+        """Make the plan true. Connections of backends that stay are not touched."""
+        ...
+
+    async def counters(self) -> Counters:
+        """A snapshot of all counters."""
+        ...
+
+    async def connections(self, which: ConnectionFilter, limit: int) -> list[ConnectionInfo]:
+        """Up to ``limit`` connections that match, in no order."""
+        ...
+
+    async def flush(self, which: ConnectionFilter) -> int:
+        """Reset and forget the connections that match; how many there were."""
+        ...
+
+    async def details(self) -> Mapping[str, str]:
+        """Facts for ``l4lb status``: interfaces, modes, queue fill. Words to words."""
+        ...
+
+    async def wait_failed(self) -> str:
+        """Return, with the reason in one line, only if the datapath has died."""
+        ...
+
+    async def close(self, *, hold: bool) -> None:
+        """Stop. ``hold`` keeps what a restart needs (connections saved, the host's stack kept
+        silent for a short while); without it nothing of l4lb is left on the host."""
+        ...

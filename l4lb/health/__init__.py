@@ -1,0 +1,1 @@
+"""Is a backend fit for new connections? Rise and fall are pure; the checks are at the edge."""

@@ -1,0 +1,1 @@
+"""One policy a file: weights in, a table or costs out (see l4lb.model). Pure."""

@@ -1,0 +1,1 @@
+"""Packet headers and checksums: bytes only. No I/O, no clock, no state."""
