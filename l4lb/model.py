@@ -103,6 +103,7 @@ class HealthCheck:
     timeout: float = 1.0
     rise: int = 2
     fall: int = 3
+    port: int | None = None  # None is the backend's own port; a UDP service needs one to be checked
     path: str = "/"  # http: the request target
     host: str | None = None  # http: the Host header; None is the backend's own address
     status: tuple[tuple[int, int], ...] = ((200, 399),)  # http: inclusive ranges that count as healthy
