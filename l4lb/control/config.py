@@ -1,0 +1,141 @@
+"""The config file, ``l4lb.toml``: read, checked whole, and turned into plain frozen values.
+
+A file with errors is refused whole. All its errors are reported at once, each in one line with its
+place: ``l4lb.toml:14:1: services[web].backends[1].address: '10.2.0.300' is not an IP address``.
+Indices count from 0.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from l4lb import model
+from l4lb.control.config_positions import KeyPath, Position, Problem, key_positions
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """What holds for the gateway as a whole."""
+
+    interfaces: tuple[str, ...] = ()  # empty: those with a route to a VIP or a backend
+    datapath: str = "auto"  # auto | raw
+    manage_vips: bool = True  # add, announce and remove the VIPs
+    vip_interface: str | None = None  # None: the one with a route to the VIP
+    snat_ports: tuple[int, int] = model.SNAT_PORTS  # full NAT: source ports, inclusive
+    hold: float = 30.0  # seconds the host's stack is kept silent after a stop; 0: not at all
+    limits: model.Limits = field(default_factory=model.Limits)
+    timeouts: model.Timeouts = field(default_factory=model.Timeouts)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A config file without errors."""
+
+    gateway: GatewayConfig
+    services: tuple[model.Service, ...]
+    path: Path
+
+
+class ConfigError(Exception):
+    """A config or a change to it is refused; ``errors`` has one line for each reason."""
+
+    def __init__(self, errors: Iterable[str]) -> None:
+        self.errors = list(errors)
+        super().__init__("\n".join(self.errors))
+
+
+def load(path: Path) -> Config:
+    """Read and check a config file.
+
+    Raises:
+        ConfigError: it cannot be read or has errors.
+    """
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot read the config: {error.strerror}"]) from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError([f"{path}:{line}: not UTF-8 text"]) from None
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> Config:
+    """Check the text of a config file; ``path`` is where it came from or will go.
+
+    Raises:
+        ConfigError: it has errors.
+    """
+    # Imported here because of pydantic: see config_schema.
+    from l4lb.control import config_rules, config_schema
+
+    document = _toml(text, path)
+    tables = config_schema.check(document)
+    problems = config_rules.check(document)
+    if isinstance(tables, list):
+        problems = [*tables, *problems]
+    if problems or isinstance(tables, list):
+        raise ConfigError(_lines(problems, document, text, path))
+    return Config(
+        gateway=config_schema.gateway(tables.gateway),
+        services=tuple(map(config_schema.service, tables.services)),
+        path=path,
+    )
+
+
+def _toml(text: str, path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError([f"{path}: nested too deeply"]) from None
+    except tomllib.TOMLDecodeError as error:
+        message, place = str(error), ""
+        if match := re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", message):
+            message = message[: match.start()]
+            line, column = match.groups() if match[1] else (text.count("\n") + 1, None)
+            place = f":{line}:{column}" if column else f":{line}"
+        raise ConfigError([f"{path}{place}: not valid TOML: {message}"]) from None
+    except ValueError:  # int() refuses thousands of digits
+        raise ConfigError([f"{path}: a number has too many digits"]) from None
+
+
+def _lines(problems: Iterable[Problem], document: dict[str, Any], text: str, path: Path) -> list[str]:
+    """The problems as lines for people, in the order of the file."""
+    positions = key_positions(text)
+    placed = sorted(
+        ((_position(problem.path, positions), problem) for problem in problems), key=lambda pair: pair[0]
+    )
+    return [
+        f"{path}:{place.line}:{place.column}: {_shown(problem.path, document)}: {problem.message}"
+        for place, problem in placed
+    ]
+
+
+def _position(keys: KeyPath, positions: dict[KeyPath, Position]) -> Position:
+    """Where a key stands, or else the table that lacks it."""
+    for length in range(len(keys), 0, -1):
+        if keys[:length] in positions:
+            return positions[keys[:length]]
+    return Position(1, 1)
+
+
+def _shown(keys: KeyPath, document: dict[str, Any]) -> str:
+    """``services[web].backends[1].address``: services by name where they have one."""
+    text = ""
+    value: Any = document
+    for key in keys:
+        try:
+            value = value[key]
+        except (KeyError, IndexError, TypeError):
+            value = None
+        if isinstance(key, str):
+            text += f".{key}" if text else key
+        else:
+            name = value.get("name") if text == "services" and isinstance(value, dict) else None
+            text += f"[{name}]" if isinstance(name, str) and name.isprintable() else f"[{key}]"
+    return text

@@ -1,0 +1,108 @@
+"""Rules between several keys of the config file. Pure.
+
+They look at the document as it was read and skip whatever is malformed, which ``config_schema``
+reports: so one wrong address does not hide a duplicate elsewhere, and all errors come at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from l4lb.control.config_positions import KeyPath, Problem
+from l4lb.model import Endpoint
+
+Services = list[tuple[int, Mapping[str, object]]]
+
+
+def check(document: Mapping[str, object]) -> list[Problem]:
+    """Everything in the document that is wrong only because of something else in it."""
+    services = list(_tables(document.get("services")))
+    problems = [*_duplicate_interfaces(document), *_duplicate_services(services)]
+    vips = {
+        address.ip: service.get("name", "?")
+        for _, service in services
+        if (address := _endpoint(service.get("address")))
+    }
+    for index, service in services:
+        problems += _backends(index, service, vips)
+        problems += _health(index, service)
+    return problems
+
+
+def _duplicate_interfaces(document: Mapping[str, object]) -> Iterator[Problem]:
+    gateway = document.get("gateway")
+    names = gateway.get("interfaces") if isinstance(gateway, Mapping) else None
+    if isinstance(names, list):
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                yield Problem(("gateway", "interfaces", index), f"'{name}' is already in the list")
+
+
+def _duplicate_services(services: Services) -> Iterator[Problem]:
+    names: set[str] = set()
+    taken: dict[tuple[Endpoint, object], object] = {}
+    for index, service in services:
+        name = service.get("name")
+        if isinstance(name, str):
+            if name in names:
+                yield Problem(("services", index, "name"), f"another service is already called '{name}'")
+            names.add(name)
+        address, protocol = _endpoint(service.get("address")), service.get("protocol", "tcp")
+        if address is not None and isinstance(protocol, str):
+            if (address, protocol) in taken:
+                yield Problem(
+                    ("services", index, "address"),
+                    f"service '{taken[address, protocol]}' already has {address} ({protocol})",
+                )
+            else:
+                taken[address, protocol] = name
+
+
+def _backends(index: int, service: Mapping[str, object], vips: Mapping[bytes, object]) -> Iterator[Problem]:
+    vip = _endpoint(service.get("address"))
+    seen: set[Endpoint] = set()
+    for number, backend in _tables(service.get("backends")):
+        path: KeyPath = ("services", index, "backends", number, "address")
+        address = _endpoint(backend.get("address"))
+        if address is None:
+            continue
+        if address in seen:
+            yield Problem(path, f"the service already has backend {address}")
+        seen.add(address)
+        if vip is not None and address.version != vip.version:
+            yield Problem(
+                path,
+                f"{address} is IPv{address.version}, but the service's address {vip} is IPv{vip.version}; "
+                "l4lb does not translate between the two",
+            )
+        if vip is not None and address.ip == vip.ip:
+            yield Problem(path, f"{address.host} is the service's own address")
+        elif address.ip in vips:
+            name = vips[address.ip]
+            yield Problem(path, f"{address.host} is the address of service '{name}', not of a server")
+
+
+def _health(index: int, service: Mapping[str, object]) -> Iterator[Problem]:
+    health = service.get("health")
+    if service.get("protocol") == "udp" and isinstance(health, Mapping) and "port" not in health:
+        check = health.get("check")
+        if check in ("tcp", "http"):
+            yield Problem(
+                ("services", index, "health", "check"),
+                f"a UDP service cannot be checked by {check} on its own port: set 'port' to a TCP port of "
+                'the backends, or write check = "none"',
+            )
+
+
+def _tables(value: object) -> Iterator[tuple[int, Mapping[str, object]]]:
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            if isinstance(item, Mapping):
+                yield index, item
+
+
+def _endpoint(value: object) -> Endpoint | None:
+    try:
+        return Endpoint.parse(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
