@@ -146,7 +146,8 @@ class Timeouts:
     syn_sent: float = 60.0
     syn_received: float = 60.0
     established: float = 7440.0
-    fin_wait: float = 240.0
+    fin_wait: float = 240.0  # one side has closed, the other may go on sending
+    last_ack: float = 60.0
     time_wait: float = 60.0
     closed: float = 10.0
     udp_new: float = 30.0
@@ -170,11 +171,13 @@ class State(IntEnum):
     SYN_SENT = 0
     SYN_RECEIVED = 1
     ESTABLISHED = 2
-    FIN_WAIT = 3  # one side, or both, have sent FIN; not all of it is acknowledged
-    TIME_WAIT = 4  # both FINs are acknowledged
-    CLOSED = 5  # an acceptable RST was seen
-    UDP_NEW = 6  # no answer seen yet
-    UDP = 7
+    CLIENT_FIN = 3  # only the client has sent FIN
+    BACKEND_FIN = 4  # only the backend has
+    LAST_ACK = 5  # both have, the last ACK is to come
+    TIME_WAIT = 6
+    CLOSED = 7  # an acceptable RST was seen
+    UDP_NEW = 8  # no answer seen yet
+    UDP = 9
 
     @property
     def label(self) -> str:

@@ -1,0 +1,154 @@
+"""What the director remembers: hops, paths to backends, connections."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from l4lb.director.translate import Rewrite
+from l4lb.model import BackendPlan, Endpoint, Nat, Protocol, State
+
+
+class Hop:
+    """A next hop: what the Ethernet header becomes and where the frame leaves.
+
+    Shared by all that goes there. The datapath fills ``header`` (14 bytes) when the neighbour is
+    known and empties it when it no longer is; the director only reads.
+    """
+
+    __slots__ = ("address", "egress", "header", "index", "mtu", "waiting")
+
+    def __init__(self, index: int, address: bytes, mtu: int, egress: Any = None) -> None:  # noqa: ANN401
+        self.index = index  # of the interface
+        self.address = address  # of the neighbour: the gateway's or the destination's own
+        self.mtu = mtu
+        self.header: bytes | None = None
+        self.egress = egress  # the datapath's own: where to put the frame
+        self.waiting: list[bytes] | None = None  # frames that wait for the neighbour, bounded
+
+
+class Path:
+    """A service's way to one of its backends: shared rewrites, the next hop, and the counters."""
+
+    __slots__ = (
+        "address",
+        "alive",
+        "backward",
+        "bytes_in",
+        "bytes_out",
+        "connections_total",
+        "established",
+        "forward",
+        "half_open",
+        "hop",
+        "nat",
+        "packets_in",
+        "packets_out",
+        "protocol",
+        "reset_when_down",
+        "service",
+        "snat",
+        "usable",
+        "vip",
+    )
+
+    def __init__(
+        self, service: str, vip: Endpoint, protocol: Protocol, nat: Nat, backend: BackendPlan
+    ) -> None:
+        self.service = service
+        self.vip = vip
+        self.protocol = protocol
+        self.nat = nat
+        self.address = backend.address
+        self.snat = backend.snat
+        self.alive = backend.alive
+        self.hop: Hop | None = None  # towards the backend
+        self.usable = False  # takes new connections
+        self.reset_when_down = True
+        self.connections_total = 0
+        self.half_open = 0
+        self.established = 0
+        self.packets_in = 0
+        self.packets_out = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        anyone = Endpoint(bytes(len(vip.ip)), 0)
+        self.forward = Rewrite((anyone, vip), (anyone, backend.address))
+        self.backward = Rewrite((backend.address, anyone), (vip, anyone))
+
+    @property
+    def gone(self) -> bool:
+        """True if connections of this path are to be reset instead of forwarded."""
+        return not self.alive and self.reset_when_down
+
+
+SHIFT_MASK: Final = 0x0F
+BACKEND_SHIFT: Final = 4
+
+
+class Connection:
+    """One connection: two tuples, who it belongs to, and what was last seen of it.
+
+    A million of these are in memory, so every slot counts: bits share an integer, deltas and
+    rewrites are shared through the path.
+    """
+
+    __slots__ = (
+        "acked_by_backend",
+        "acked_by_client",
+        "backward",
+        "bucket",
+        "client_hop",
+        "forward",
+        "original",
+        "path",
+        "reply",
+        "seen",
+        "shifts",
+        "state",
+    )
+
+    def __init__(
+        self,
+        original: bytes,
+        reply: bytes,
+        path: Path,
+        forward: Rewrite,
+        backward: Rewrite,
+        state: State,
+        now: float,
+    ) -> None:
+        self.original = original  # the tuple of the client's packets, as they arrive
+        self.reply = reply  # the tuple of the backend's packets, as they arrive
+        self.path = path
+        self.forward = forward
+        self.backward = backward
+        self.client_hop: Hop | None = None
+        self.state = state
+        self.seen = now
+        self.acked_by_client: int | None = None  # what the client expects next from the backend
+        self.acked_by_backend: int | None = None
+        self.shifts = 0  # window scales: the client's in bits 0-3, the backend's in bits 4-7
+        self.bucket: set[Connection] | None = None  # of the expiry wheel
+
+
+class Ends:
+    """The four endpoints of a connection, unpacked from its tuples: for people and slow paths."""
+
+    __slots__ = ("backend", "client", "source", "vip")
+
+    def __init__(self, connection: Connection) -> None:
+        self.client, self.vip = _unpack(connection.original)
+        self.backend, self.source = _unpack(connection.reply)
+
+
+def _unpack(key: bytes) -> tuple[Endpoint, Endpoint]:
+    width = (len(key) - 4) // 2
+    sport = int.from_bytes(key[-4:-2], "big")
+    dport = int.from_bytes(key[-2:], "big")
+    return Endpoint(key[:width], sport), Endpoint(key[width : 2 * width], dport)
+
+
+def tuple_key(source: Endpoint, destination: Endpoint) -> bytes:
+    """The tuple of packets from ``source`` to ``destination``, as it lies on the wire."""
+    ports = source.port.to_bytes(2, "big") + destination.port.to_bytes(2, "big")
+    return source.ip + destination.ip + ports

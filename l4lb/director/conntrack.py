@@ -1,0 +1,126 @@
+"""Step 4, track: the connection table.
+
+Each connection is found by two keys, its original and its reply tuple. Half-open connections are
+counted, limited and listed apart from established ones: a flood of forged SYNs can push out other
+half-open connections and nothing else. An entry younger than ``HANDSHAKE`` is not pushed out, its
+handshake may be under way; if only such are left, the newcomer is refused.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Final
+
+from l4lb.director.connection import Connection
+from l4lb.director.states import HALF_OPEN, timeouts_by_state
+from l4lb.director.wheel import Wheel
+from l4lb.model import DropReason, Limits, Protocol, State, Timeouts
+
+HANDSHAKE: Final = 1.0
+"""Seconds a half-open connection cannot be pushed out: one initial RTO (RFC 6298 2.1)."""
+
+
+class ConnectionTable:
+    """All connections of a datapath. ``tcp`` and ``udp`` map tuple to connection, both directions."""
+
+    def __init__(self, now: float, timeouts: Timeouts, limits: Limits) -> None:
+        self.tcp: dict[bytes, Connection] = {}
+        self.udp: dict[bytes, Connection] = {}
+        self.by_protocol: dict[int, dict[bytes, Connection]] = {
+            Protocol.TCP: self.tcp,
+            Protocol.UDP: self.udp,
+        }
+        self.half_open: OrderedDict[Connection, float] = OrderedDict()  # value: when it began
+        self.established = 0
+        self.evicted = 0
+        self._wheel = Wheel(now)
+        self.set_policy(timeouts, limits)
+
+    def set_policy(self, timeouts: Timeouts, limits: Limits) -> None:
+        """New timeouts and limits. A timeout holds for a connection from its next change of state
+        or check on; a table above a lowered limit shrinks as connections end."""
+        self.limits = limits
+        self.timeouts = timeouts_by_state(timeouts)
+
+    def __len__(self) -> int:
+        return len(self.half_open) + self.established
+
+    def __iter__(self) -> Iterator[Connection]:
+        """Each connection once, as of now."""
+        for flows in (self.tcp, self.udp):
+            for key, connection in list(flows.items()):
+                if key == connection.original:
+                    yield connection
+
+    def refuses(self, half_open: bool, now: float) -> DropReason | None:
+        """Why a new connection cannot be added, None if it can. Makes room among the half-open
+        where that is allowed."""
+        if self.established >= self.limits.established:
+            return DropReason.ESTABLISHED_FULL
+        if half_open and len(self.half_open) >= self.limits.half_open:
+            oldest = next(iter(self.half_open), None)
+            if oldest is None or now - self.half_open[oldest] < HANDSHAKE:
+                return DropReason.HALF_OPEN_FULL
+            self.remove(oldest)
+            self.evicted += 1
+        return None
+
+    def add(self, connection: Connection, now: float) -> None:
+        """Add a connection; both of its keys must be free and ``refuses`` asked before."""
+        flows = self.by_protocol[connection.path.protocol]
+        flows[connection.original] = connection
+        flows[connection.reply] = connection
+        path = connection.path
+        path.connections_total += 1
+        if connection.state in HALF_OPEN:
+            self.half_open[connection] = now
+            path.half_open += 1
+        else:
+            self.established += 1
+            path.established += 1
+        self._wheel.place(connection, connection.seen + self.timeouts[connection.state])
+
+    def set_state(self, connection: Connection, state: State) -> bool:
+        """Move a connection to ``state``; False, and nothing changed, if it would become
+        established and the limit is reached."""
+        if connection.state in HALF_OPEN and state not in HALF_OPEN:
+            if self.established >= self.limits.established:
+                return False
+            del self.half_open[connection]
+            self.established += 1
+            connection.path.half_open -= 1
+            connection.path.established += 1
+        connection.state = state
+        self._wheel.place(connection, connection.seen + self.timeouts[state])
+        return True
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection."""
+        flows = self.by_protocol[connection.path.protocol]
+        del flows[connection.original]
+        del flows[connection.reply]
+        if connection.state in HALF_OPEN:
+            del self.half_open[connection]
+            connection.path.half_open -= 1
+        else:
+            self.established -= 1
+            connection.path.established -= 1
+        self._wheel.remove(connection)
+
+    def expires(self, connection: Connection) -> float:
+        """When the connection will be forgotten if no packet comes."""
+        return connection.seen + self.timeouts[connection.state]
+
+    def expire(self, now: float, limit: int = 1_000) -> int:
+        """Forget connections that have been idle too long; how many. At most ``limit`` are looked
+        at, so that a packet never waits for a million of them."""
+        removed = 0
+        for connection in self._wheel.due(now, limit):
+            deadline = self.expires(connection)
+            if deadline > now:
+                self._wheel.place(connection, deadline)
+            else:
+                self.remove(connection)
+                removed += 1
+        return removed

@@ -1,0 +1,106 @@
+"""The life of a TCP connection as seen from the middle, as a table.
+
+A gateway sees both directions but not the endpoints, so its states say what it has *seen*:
+
+    SYN_SENT ──SYN/ACK──> SYN_RECEIVED ──ACK──> ESTABLISHED
+                                                     │ FIN
+                              ┌── of the client ─────┴── of the backend ──┐
+                         CLIENT_FIN                                  BACKEND_FIN
+                              └── FIN of the other ──> LAST_ACK <─────────┘
+                                                           │ ACK
+                                                       TIME_WAIT
+
+An acceptable RST (the caller judges the sequence number) leads to CLOSED from anywhere. What a
+packet cannot change stays: the default is no transition. The rows follow RFC 9293 3.3.2 and, where
+the middle sees less than an endpoint, nf_conntrack_proto_tcp.c. All that changes a state is here.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+from l4lb.model import State, Timeouts
+from l4lb.wire import tcp
+
+
+class Event(IntEnum):
+    """What a segment means for the state."""
+
+    SYN = 0
+    SYN_ACK = 1
+    ACK = 2
+    FIN = 3
+    RST = 4
+
+
+def event_of(flags: int) -> Event:
+    """The event of a segment with these flags, which must be one of ``tcp.VALID_FLAGS``."""
+    if flags & tcp.RST:
+        return Event.RST
+    if flags & tcp.SYN:
+        return Event.SYN_ACK if flags & tcp.ACK else Event.SYN
+    if flags & tcp.FIN:
+        return Event.FIN
+    return Event.ACK
+
+
+CLIENT: Final = True
+BACKEND: Final = False
+
+_S = State
+_TRANSITIONS: Final[dict[tuple[State, Event, bool], State]] = {
+    (_S.SYN_SENT, Event.SYN_ACK, BACKEND): _S.SYN_RECEIVED,
+    (_S.SYN_RECEIVED, Event.ACK, CLIENT): _S.ESTABLISHED,
+    # The client may close at once: its FIN acknowledges the SYN/ACK as well.
+    (_S.SYN_RECEIVED, Event.FIN, CLIENT): _S.CLIENT_FIN,
+    (_S.SYN_RECEIVED, Event.FIN, BACKEND): _S.BACKEND_FIN,
+    (_S.ESTABLISHED, Event.FIN, CLIENT): _S.CLIENT_FIN,
+    (_S.ESTABLISHED, Event.FIN, BACKEND): _S.BACKEND_FIN,
+    (_S.CLIENT_FIN, Event.FIN, BACKEND): _S.LAST_ACK,
+    (_S.BACKEND_FIN, Event.FIN, CLIENT): _S.LAST_ACK,
+    # With both FINs out, the first bare ACK answers the later one. In a simultaneous close one more
+    # ACK is under way; TIME_WAIT lets it pass.
+    (_S.LAST_ACK, Event.ACK, CLIENT): _S.TIME_WAIT,
+    (_S.LAST_ACK, Event.ACK, BACKEND): _S.TIME_WAIT,
+}
+
+HALF_OPEN: Final = frozenset({State.SYN_SENT, State.SYN_RECEIVED, State.UDP_NEW})
+"""States that a flood from forged addresses can reach; they live apart and may be pushed out."""
+
+REUSABLE: Final = frozenset({State.LAST_ACK, State.TIME_WAIT, State.CLOSED})
+"""States in which a SYN on the same tuple begins a new connection (RFC 9293 3.6.1, RFC 6191)."""
+
+
+def advance(state: State, event: Event, from_client: bool) -> State:
+    """The state after a segment. An RST must already have been found acceptable."""
+    if event is Event.RST:
+        return State.CLOSED
+    return _TRANSITIONS.get((state, event, from_client), state)
+
+
+def rst_acceptable(sequence: int, expected: int | None, shift: int) -> bool:
+    """True if an RST with this sequence number can be meant for its receiver.
+
+    ``expected`` is what the receiver last acknowledged (None: not seen yet), ``shift`` its window
+    scale. The window is the largest the receiver can have offered; following the exact one would
+    cost every established packet a store, and an endpoint checks for itself (RFC 5961 3).
+    """
+    return expected is None or (sequence - expected) & 0xFFFF_FFFF <= 0xFFFF << shift
+
+
+def timeouts_by_state(timeouts: Timeouts) -> tuple[float, ...]:
+    """Idle seconds, indexed by ``State``."""
+    by_state = {
+        State.SYN_SENT: timeouts.syn_sent,
+        State.SYN_RECEIVED: timeouts.syn_received,
+        State.ESTABLISHED: timeouts.established,
+        State.CLIENT_FIN: timeouts.fin_wait,
+        State.BACKEND_FIN: timeouts.fin_wait,
+        State.LAST_ACK: timeouts.last_ack,
+        State.TIME_WAIT: timeouts.time_wait,
+        State.CLOSED: timeouts.closed,
+        State.UDP_NEW: timeouts.udp_new,
+        State.UDP: timeouts.udp,
+    }
+    return tuple(by_state[state] for state in State)
