@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from l4lb import model
-from l4lb.control.config_positions import KeyPath, Position, Problem, key_positions
+from l4lb.control import config_rules
+from l4lb.control.config_layout import KeyPath, Layout, layout, line_and_column
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def parse(text: str, path: Path) -> Config:
         ConfigError: it has errors.
     """
     # Imported here because of pydantic: see config_schema.
-    from l4lb.control import config_rules, config_schema
+    from l4lb.control import config_schema
 
     document = _toml(text, path)
     tables = config_schema.check(document)
@@ -104,24 +105,24 @@ def _toml(text: str, path: Path) -> dict[str, Any]:
         raise ConfigError([f"{path}: a number has too many digits"]) from None
 
 
-def _lines(problems: Iterable[Problem], document: dict[str, Any], text: str, path: Path) -> list[str]:
+def _lines(
+    problems: Iterable[config_rules.Problem], document: dict[str, Any], text: str, path: Path
+) -> list[str]:
     """The problems as lines for people, in the order of the file."""
-    positions = key_positions(text)
-    placed = sorted(
-        ((_position(problem.path, positions), problem) for problem in problems), key=lambda pair: pair[0]
-    )
-    return [
-        f"{path}:{place.line}:{place.column}: {_shown(problem.path, document)}: {problem.message}"
-        for place, problem in placed
-    ]
+    places = layout(text)
+    lines = []
+    for problem in sorted(problems, key=lambda problem: _offset(problem.path, places)):
+        line, column = line_and_column(text, _offset(problem.path, places))
+        lines.append(f"{path}:{line}:{column}: {_shown(problem.path, document)}: {problem.message}")
+    return lines
 
 
-def _position(keys: KeyPath, positions: dict[KeyPath, Position]) -> Position:
+def _offset(keys: KeyPath, places: Layout) -> int:
     """Where a key stands, or else the table that lacks it."""
     for length in range(len(keys), 0, -1):
-        if keys[:length] in positions:
-            return positions[keys[:length]]
-    return Position(1, 1)
+        if span := places.spans.get(keys[:length]):
+            return span.start
+    return 0
 
 
 def _shown(keys: KeyPath, document: dict[str, Any]) -> str:

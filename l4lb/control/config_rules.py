@@ -7,9 +7,18 @@ reports: so one wrong address does not hide a duplicate elsewhere, and all error
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
-from l4lb.control.config_positions import KeyPath, Problem
+from l4lb.control.config_layout import KeyPath
 from l4lb.model import Endpoint
+
+
+class Problem(NamedTuple):
+    """Something wrong at a place in the document."""
+
+    path: KeyPath
+    message: str
+
 
 Services = list[tuple[int, Mapping[str, object]]]
 

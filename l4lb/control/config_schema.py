@@ -27,7 +27,8 @@ from pydantic_core import ErrorDetails
 from l4lb import model
 from l4lb.control import config_values as values
 from l4lb.control.config import GatewayConfig
-from l4lb.control.config_positions import KeyPath, Problem
+from l4lb.control.config_layout import KeyPath
+from l4lb.control.config_rules import Problem
 
 _DAY = 86_400
 
