@@ -192,6 +192,7 @@ class Verdict(IntEnum):
     FORWARD = 1  # translated, goes to the next hop
     REPLY = 2  # answered by the gateway itself (RST, ICMP error)
     DROP = 3
+    HOLD = 4  # waits, for its first fragment
 
 
 class DropReason(IntEnum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from l4lb.director.translate import Rewrite
 from l4lb.model import BackendPlan, Endpoint, Nat, Protocol, State
@@ -12,18 +12,18 @@ class Hop:
     """A next hop: what the Ethernet header becomes and where the frame leaves.
 
     Shared by all that goes there. The datapath fills ``header`` (14 bytes) when the neighbour is
-    known and empties it when it no longer is; the director only reads.
+    known and empties it when it no longer is, and sets ``stale`` when routes have changed and whoever
+    holds the hop must ask for it again; the director only reads.
     """
 
-    __slots__ = ("address", "egress", "header", "index", "mtu", "waiting")
+    __slots__ = ("address", "header", "index", "mtu", "stale")
 
-    def __init__(self, index: int, address: bytes, mtu: int, egress: Any = None) -> None:  # noqa: ANN401
+    def __init__(self, index: int, address: bytes, mtu: int) -> None:
         self.index = index  # of the interface
         self.address = address  # of the neighbour: the gateway's or the destination's own
-        self.mtu = mtu
+        self.mtu = mtu  # largest IP packet, bytes
         self.header: bytes | None = None
-        self.egress = egress  # the datapath's own: where to put the frame
-        self.waiting: list[bytes] | None = None  # frames that wait for the neighbour, bounded
+        self.stale = False
 
 
 class Path:

@@ -1,0 +1,461 @@
+"""The path of a packet: parse, lookup, select, track, translate; emit is the datapath's.
+
+``Director.process`` takes a frame as it came in and leaves what is to be sent in ``out``. Nothing
+here touches a socket or a clock. Established packets usually do not come this way at all: the fast
+path (fastpath.py) does for them, with one lookup, exactly what this file spells out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from random import Random
+
+from l4lb.director import answer, ports, split
+from l4lb.director.connection import SHIFT_MASK, Connection, Ends, Hop, Path, tuple_key
+from l4lb.director.conntrack import ConnectionTable
+from l4lb.director.fragments import Fragments
+from l4lb.director.lookup import Services
+from l4lb.director.parse import Packet, parse, segment_length
+from l4lb.director.related import related
+from l4lb.director.select import ServiceState, select, select_again
+from l4lb.director.states import (
+    BACKEND,
+    CLIENT,
+    REUSABLE,
+    Event,
+    advance,
+    event_of,
+    rst_acceptable,
+)
+from l4lb.director.translate import Rewrite, translate, translate_error
+from l4lb.model import DropReason, Endpoint, Nat, Plan, Protocol, State, Verdict
+from l4lb.wire import tcp
+from l4lb.wire.frame import IP
+
+Route = Callable[[bytes], Hop | None]
+"""Address -> next hop; None without a route."""
+
+Outgoing = tuple[Hop | None, bytearray, int]
+"""Next hop (None: hand it to the host's stack, on the interface it came from), frame, its end."""
+
+_ANY_PORT = (1_024, 65_535)
+_DIRECT_LIMIT = 65_536
+_SWEEP_STEP = 500
+
+
+class Director:
+    """Everything a datapath decides, as a machine without I/O.
+
+    ``now`` is in seconds and never goes back. ``process`` appends to ``out``, which the caller
+    empties; frames there are either the caller's own, changed in place, or new ones.
+    """
+
+    def __init__(self, now: float, route: Route, random: Random) -> None:
+        self.plan = Plan()
+        self.services = Services()
+        self.table = ConnectionTable(now, self.plan.timeouts, self.plan.limits)
+        self.out: list[Outgoing] = []
+        self.verdicts: Counter[Verdict] = Counter()
+        self.drops: Counter[DropReason] = Counter()
+        self._route = route
+        self._random = random
+        self._fragments = Fragments(self.plan.limits.fragments)
+        self._answers = answer.RateLimit(now)
+        # Replies of connections that clients made to a backend's own address, past the VIP: told
+        # from ours by their SYN/ACK, which no connection of ours expected. Least recent first.
+        self._direct: OrderedDict[bytes, None] = OrderedDict()
+        self._sweep: Iterator[Connection] = iter(())
+
+    # -- what should be ------------------------------------------------------------------------
+
+    def configure(self, plan: Plan) -> None:
+        """Follow a new plan. Connections of backends that stay are not touched."""
+        self.plan = plan
+        self.table.set_policy(plan.timeouts, plan.limits)
+        self._fragments.limit = plan.limits.fragments
+        if self.services.configure(plan):
+            self._sweep = iter(self.table)
+
+    def tick(self, now: float) -> None:
+        """Housekeeping in small steps: expiry, and the resets of backends that went away."""
+        self.table.expire(now)
+        self.drops[DropReason.FRAGMENT_UNKNOWN] += self._fragments.expire(now)
+        for _ in range(_SWEEP_STEP):
+            connection = next(self._sweep, None)
+            if connection is None:
+                break
+            # A client still waiting for its SYN/ACK will send its SYN again: that one is rescheduled.
+            if (
+                connection.bucket is not None
+                and connection.path.gone
+                and connection.state != State.SYN_SENT
+            ):
+                self.reset(connection)
+
+    # -- the path of a packet ------------------------------------------------------------------
+
+    def process(self, frame: bytearray, end: int, now: float) -> Verdict:
+        """Decide on the frame whose bytes end at ``end``; see the class for what happens to it."""
+        packet = parse(frame, end)
+        verdict = Verdict.PASS if packet is None else self._process(frame, packet, now)
+        self.verdicts[verdict] += 1
+        return verdict
+
+    def _process(self, frame: bytearray, packet: Packet, now: float) -> Verdict:
+        if packet.error is not None:
+            ours = packet.destination in self.services.addresses or packet.source in self.services.addresses
+            return self._drop(packet.error) if ours else Verdict.PASS
+        if packet.icmp_error:
+            return self._icmp_error(frame, packet, now)
+        flows = self.table.by_protocol.get(packet.protocol)
+        if packet.fragment_offset:
+            return self._later_fragment(frame, packet, now)
+        if flows is None:
+            return Verdict.PASS
+
+        connection = flows.get(packet.key)
+        if connection is not None:
+            from_client = packet.key == connection.original
+            verdict = self._known(frame, packet, connection, from_client, now)
+        else:
+            service = self.services.by_vip.get((packet.protocol, packet.destination, packet.dport))
+            if service is not None:
+                from_client = CLIENT
+                verdict = self._new(frame, packet, service, now)
+            else:
+                from_client = BACKEND
+                verdict = self._unknown_reply(frame, packet, now)
+        if packet.is_fragment:
+            self._first_fragment(packet, flows.get(packet.key), from_client, verdict, now)
+        return verdict
+
+    def _known(
+        self, frame: bytearray, packet: Packet, connection: Connection, from_client: bool, now: float
+    ) -> Verdict:
+        path = connection.path
+        if packet.protocol == Protocol.TCP:
+            if packet.flags not in tcp.VALID_FLAGS:
+                return self._drop(DropReason.BAD_TCP_FLAGS)
+            if packet.flags == tcp.SYN and from_client:
+                unanswered = connection.state is State.SYN_SENT and not path.alive
+                if unanswered or connection.state in REUSABLE:
+                    return self._again(frame, packet, connection, now)
+            if path.gone:
+                self.reset(connection)
+                return self._refuse(frame, packet, DropReason.BACKEND_DOWN, now)
+        elif path.gone:
+            if from_client:
+                return self._again(frame, packet, connection, now)
+            self.table.remove(connection)
+            return self._drop(DropReason.BACKEND_DOWN)
+        return self._forward(frame, packet, connection, from_client, now)
+
+    def _again(self, frame: bytearray, packet: Packet, connection: Connection, now: float) -> Verdict:
+        """Forget the connection and let the packet begin a new one on the same tuple."""
+        self.table.remove(connection)
+        service = self.services.by_vip.get((packet.protocol, packet.destination, packet.dport))
+        if service is None:
+            return self._refuse(frame, packet, DropReason.BACKEND_DOWN, now)
+        return self._new(frame, packet, service, now)
+
+    def _new(self, frame: bytearray, packet: Packet, service: ServiceState, now: float) -> Verdict:
+        """First packet of a connection, or one from the middle of a connection nobody knows."""
+        state = State.UDP_NEW
+        if packet.protocol == Protocol.TCP:
+            if packet.flags not in tcp.VALID_FLAGS:
+                return self._drop(DropReason.BAD_TCP_FLAGS)
+            if packet.flags & tcp.RST:
+                return self._drop(DropReason.NO_CONNECTION)
+            if packet.flags & tcp.SYN:
+                if packet.flags & tcp.ACK:
+                    return self._drop(DropReason.BAD_TCP_FLAGS)
+                state = State.SYN_SENT
+            elif service.plan.selection.consistent and service.affinity is None:
+                state = State.ESTABLISHED  # the table was lost, the hash finds the backend again
+            else:
+                return self._refuse(frame, packet, DropReason.NO_CONNECTION, now)
+
+        path = select(service, packet, now, self._random)
+        if path is None:
+            return self._refuse(frame, packet, DropReason.NO_BACKEND, now)
+        if self._hop_to_backend(path) is None:
+            return self._drop(DropReason.NO_ROUTE)
+        reason = self.table.refuses(state is not State.ESTABLISHED, now)
+        if reason is not None:
+            return self._drop(reason)
+        client = Endpoint(packet.source, packet.sport)
+        source = self._source(path, client)
+        if source is None:
+            return self._drop(DropReason.NO_FREE_PORT)
+        connection = self._connection(path, client, source, state, now)
+        verdict = self._forward(frame, packet, connection, CLIENT, now, new=True)
+        if verdict is Verdict.FORWARD and service.affinity is not None:
+            service.affinity.remember(packet.source, path, now)
+        return verdict
+
+    def _unknown_reply(self, frame: bytearray, packet: Packet, now: float) -> Verdict:
+        """From a backend, of no connection: a direct connection's, or ours from before a restart."""
+        services = self.services.by_backend.get((packet.protocol, packet.source, packet.sport))
+        if services is None or packet.protocol != Protocol.TCP or packet.flags & tcp.RST:
+            return Verdict.PASS
+        if packet.flags & tcp.SYN:
+            self._direct[packet.key] = None
+            if len(self._direct) > _DIRECT_LIMIT:
+                self._direct.popitem(last=False)
+            return Verdict.PASS
+        if packet.key in self._direct:
+            self._direct.move_to_end(packet.key)
+            return Verdict.PASS
+        client = Endpoint(packet.destination, packet.dport)
+        for service in services:
+            original = tuple_key(client, service.plan.address)
+            path = select_again(service, client.ip, original)
+            if path is None or path.nat is Nat.FULL or path.address.ip != packet.source:
+                continue
+            if path.address.port != packet.sport or original in self.table.tcp:
+                continue
+            if self.table.refuses(False, now) is None:
+                connection = self._connection(path, client, client, State.ESTABLISHED, now)
+                return self._forward(frame, packet, connection, BACKEND, now, new=True)
+        return Verdict.PASS
+
+    def _forward(
+        self,
+        frame: bytearray,
+        packet: Packet,
+        connection: Connection,
+        from_client: bool,
+        now: float,
+        *,
+        new: bool = False,
+    ) -> Verdict:
+        """Check that the packet can go on, track it, translate it and put it out."""
+        path = connection.path
+        hop = self._hop_to_backend(path) if from_client else self._hop_to_client(connection)
+        if hop is None:
+            return self._drop(DropReason.NO_ROUTE)
+        if packet.ttl <= 1:
+            return self._answer(
+                answer.time_exceeded(frame, packet, path.vip.ip), packet, DropReason.TTL_EXCEEDED, now
+            )
+        length = segment_length(frame, packet)
+        if length > hop.mtu and not split.allowed(frame, packet):
+            return self._answer(
+                answer.too_big(frame, packet, path.vip.ip, hop.mtu), packet, DropReason.TOO_BIG, now
+            )
+        if new:
+            self.table.add(connection, now)
+        connection.seen = now
+        if packet.protocol == Protocol.UDP:
+            if connection.state is State.UDP_NEW and not from_client:
+                tracked = self.table.set_state(connection, State.UDP)
+            else:
+                tracked = True
+        else:
+            tracked = self._track_tcp(frame, packet, connection, from_client)
+        if not tracked:
+            self.reset(connection)
+            return self._refuse(frame, packet, DropReason.ESTABLISHED_FULL, now)
+        self._count(path, packet, from_client)
+        translate(frame, packet, connection.forward if from_client else connection.backward)
+        if length > hop.mtu:
+            for part in split.split(frame, packet, hop.mtu):
+                self.out.append((hop, part, len(part)))
+        else:
+            self.out.append((hop, frame, packet.end))
+        return Verdict.FORWARD
+
+    def _track_tcp(
+        self, frame: bytearray, packet: Packet, connection: Connection, from_client: bool
+    ) -> bool:
+        """Follow the state of a connection; False if it may not become established."""
+        event = event_of(packet.flags)
+        if event is Event.RST:
+            expected = connection.acked_by_backend if from_client else connection.acked_by_client
+            shift = connection.shifts >> 4 if from_client else connection.shifts & SHIFT_MASK
+            if not rst_acceptable(packet.sequence, expected, shift):
+                return True  # its receiver will not believe it either
+        elif event in (Event.SYN, Event.SYN_ACK):
+            scale = (
+                tcp.window_scale(frame, packet.transport + tcp.MINIMUM, packet.end - packet.payload) or 0
+            )
+            if from_client:
+                connection.shifts = connection.shifts & ~SHIFT_MASK | scale
+            else:
+                connection.shifts = connection.shifts & SHIFT_MASK | scale << 4
+        if packet.flags & tcp.ACK and event is not Event.RST:
+            if from_client:
+                connection.acked_by_client = packet.acknowledgement
+            else:
+                connection.acked_by_backend = packet.acknowledgement
+        state = advance(connection.state, event, from_client)
+        return state is connection.state or self.table.set_state(connection, state)
+
+    # -- fragments and errors ------------------------------------------------------------------
+
+    def _first_fragment(
+        self, packet: Packet, connection: Connection | None, from_client: bool, verdict: Verdict, now: float
+    ) -> None:
+        """Let the fragments that came before the first one follow it."""
+        if verdict is Verdict.FORWARD or verdict is Verdict.PASS:
+            for frame, end in self._fragments.first(packet, connection, from_client, now):
+                self.process(frame, end, now)
+
+    def _later_fragment(self, frame: bytearray, packet: Packet, now: float) -> Verdict:
+        if (
+            packet.destination not in self.services.addresses
+            and packet.source not in self.services.addresses
+        ):
+            return Verdict.PASS
+        datagram = self._fragments.later(packet, now)
+        if datagram is None:
+            if self._fragments.wait(frame, packet, now):
+                return Verdict.HOLD
+            return self._drop(DropReason.FRAGMENTS_FULL)
+        connection = datagram.connection
+        if connection is None:
+            return Verdict.PASS
+        if connection.bucket is None or connection.path.gone:
+            return self._drop(DropReason.NO_CONNECTION)
+        return self._forward_fragment(frame, packet, connection, datagram.from_client, now)
+
+    def _forward_fragment(
+        self, frame: bytearray, packet: Packet, connection: Connection, from_client: bool, now: float
+    ) -> Verdict:
+        path = connection.path
+        hop = self._hop_to_backend(path) if from_client else self._hop_to_client(connection)
+        if hop is None:
+            return self._drop(DropReason.NO_ROUTE)
+        if packet.ttl <= 1:
+            return self._drop(DropReason.TTL_EXCEEDED)
+        if packet.end - IP > hop.mtu and not split.allowed(frame, packet):
+            return self._drop(DropReason.TOO_BIG)
+        connection.seen = now
+        self._count(path, packet, from_client)
+        translate(frame, packet, connection.forward if from_client else connection.backward)
+        if packet.end - IP > hop.mtu:
+            for part in split.split(frame, packet, hop.mtu):
+                self.out.append((hop, part, len(part)))
+        else:
+            self.out.append((hop, frame, packet.end))
+        return Verdict.FORWARD
+
+    def _icmp_error(self, frame: bytearray, packet: Packet, now: float) -> Verdict:
+        """An error about a packet we forwarded goes to who sent that packet."""
+        match = related(self.table, packet)
+        if match is None:
+            quoted = packet.quoted
+            assert quoted is not None
+            vip = (quoted.protocol, quoted.source, quoted.sport)
+            if vip in self.services.by_vip and packet.destination == quoted.source:
+                return self._drop(DropReason.ICMP_UNMATCHED)
+            return Verdict.PASS
+        connection, from_client = match.connection, match.from_client
+        path = connection.path
+        hop = self._hop_to_backend(path) if from_client else self._hop_to_client(connection)
+        if hop is None:
+            return self._drop(DropReason.NO_ROUTE)
+        if packet.ttl <= 1:
+            return self._drop(DropReason.TTL_EXCEEDED)
+        self._count(path, packet, from_client)
+        translate_error(frame, packet, outer=match.outer, quoted=match.quoted)
+        self.out.append((hop, frame, packet.end))
+        return Verdict.FORWARD
+
+    # -- connections ---------------------------------------------------------------------------
+
+    def reset(self, connection: Connection) -> None:
+        """End a connection from the middle: RST to both ends where it is TCP, and forget it."""
+        self.table.remove(connection)
+        if connection.path.protocol is not Protocol.TCP:
+            return
+        for to_client, frame in answer.resets(connection):
+            hop = self._hop_to_client(connection) if to_client else self._hop_to_backend(connection.path)
+            if hop is not None:
+                self.out.append((hop, frame, len(frame)))
+
+    def restore(self, connection: Connection, now: float) -> bool:
+        """Add a connection that was saved; False if there is no room or its tuples are taken."""
+        flows = self.table.by_protocol[connection.path.protocol]
+        if connection.original in flows or connection.reply in flows:
+            return False
+        if self.table.refuses(False, now) is not None:
+            return False
+        self.table.add(connection, now)
+        return True
+
+    def _connection(
+        self, path: Path, client: Endpoint, source: Endpoint, state: State, now: float
+    ) -> Connection:
+        return make_connection(path, client, source, state, now)
+
+    def _source(self, path: Path, client: Endpoint) -> Endpoint | None:
+        """What the backend will see: under destination NAT the client itself, unless that tuple is
+        taken (one client, two services, one backend): then another port of it, as nf_nat does."""
+        taken = self.table.by_protocol[path.protocol]
+        if path.snat is not None:
+            return ports.allocate(taken, path.snat, path.address, self.plan.snat_ports, self._random)
+        if tuple_key(path.address, client) not in taken:
+            return client
+        return ports.allocate(taken, client.ip, path.address, _ANY_PORT, self._random)
+
+    def _hop_to_backend(self, path: Path) -> Hop | None:
+        hop = path.hop
+        if hop is None or hop.stale:
+            hop = path.hop = self._route(path.address.ip)
+        return hop
+
+    def _hop_to_client(self, connection: Connection) -> Hop | None:
+        hop = connection.client_hop
+        if hop is None or hop.stale:
+            width = (len(connection.original) - 4) // 2
+            hop = connection.client_hop = self._route(connection.original[:width])
+        return hop
+
+    # -- verdicts ------------------------------------------------------------------------------
+
+    @staticmethod
+    def _count(path: Path, packet: Packet, from_client: bool) -> None:
+        if from_client:
+            path.packets_in += 1
+            path.bytes_in += packet.end - IP
+        else:
+            path.packets_out += 1
+            path.bytes_out += packet.end - IP
+
+    def _drop(self, reason: DropReason) -> Verdict:
+        self.drops[reason] += 1
+        return Verdict.DROP
+
+    def _refuse(self, frame: bytearray, packet: Packet, reason: DropReason, now: float) -> Verdict:
+        """Tell the sender that there is nobody: RST, or ICMP port unreachable."""
+        if packet.protocol == Protocol.TCP:
+            return self._answer(answer.reset(packet), packet, reason, now)
+        return self._answer(answer.port_unreachable(frame, packet), packet, reason, now)
+
+    def _answer(self, reply: bytearray | None, packet: Packet, reason: DropReason, now: float) -> Verdict:
+        self.drops[reason] += 1
+        if reply is None:
+            return Verdict.DROP
+        if not self._answers.allows(now):
+            self.drops[DropReason.RATE_LIMITED] += 1
+            return Verdict.DROP
+        hop = self._route(packet.source)
+        if hop is None:
+            return Verdict.DROP
+        self.out.append((hop, reply, len(reply)))
+        return Verdict.REPLY
+
+
+def make_connection(path: Path, client: Endpoint, source: Endpoint, state: State, now: float) -> Connection:
+    """A connection of ``client`` on ``path``, which the backend sees come from ``source``."""
+    forward, backward = path.forward, path.backward
+    if source != client:
+        forward = Rewrite((client, path.vip), (source, path.address))
+        backward = Rewrite((path.address, source), (path.vip, client))
+    original, reply = tuple_key(client, path.vip), tuple_key(path.address, source)
+    return Connection(original, reply, path, forward, backward, state, now)
+
+
+__all__ = ["Director", "Ends", "Outgoing", "Route", "make_connection"]

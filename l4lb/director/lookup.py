@@ -1,0 +1,107 @@
+"""Step 2, lookup: which service a packet is for, or which backend it is from.
+
+Holds the services as configured and keeps their paths, and so their connections and counters,
+through every change of the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from l4lb.director.affinity import Affinity
+from l4lb.director.connection import Path
+from l4lb.director.select import ServiceState
+from l4lb.model import Endpoint, Plan, ServicePlan, Table, WhenBackendDown
+
+EndpointKey = tuple[int, bytes, int]
+"""Protocol, packed address, port."""
+
+
+class Services:
+    """The services of the present plan, by VIP and by backend."""
+
+    def __init__(self) -> None:
+        self.by_vip: dict[EndpointKey, ServiceState] = {}
+        self.by_backend: dict[EndpointKey, tuple[ServiceState, ...]] = {}
+        self.addresses: frozenset[bytes] = frozenset()
+        """Of all VIPs and backends: who else's packets are damaged is not our business."""
+
+    def configure(self, plan: Plan) -> bool:
+        """Take over a plan; True if paths went away or down, whose connections want attention."""
+        before, self.by_vip = self.by_vip, {}
+        by_backend: dict[EndpointKey, tuple[ServiceState, ...]] = {}
+        addresses = set()
+        attention = False
+        for service in plan.services:
+            vip = (service.protocol, service.address.ip, service.address.port)
+            state = before.get(vip)
+            if state is None or state.plan.nat != service.nat:
+                state = ServiceState(service)
+            else:
+                del before[vip]
+            attention |= _update(state, service, plan.limits.affinity)
+            self.by_vip[vip] = state
+            addresses.add(service.address.ip)
+            for backend in service.backends:
+                key = (service.protocol, backend.address.ip, backend.address.port)
+                by_backend[key] = (*by_backend.get(key, ()), state)
+                addresses.add(backend.address.ip)
+        for state in before.values():
+            attention |= _retire(state.paths.values())
+        self.by_backend = by_backend
+        self.addresses = frozenset(addresses)
+        return attention
+
+    def paths(self) -> list[Path]:
+        """All paths of all services."""
+        return [path for state in self.by_vip.values() for path in state.paths.values()]
+
+    def find_path(self, protocol: int, vip: Endpoint, backend: Endpoint) -> Path | None:
+        """The path of a service to one of its backends, if both are configured."""
+        state = self.by_vip.get((protocol, vip.ip, vip.port))
+        return state.paths.get(backend) if state is not None else None
+
+
+def _retire(paths: Iterable[Path]) -> bool:
+    """Mark the paths of removed backends: their connections are to be reset."""
+    retired = False
+    for path in paths:
+        path.alive = path.usable = False
+        path.reset_when_down = True
+        retired = True
+    return retired
+
+
+def _update(state: ServiceState, service: ServicePlan, affinity_limit: int) -> bool:
+    """Bring one service up to date; True if a path of it went away or down."""
+    state.plan = service
+    if not service.affinity_timeout:
+        state.affinity = None
+    elif state.affinity is None:
+        state.affinity = Affinity(service.affinity_timeout, affinity_limit)
+    else:
+        state.affinity.timeout = service.affinity_timeout
+
+    before, state.paths = state.paths, {}
+    attention = False
+    for backend in service.backends:
+        path = before.pop(backend.address, None)
+        if path is None:
+            path = Path(service.name, service.address, service.protocol, service.nat, backend)
+        attention |= path.alive and not backend.alive
+        path.service = service.name
+        path.alive = backend.alive
+        path.snat = backend.snat
+        path.reset_when_down = service.when_backend_down is WhenBackendDown.RESET
+        path.usable = False
+        state.paths[backend.address] = path
+    attention |= _retire(before.values())
+
+    state.choices = tuple(state.paths[backend.address] for backend in service.backends)
+    selection = service.selection
+    chosen = (
+        set(selection.slots) if isinstance(selection, Table) else {index for index, _ in selection.costs}
+    )
+    for index in chosen:
+        state.choices[index].usable = True
+    return attention

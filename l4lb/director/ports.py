@@ -1,0 +1,36 @@
+"""Source ports for translated connections.
+
+The connection table is the allocator: a port is free if no connection has the reply tuple that it
+would make, so one port serves any number of backends at a time (RFC 4787 calls this
+address-and-port-dependent; nf_nat_core.c does the same).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from random import Random
+from typing import Final
+
+from l4lb.director.connection import tuple_key
+from l4lb.model import Endpoint
+
+TRIES: Final = 128
+"""Ports looked at before giving up. A range that is 95% taken fails once in 700 connections."""
+
+
+def allocate(
+    taken: Container[bytes], source: bytes, backend: Endpoint, ports: tuple[int, int], random: Random
+) -> Endpoint | None:
+    """A source endpoint whose tuple towards ``backend`` is not taken; None if none was found.
+
+    Starts at a random port (RFC 6056 3.3.1) within ``ports``, both inclusive, and walks on from
+    there.
+    """
+    low, high = ports
+    size = high - low + 1
+    start = random.randrange(size)
+    for step in range(min(TRIES, size)):
+        candidate = Endpoint(source, low + (start + step) % size)
+        if tuple_key(backend, candidate) not in taken:
+            return candidate
+    return None

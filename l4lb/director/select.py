@@ -1,0 +1,92 @@
+"""Step 3, select: which backend takes a new connection.
+
+Runs the table or the costs that a scheduler compiled (l4lb.schedulers), the same way the eBPF
+datapaths do. Affinity comes first: a client that is remembered is not scheduled.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from l4lb.director.affinity import Affinity
+from l4lb.director.connection import Path
+from l4lb.director.parse import Packet
+from l4lb.model import Costs, Endpoint, Key, ServicePlan, Table
+from l4lb.schedulers.hash import flow_hash, source_hash
+
+
+class ServiceState:
+    """A service as the director runs it: its plan, its paths, and where its turn stands."""
+
+    __slots__ = ("affinity", "choices", "paths", "plan", "turn")
+
+    def __init__(self, plan: ServicePlan) -> None:
+        self.plan = plan
+        self.paths: dict[Endpoint, Path] = {}  # of all backends
+        self.choices: tuple[Path, ...] = ()  # by index, as the selection counts them
+        self.affinity: Affinity | None = None
+        self.turn = 0
+
+
+def select(service: ServiceState, packet: Packet, now: float, random: Random) -> Path | None:
+    """The path for a new connection that begins with ``packet``; None if no backend can take it."""
+    if service.affinity is not None:
+        path = service.affinity.find(packet.source, now)
+        if path is not None:
+            return path
+    selection = service.plan.selection
+    if isinstance(selection, Table):
+        return _from_table(service, selection, packet.source, packet.key, random)
+    return _least_cost(service, selection, random)
+
+
+def select_again(service: ServiceState, client: bytes, original: bytes) -> Path | None:
+    """The path that a consistent selection gives a connection, whoever's packet is at hand; None
+    if the selection is not consistent or the service remembers clients."""
+    selection = service.plan.selection
+    if service.affinity is not None or not isinstance(selection, Table) or not selection.consistent:
+        return None
+    return _from_table(service, selection, client, original, None)
+
+
+def _from_table(
+    service: ServiceState,
+    table: Table,
+    client: bytes,
+    original: bytes,
+    random: Random | None,
+) -> Path | None:
+    slots = table.slots
+    if not slots:
+        return None
+    if table.key is Key.FLOW:
+        slot = flow_hash(original) % len(slots)
+    elif table.key is Key.SOURCE:
+        slot = source_hash(client) % len(slots)
+    elif table.key is Key.TURN:
+        slot = service.turn % len(slots)
+        service.turn += 1
+    else:
+        assert random is not None
+        slot = random.randrange(len(slots))
+    return service.choices[slots[slot]]
+
+
+def _least_cost(service: ServiceState, selection: Costs, random: Random) -> Path | None:
+    costs = selection.costs
+    if not costs:
+        return None
+    if 0 < selection.candidates < len(costs):
+        candidates = tuple(random.sample(costs, selection.candidates))
+    else:
+        start = service.turn % len(costs)
+        service.turn += 1
+        candidates = costs[start:] + costs[:start]
+    best: Path | None = None
+    least = 0
+    for index, cost in candidates:
+        path = service.choices[index]
+        price = cost * (path.half_open + path.established + 1)
+        if best is None or price < least:
+            best, least = path, price
+    return best
