@@ -1,0 +1,125 @@
+"""Namespaces, cables and switches, made from the topology.
+
+    PREFIX-HOST [ eth0 ]---------[ HOST-eth0 ]--( bridge NETWORK )   PREFIX-net
+
+Every host is a namespace. The switches are bridges in one more namespace, so that the gateway has
+exactly the interfaces that a real one would have. Nothing is ever made in the machine's own
+namespace.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from netlab import LabError, process
+from netlab.command import inside, run
+from netlab.record import Record, namespace_inode
+from netlab.topology import Host, Topology
+
+SWITCH: Final = "net"
+MTU: Final = 1500
+
+# The machine's own settings are inherited in part: say all that matter.
+_EVERY_HOST: Final = (
+    "net.ipv6.conf.all.disable_ipv6=0",
+    "net.ipv6.conf.default.disable_ipv6=0",
+    "net.ipv6.conf.all.accept_dad=0",  # an address works at once
+    "net.ipv6.conf.default.accept_dad=0",
+    "net.ipv4.conf.all.rp_filter=0",
+    "net.ipv4.conf.default.rp_filter=0",
+)
+_SWITCH: Final = (
+    "net.ipv6.conf.all.disable_ipv6=1",
+    "net.ipv6.conf.default.disable_ipv6=1",
+    "net.bridge.bridge-nf-call-iptables=0",  # a switch does not look into IP, nor drop bad packets
+    "net.bridge.bridge-nf-call-ip6tables=0",
+    "net.bridge.bridge-nf-call-arptables=0",
+)
+
+
+def make(prefix: str, topology: Topology, record: Record) -> None:
+    """Make all namespaces and everything in them.
+
+    Raises:
+        LabError: something is in the way or a command failed; what was made is in the record.
+    """
+    names = [f"{prefix}-{SWITCH}", *(f"{prefix}-{host}" for host in topology.hosts)]
+    for name in names:
+        if namespace_inode(name) is not None:
+            raise LabError(
+                f"a network namespace '{name}' is there already and is not the lab's: remove it with "
+                f"'ip netns delete {name}', or choose another --prefix"
+            )
+    for name in names:
+        record.namespaces[name] = None
+        record.save()
+        run(["ip", "netns", "add", name])
+        record.namespaces[name] = namespace_inode(name)
+        record.save()
+    switch = names[0]
+    # -e: not every kernel has bridge netfilter.
+    run(inside(switch, "sysctl", "-q", "-e", "-w", *_SWITCH))
+    _batch(
+        switch, [f"link add {name} mtu {MTU} type bridge mcast_snooping 0" for name in topology.networks]
+    )
+    _batch(switch, [f"link set {name} up" for name in topology.networks])
+    # The gateway first: it is the next hop of all others.
+    for host in sorted(topology.hosts.values(), key=lambda host: host.role != "gateway"):
+        _make_host(prefix, host, topology)
+
+
+def _make_host(prefix: str, host: Host, topology: Topology) -> None:
+    namespace = f"{prefix}-{host.name}"
+    forwarding = int(host.role == "gateway")
+    run(
+        inside(
+            namespace,
+            "sysctl",
+            "-q",
+            "-w",
+            # Forwarding first: the kernel resets other settings when it changes.
+            f"net.ipv4.ip_forward={forwarding}",
+            f"net.ipv6.conf.all.forwarding={forwarding}",
+            *_EVERY_HOST,
+        )
+    )
+    cables = []
+    for card in host.interfaces:
+        port = f"{host.name}-{card.name}"
+        cables += [
+            f"link add {port} mtu {MTU} type veth peer name {card.name} mtu {MTU} netns {namespace}",
+            f"link set {port} master {card.network} up",
+        ]
+    _batch(f"{prefix}-{SWITCH}", cables)
+    lines = ["link set lo up"]
+    for card in host.interfaces:
+        lines.append(f"link set {card.name} up")
+        for address in (*card.addresses, *card.more_addresses):
+            length = topology.prefix_length(card.network, address.version)
+            line = f"address add {address}/{length} dev {card.name}"
+            if address.version == 6:
+                # Deprecated: the kernel does not choose it as a source, but who binds it may use it.
+                line += " nodad" + (" preferred_lft 0" if address in card.more_addresses else "")
+            lines.append(line)
+    if host.role != "gateway":
+        network = host.interfaces[0].network
+        lines += [
+            f"route add default via {address}" for address in topology.gateway.interface(network).addresses
+        ]
+    _batch(namespace, lines)
+
+
+def remove(record: Record) -> None:
+    """End what runs in the namespaces that the lab made, and delete them with all their interfaces."""
+    for name in list(record.namespaces):
+        inode = record.owned(name)
+        if inode is not None:
+            while pids := process.members(inode):  # again: one may have forked meanwhile
+                process.end(pids, inode)
+            run(["ip", "netns", "delete", name])
+        del record.namespaces[name]
+        record.save()
+
+
+def _batch(namespace: str, lines: list[str]) -> None:
+    run(["ip", "-n", namespace, "-batch", "-"], "\n".join(lines) + "\n")

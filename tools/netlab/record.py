@@ -1,0 +1,78 @@
+"""What a lab has made, on disk before it is made, so that it can be removed after any accident."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+# Not under /run: the files to download may be larger than a tmpfs.
+HOME: Final = Path("/var/lib/l4lb-lab")
+LOCK: Final = Path("/run/l4lb-lab.lock")
+NAMESPACES: Final = Path("/run/netns")
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def namespace_inode(name: str) -> int | None:
+    """The identity of a named network namespace; None if there is none of that name."""
+    try:
+        return (NAMESPACES / name).stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+@dataclass(slots=True)
+class Record:
+    """The namespaces of one lab.
+
+    A namespace is entered without an inode before it is made: it did not exist then, so what has
+    its name after an accident is the lab's.
+    """
+
+    path: Path
+    complete: bool = False
+    namespaces: dict[str, int | None] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: Path) -> Record:
+        """Read a record; an empty one if there is none or it is of an earlier boot."""
+        record = cls(path)
+        try:
+            data = json.loads(path.read_text())
+        except FileNotFoundError:
+            return record
+        if data["boot"] == _boot():
+            record.complete = data["complete"]
+            record.namespaces = data["namespaces"]
+        return record
+
+    def save(self) -> None:
+        """Write the record, whole or not at all."""
+        data = {"boot": _boot(), "complete": self.complete, "namespaces": self.namespaces}
+        fresh = self.path.with_suffix(".new")
+        fresh.write_text(json.dumps(data, indent=2) + "\n")
+        fresh.replace(self.path)
+
+    def owned(self, name: str) -> int | None:
+        """The inode of the namespace that has this name now, if it is the one that the lab made."""
+        inode = namespace_inode(name)
+        return inode if name in self.namespaces and self.namespaces[name] in (None, inode) else None
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    """One command at a time changes the labs of this machine."""
+    handle = os.open(LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
