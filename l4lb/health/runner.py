@@ -1,0 +1,226 @@
+"""Keep the health of every backend of every service current. Edge: tasks, timers, the clock.
+
+A *probe* is one thing that is checked: an address, a port and how. Services that check the same backend
+alike share its probe, and each counts the results with its own rise and fall.
+
+Everything runs on the event loop that ``HealthRunner.update`` was called on; nothing here is for other
+threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from random import Random
+from typing import Final
+
+from l4lb.health.checks import run_check
+from l4lb.health.rise_fall import Health, HealthState, Outcome, Result, advance, initial
+from l4lb.health.schedule import Schedule
+from l4lb.model import Endpoint, HealthCheck, Service
+
+log = logging.getLogger(__name__)
+
+OnChange = Callable[[str, Endpoint, Health], None]
+"""Called with the service's name, the backend's address and its new health."""
+
+Check = Callable[[Endpoint, HealthCheck], Awaitable[Result]]
+"""Checks an address and port once; see ``checks.run_check``."""
+
+_LATE: Final = 1.0  # intervals by which the first of the waiting checks is late before it is logged
+_LATE_PAUSE: Final = 60.0  # seconds until that is said again
+
+
+@dataclass(frozen=True, slots=True)
+class _ProbeKey:
+    """What makes two checks the same check."""
+
+    target: Endpoint
+    check: HealthCheck  # what the result depends on; all else is as by default
+
+    @classmethod
+    def of(cls, backend: Endpoint, check: HealthCheck) -> _ProbeKey:
+        target = backend if check.port is None else Endpoint(backend.ip, check.port)
+        seen = HealthCheck(check.check, check.interval, check.timeout)
+        if check.check == "http":
+            seen = replace(seen, path=check.path, host=check.host, status=check.status)
+        return cls(target, seen)
+
+
+@dataclass(slots=True, eq=False)
+class _Member:
+    """A backend of a service, and what is known of it."""
+
+    service: str
+    backend: Endpoint
+    check: HealthCheck
+    probe: _ProbeKey | None  # None: not checked
+    health: Health
+
+
+@dataclass(slots=True, eq=False)
+class _Probe:
+    """A check that is made again and again, and the members it is made for.
+
+    Compared by identity: one that is removed and one that replaces it are two.
+    """
+
+    key: _ProbeKey
+    members: tuple[_Member, ...] = ()
+    task: asyncio.Future[Result] | None = None
+    broken: bool = False  # the check itself has raised; said in the log once
+
+
+class HealthRunner:
+    """Runs the health checks of all services and tells of transitions."""
+
+    def __init__(
+        self,
+        on_change: OnChange,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        max_at_once: int = 64,
+        random: Random | None = None,
+        check: Check = run_check,
+    ) -> None:
+        """Begin with no services.
+
+        Args:
+            on_change: called once for each transition that a check brought about, from the event loop.
+                Not called from within ``update``, and must not call it.
+            clock: seconds, monotonic; the times in ``Health`` are on it.
+            max_at_once: how many checks may be under way. Backends that do not answer hold a place for
+                the whole timeout, so ``max_at_once / timeout`` of them can be checked in a second.
+            random: spreads the checks; by default seeded by the system.
+            check: makes one check.
+        """
+        self._on_change = on_change
+        self._clock = clock
+        self._check = check
+        self._schedule: Schedule[_Probe] = Schedule(random or Random(), max_at_once)
+        self._members: dict[tuple[str, Endpoint], _Member] = {}
+        self._probes: dict[_ProbeKey, _Probe] = {}
+        self._tasks: set[asyncio.Future[Result]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._late_again = float("-inf")
+
+    def update(self, services: Sequence[Service]) -> None:
+        """Check the backends of these services from now on and no others.
+
+        A backend that stays keeps its health; if its check changed, the new one is made within one new
+        interval and a check under way is dropped. A new backend is unknown, hence usable, until its
+        first check, at most one interval from now. With ``check = "none"`` a backend is up.
+        """
+        now = self._clock()
+        members = {
+            (service.name, backend.address): self._member(service, backend.address, now)
+            for service in services
+            for backend in service.backends
+        }
+        wanted: dict[_ProbeKey, list[_Member]] = {}
+        for member in members.values():
+            if member.probe is not None:
+                wanted.setdefault(member.probe, []).append(member)
+
+        self._members = members
+        for key in self._probes.keys() - wanted.keys():
+            self._drop(self._probes.pop(key))
+        for key, sharers in wanted.items():
+            if key not in self._probes:
+                self._probes[key] = _Probe(key)
+                self._schedule.add(self._probes[key], key.check.interval, now)
+            self._probes[key].members = tuple(sharers)
+        self._dispatch()
+
+    def state(self, service_name: str, backend: Endpoint) -> Health:
+        """What is known of a backend of a service now.
+
+        Raises:
+            KeyError: the last ``update`` had no such service or backend.
+        """
+        return self._members[service_name, backend].health
+
+    async def close(self) -> None:
+        """Stop all checks; returns once their sockets are closed."""
+        self.update(())
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _member(self, service: Service, backend: Endpoint, now: float) -> _Member:
+        check = service.health
+        probe = None if check.check == "none" else _ProbeKey.of(backend, check)
+        old = self._members.get((service.name, backend))
+        if old is not None and old.probe == probe:
+            health = old.health
+        elif probe is None:
+            health = Health(HealthState.UP, now, "not checked")
+        elif old is None or old.probe is None:
+            health = initial(now)
+        else:
+            # What the old check said of the backend stands, but it does not count towards the new one.
+            health = replace(old.health, streak=0)
+        return _Member(service.name, backend, check, probe, health)
+
+    def _drop(self, probe: _Probe) -> None:
+        probe.members = ()
+        self._schedule.remove(probe)
+        if probe.task is not None:
+            probe.task.cancel()
+
+    def _dispatch(self) -> None:
+        """Start what is due and set the timer for what is due next."""
+        now = self._clock()
+        for probe in self._schedule.start_due(now):
+            probe.task = asyncio.ensure_future(self._check(probe.key.target, probe.key.check))
+            self._tasks.add(probe.task)
+            # A callback, not a finally in the task: a task cancelled before its first step runs none.
+            probe.task.add_done_callback(partial(self._finished, probe))
+        self._watch_lateness(now)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if (due := self._schedule.next_start()) is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, due - now), self._dispatch)
+
+    def _finished(self, probe: _Probe, task: asyncio.Future[Result]) -> None:
+        now = self._clock()
+        probe.task = None
+        self._tasks.discard(task)
+        self._schedule.finish(probe, now)
+        if not task.cancelled():
+            self._record(probe, self._result(probe, task), now)
+        self._dispatch()
+
+    def _result(self, probe: _Probe, task: asyncio.Future[Result]) -> Result:
+        error = task.exception()
+        if error is None:
+            return task.result()
+        if not probe.broken:
+            probe.broken = True
+            log.error("the health check of %s is broken", probe.key.target, exc_info=error)
+        return Result(Outcome.UNDECIDED, f"internal error: {error!r}")
+
+    def _record(self, probe: _Probe, result: Result, now: float) -> None:
+        before = [(member, member.health.state) for member in probe.members]
+        for member, _ in before:
+            check = member.check
+            member.health = advance(member.health, result, rise=check.rise, fall=check.fall, now=now)
+        # Told only when all is recorded: whoever is told may ask for the state of the other members.
+        for member, state in before:
+            if member.health.state is not state:
+                try:
+                    self._on_change(member.service, member.backend, member.health)
+                except Exception:
+                    log.exception("telling of the health of %s (%s) failed", member.backend, member.service)
+
+    def _watch_lateness(self, now: float) -> None:
+        """Say in the log that the checks have fallen behind, if they have, once in a while."""
+        if now >= self._late_again and self._schedule.lateness(now) > _LATE:
+            self._late_again = now + _LATE_PAUSE
+            log.warning(
+                "health checks are more than an interval late: too many backends that do not answer;"
+                " shorten the timeout or lengthen the interval"
+            )
