@@ -49,7 +49,7 @@ def resets(connection: Connection) -> list[tuple[bool, bytearray]]:
     """The RSTs that end a connection from the middle: (to the client?, frame), for each end whose
     next expected sequence number was seen. In a connection at rest that is exactly the number an
     endpoint accepts (RFC 5961 3.2)."""
-    ends = Ends(connection)
+    ends = Ends(connection.original, connection.reply)
     frames = []
     if connection.acked_by_client is not None:
         frames.append((True, _segment(ends.vip, ends.client, tcp.RST, connection.acked_by_client, 0)))

@@ -132,13 +132,13 @@ class Connection:
 
 
 class Ends:
-    """The four endpoints of a connection, unpacked from its tuples: for people and slow paths."""
+    """The four endpoints of a connection, unpacked from its two tuples: for people and slow paths."""
 
     __slots__ = ("backend", "client", "source", "vip")
 
-    def __init__(self, connection: Connection) -> None:
-        self.client, self.vip = _unpack(connection.original)
-        self.backend, self.source = _unpack(connection.reply)
+    def __init__(self, original: bytes, reply: bytes) -> None:
+        self.client, self.vip = _unpack(original)
+        self.backend, self.source = _unpack(reply)
 
 
 def _unpack(key: bytes) -> tuple[Endpoint, Endpoint]:

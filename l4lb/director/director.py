@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 
 from l4lb.director import answer, ports, split
-from l4lb.director.connection import SHIFT_MASK, Connection, Ends, Hop, Path, tuple_key
+from l4lb.director.connection import SHIFT_MASK, Connection, Hop, Path, tuple_key
 from l4lb.director.conntrack import ConnectionTable
 from l4lb.director.fragments import Fragments
 from l4lb.director.lookup import Services
@@ -300,7 +300,8 @@ class Director:
         """Let the fragments that came before the first one follow it."""
         if verdict is Verdict.FORWARD or verdict is Verdict.PASS:
             for frame, end in self._fragments.first(packet, connection, from_client, now):
-                self.process(frame, end, now)
+                if self.process(frame, end, now) is Verdict.PASS:
+                    self.out.append((None, frame, end))
 
     def _later_fragment(self, frame: bytearray, packet: Packet, now: float) -> Verdict:
         if (
@@ -456,6 +457,3 @@ def make_connection(path: Path, client: Endpoint, source: Endpoint, state: State
         backward = Rewrite((path.address, source), (path.vip, client))
     original, reply = tuple_key(client, path.vip), tuple_key(path.address, source)
     return Connection(original, reply, path, forward, backward, state, now)
-
-
-__all__ = ["Director", "Ends", "Outgoing", "Route", "make_connection"]

@@ -2,8 +2,8 @@
 
 This is director.py for the packets that come a million times: plain TCP segments and UDP datagrams
 of established connections, no IP options, no fragments, no Ethernet trailer, no SYN, FIN or RST, next
-hop known, small enough. For those it does exactly what the clear way does, which a property test holds it to, and
-returns the next hop; for anything else it returns None, having changed nothing.
+hop known, small enough. For those it does exactly what the clear way does (a property test holds it to
+that) and returns the next hop; for anything else it returns None, having changed nothing.
 
 It is one long function on purpose. A Python call costs as much as ten of its lines, every attribute
 is read once, and constants are spelled out, because CPython looks a global name up on every use.

@@ -23,6 +23,8 @@ class Services:
     def __init__(self) -> None:
         self.by_vip: dict[EndpointKey, ServiceState] = {}
         self.by_backend: dict[EndpointKey, tuple[ServiceState, ...]] = {}
+        self.forwarded_before = 0
+        """Packets of paths that are gone."""
         self.addresses: frozenset[bytes] = frozenset()
         """Of all VIPs and backends: who else's packets are damaged is not our business."""
 
@@ -39,7 +41,7 @@ class Services:
                 state = ServiceState(service)
             else:
                 del before[vip]
-            attention |= _update(state, service, plan.limits.affinity)
+            attention |= self._update(state, service, plan.limits.affinity)
             self.by_vip[vip] = state
             addresses.add(service.address.ip)
             for backend in service.backends:
@@ -47,7 +49,7 @@ class Services:
                 by_backend[key] = (*by_backend.get(key, ()), state)
                 addresses.add(backend.address.ip)
         for state in before.values():
-            attention |= _retire(state.paths.values())
+            attention |= self._retire(state.paths.values())
         self.by_backend = by_backend
         self.addresses = frozenset(addresses)
         return attention
@@ -61,47 +63,48 @@ class Services:
         state = self.by_vip.get((protocol, vip.ip, vip.port))
         return state.paths.get(backend) if state is not None else None
 
+    def _retire(self, paths: Iterable[Path]) -> bool:
+        """Mark the paths of removed backends: their connections are to be reset."""
+        retired = False
+        for path in paths:
+            path.alive = path.usable = False
+            path.reset_when_down = True
+            self.forwarded_before += path.packets_in + path.packets_out
+            retired = True
+        return retired
 
-def _retire(paths: Iterable[Path]) -> bool:
-    """Mark the paths of removed backends: their connections are to be reset."""
-    retired = False
-    for path in paths:
-        path.alive = path.usable = False
-        path.reset_when_down = True
-        retired = True
-    return retired
+    def _update(self, state: ServiceState, service: ServicePlan, affinity_limit: int) -> bool:
+        """Bring one service up to date; True if a path of it went away or down."""
+        state.plan = service
+        if not service.affinity_timeout:
+            state.affinity = None
+        elif state.affinity is None:
+            state.affinity = Affinity(service.affinity_timeout, affinity_limit)
+        else:
+            state.affinity.timeout = service.affinity_timeout
 
+        before, state.paths = state.paths, {}
+        attention = False
+        for backend in service.backends:
+            path = before.pop(backend.address, None)
+            if path is None:
+                path = Path(service.name, service.address, service.protocol, service.nat, backend)
+            attention |= path.alive and not backend.alive
+            path.service = service.name
+            path.alive = backend.alive
+            path.snat = backend.snat
+            path.reset_when_down = service.when_backend_down is WhenBackendDown.RESET
+            path.usable = False
+            state.paths[backend.address] = path
+        attention |= self._retire(before.values())
 
-def _update(state: ServiceState, service: ServicePlan, affinity_limit: int) -> bool:
-    """Bring one service up to date; True if a path of it went away or down."""
-    state.plan = service
-    if not service.affinity_timeout:
-        state.affinity = None
-    elif state.affinity is None:
-        state.affinity = Affinity(service.affinity_timeout, affinity_limit)
-    else:
-        state.affinity.timeout = service.affinity_timeout
-
-    before, state.paths = state.paths, {}
-    attention = False
-    for backend in service.backends:
-        path = before.pop(backend.address, None)
-        if path is None:
-            path = Path(service.name, service.address, service.protocol, service.nat, backend)
-        attention |= path.alive and not backend.alive
-        path.service = service.name
-        path.alive = backend.alive
-        path.snat = backend.snat
-        path.reset_when_down = service.when_backend_down is WhenBackendDown.RESET
-        path.usable = False
-        state.paths[backend.address] = path
-    attention |= _retire(before.values())
-
-    state.choices = tuple(state.paths[backend.address] for backend in service.backends)
-    selection = service.selection
-    chosen = (
-        set(selection.slots) if isinstance(selection, Table) else {index for index, _ in selection.costs}
-    )
-    for index in chosen:
-        state.choices[index].usable = True
-    return attention
+        state.choices = tuple(state.paths[backend.address] for backend in service.backends)
+        selection = service.selection
+        chosen = (
+            set(selection.slots)
+            if isinstance(selection, Table)
+            else {index for index, _ in selection.costs}
+        )
+        for index in chosen:
+            state.choices[index].usable = True
+        return attention

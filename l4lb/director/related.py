@@ -37,7 +37,7 @@ def related(table: ConnectionTable, packet: Packet) -> Related | None:
     connection = flows.get(quoted.reverse_key) if flows is not None else None
     if connection is None:
         return None
-    ends = Ends(connection)
+    ends = Ends(connection.original, connection.reply)
     if quoted.reverse_key == connection.original:
         source = packet.source if ends.source.ip == ends.client.ip else ends.source.ip
         return Related(connection, True, (source, ends.backend.ip), (ends.backend, ends.source))

@@ -1,0 +1,182 @@
+"""Step 6, emit: from an address to a next hop, and frames that wait until it is known.
+
+Mirrors the kernel's routes and neighbours as the control plane reports them. No I/O: what is to be
+resolved is asked for through a callback, what can be sent is sent through the hop's own ``send``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from l4lb.director.connection import Hop
+from l4lb.model import DropReason
+from l4lb.netlink.routing import RoutingTable
+from l4lb.netlink.state import KernelState, Neighbour
+from l4lb.wire.frame import ETHERTYPE_IPV4, ETHERTYPE_IPV6
+
+WAITING_EACH: Final = 16
+"""Frames that may wait for one neighbour."""
+
+WAITING_ALL: Final = 1_024
+
+PATIENCE: Final = 3.0
+"""Seconds a frame waits: three requests a second apart, the kernel's own limit (mcast_solicit)."""
+
+ASK_AGAIN: Final = 1.0
+"""Seconds between two questions about the same unanswered neighbour."""
+
+REFRESH: Final = 30.0
+"""Seconds after which a known neighbour is confirmed: what we send by packet socket does not tell the
+kernel that its entry is in use."""
+
+CACHED_ADDRESSES: Final = 65_536
+
+Send = Callable[[memoryview | bytes | bytearray], int]
+
+
+class NextHop(Hop):
+    """A hop with a way out."""
+
+    __slots__ = ("asked", "deadline", "send", "source_mac", "version", "waiting")
+
+    def __init__(self, index: int, address: bytes, mtu: int, version: int, mac: bytes, send: Send) -> None:
+        super().__init__(index, address, mtu)
+        self.version = version  # of the packets: an IPv4 route may have an IPv6 gateway
+        self.source_mac = mac
+        self.send = send
+        self.asked = float("-inf")
+        self.deadline = 0.0  # of the frames that wait
+        self.waiting: list[bytes] = []
+
+    def learn(self, mac: bytes | None) -> None:
+        """The neighbour's link-layer address is known, or no longer."""
+        ethertype = ETHERTYPE_IPV4 if self.version == 4 else ETHERTYPE_IPV6
+        self.header = None if mac is None else mac + self.source_mac + ethertype.to_bytes(2, "big")
+
+
+class NextHops:
+    """All next hops in use."""
+
+    def __init__(
+        self,
+        resolve: Callable[[int, bytes], None],
+        egress: Callable[[int], Send | None],
+        count: Callable[[DropReason], None],
+    ) -> None:
+        """``resolve(index, ip)`` makes the kernel look for a neighbour; ``egress(index)`` gives the
+        way out of an interface, None if it cannot be used; ``count`` counts a dropped frame."""
+        self._resolve = resolve
+        self._egress = egress
+        self._count = count
+        self._routes = RoutingTable((), ())
+        self._macs: dict[int, bytes] = {}
+        self._neighbours: dict[tuple[int, bytes], bytes] = {}
+        self._hops: dict[tuple[int, bytes, int], NextHop] = {}
+        self._by_address: dict[bytes, NextHop] = {}
+        self._with_waiting: set[NextHop] = set()
+        self._waiting = 0
+
+    def __len__(self) -> int:
+        return len(self._hops)
+
+    def follow(self, kernel: KernelState) -> None:
+        """Take over new links and routes. Connections find their hops anew when next used."""
+        for hop in self._hops.values():
+            hop.stale = True
+            hop.header = None
+            self._give_up(hop, DropReason.NO_ROUTE)
+        self._hops.clear()
+        self._by_address.clear()
+        self._routes = RoutingTable(kernel.routes, kernel.links)
+        # An interface without 6-byte addresses (tun, WireGuard) carries no Ethernet frames.
+        self._macs = {link.index: link.mac for link in kernel.links if len(link.mac) == 6}
+        self._neighbours = {
+            (neighbour.index, neighbour.ip): neighbour.mac
+            for neighbour in kernel.neighbours
+            if neighbour.mac is not None
+        }
+
+    def learn(self, neighbours: Iterable[Neighbour]) -> None:
+        """Neighbours have answered, moved or gone."""
+        for neighbour in neighbours:
+            if neighbour.mac is None:
+                self._neighbours.pop((neighbour.index, neighbour.ip), None)
+            else:
+                self._neighbours[neighbour.index, neighbour.ip] = neighbour.mac
+            for version in (4, 6):
+                hop = self._hops.get((neighbour.index, neighbour.ip, version))
+                if hop is not None:
+                    hop.learn(neighbour.mac)
+                    self._release(hop)
+
+    def route(self, destination: bytes) -> NextHop | None:
+        """The next hop towards an address, None without a usable route."""
+        hop = self._by_address.get(destination)
+        if hop is not None:
+            return hop
+        found = self._routes.lookup(destination)
+        if found is None or found.index not in self._macs:
+            return None
+        version = 4 if len(destination) == 4 else 6
+        key = (found.index, found.address, version)
+        hop = self._hops.get(key)
+        if hop is None or hop.mtu != found.mtu:
+            send = self._egress(found.index)
+            if send is None:
+                return None
+            hop = NextHop(found.index, found.address, found.mtu, version, self._macs[found.index], send)
+            hop.learn(self._neighbours.get((found.index, found.address)))
+            self._hops[key] = hop
+        if len(self._by_address) >= CACHED_ADDRESSES:
+            self._by_address.clear()
+        self._by_address[destination] = hop
+        return hop
+
+    def wait(self, hop: NextHop, frame: bytes, now: float) -> None:
+        """Keep a frame until the neighbour is known."""
+        if len(hop.waiting) >= WAITING_EACH or self._waiting >= WAITING_ALL:
+            self._count(DropReason.NEIGHBOUR_QUEUE_FULL)
+            return
+        if not hop.waiting:
+            hop.deadline = now + PATIENCE
+            self._with_waiting.add(hop)
+        hop.waiting.append(frame)
+        self._waiting += 1
+        if now - hop.asked >= ASK_AGAIN:
+            hop.asked = now
+            self._resolve(hop.index, hop.address)
+
+    def tick(self, now: float) -> None:
+        """Ask again, give up, and confirm what has been in use for long."""
+        for hop in list(self._with_waiting):
+            if hop.deadline <= now:
+                self._give_up(hop, DropReason.NEIGHBOUR_UNREACHABLE)
+            elif now - hop.asked >= ASK_AGAIN:
+                hop.asked = now
+                self._resolve(hop.index, hop.address)
+        for hop in self._hops.values():
+            if hop.header is not None and now - hop.asked >= REFRESH:
+                if hop.asked > 0:
+                    self._resolve(hop.index, hop.address)
+                hop.asked = now
+
+    def _release(self, hop: NextHop) -> None:
+        if hop.header is None:
+            self._give_up(hop, DropReason.NEIGHBOUR_UNREACHABLE)
+            return
+        for frame in self._take(hop):
+            try:
+                hop.send(frame[:10] + hop.header + frame[24:])
+            except OSError:
+                self._count(DropReason.SEND_FAILED)
+
+    def _give_up(self, hop: NextHop, reason: DropReason) -> None:
+        for _ in self._take(hop):
+            self._count(reason)
+
+    def _take(self, hop: NextHop) -> list[bytes]:
+        waiting, hop.waiting = hop.waiting, []
+        self._waiting -= len(waiting)
+        self._with_waiting.discard(hop)
+        return waiting

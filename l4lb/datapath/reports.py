@@ -1,0 +1,82 @@
+"""What people and programs ask of a running director."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from l4lb.datapath.base import ConnectionFilter
+from l4lb.director.connection import Connection, Ends
+from l4lb.director.director import Director
+from l4lb.model import ConnectionInfo, Counters, DropReason, Traffic, Verdict
+
+
+def counters(director: Director, overruns: int) -> Counters:
+    """All counters; ``overruns`` are the frames that the kernel dropped before us."""
+    traffic = {}
+    forwarded = 0
+    for path in director.services.paths():
+        forwarded += path.packets_in + path.packets_out
+        traffic[path.service, path.address] = Traffic(
+            connections_total=path.connections_total,
+            half_open=path.half_open,
+            established=path.established,
+            packets_in=path.packets_in,
+            packets_out=path.packets_out,
+            bytes_in=path.bytes_in,
+            bytes_out=path.bytes_out,
+        )
+    verdicts = dict(director.verdicts)
+    # The fast path counts on the path only: one store less for each packet.
+    verdicts[Verdict.FORWARD] = forwarded + director.services.forwarded_before
+    drops = {reason: count for reason, count in director.drops.items() if count}
+    if overruns:
+        drops[DropReason.RECEIVE_OVERRUN] = overruns
+    if director.table.evicted:
+        drops[DropReason.HALF_OPEN_EVICTED] = director.table.evicted
+    return Counters(
+        backends=traffic,
+        verdicts=verdicts,
+        drops=drops,
+        half_open=len(director.table.half_open),
+        established=director.table.established,
+    )
+
+
+def _matches(connection: Connection, which: ConnectionFilter) -> bool:
+    path = connection.path
+    if which.service is not None and path.service != which.service:
+        return False
+    if which.backend is not None and path.address != which.backend:
+        return False
+    return which.client is None or connection.original.startswith(which.client)
+
+
+def connection_infos(
+    director: Director, which: ConnectionFilter, limit: int, now: float
+) -> list[ConnectionInfo]:
+    """Up to ``limit`` connections that match."""
+    matching = (connection for connection in director.table if _matches(connection, which))
+    return [_info(director, connection, now) for connection in islice(matching, limit)]
+
+
+def _info(director: Director, connection: Connection, now: float) -> ConnectionInfo:
+    ends = Ends(connection.original, connection.reply)
+    return ConnectionInfo(
+        service=connection.path.service,
+        protocol=connection.path.protocol,
+        client=ends.client,
+        vip=ends.vip,
+        source=ends.source,
+        backend=ends.backend,
+        state=connection.state,
+        idle=max(0.0, now - connection.seen),
+        expires=max(0.0, director.table.expires(connection) - now),
+    )
+
+
+def flush(director: Director, which: ConnectionFilter) -> int:
+    """Reset and forget the connections that match; how many."""
+    matching = [connection for connection in director.table if _matches(connection, which)]
+    for connection in matching:
+        director.reset(connection)
+    return len(matching)

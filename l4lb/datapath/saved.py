@@ -1,0 +1,102 @@
+"""Connections between a stop and a start: written to a file, read back, matched with the plan.
+
+A stream of msgpack values: a header, then one array a connection. Times are kept as idle seconds plus
+the moment of saving on the clock that goes on while the machine sleeps; after a reboot nothing in the
+file is worth having. Only root can write beside the socket, but the file is still read as data that
+may be damaged: what does not fit is left out.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from l4lb.director.connection import Ends
+from l4lb.director.director import Director, make_connection
+from l4lb.director.states import HALF_OPEN
+from l4lb.model import State
+
+_FORMAT = "l4lb connections 1"
+_SHAPE = (int, bytes, bytes, int, float, int | None, int | None, int)
+_STATES = frozenset(State) - HALF_OPEN
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def save(director: Director, path: Path, now: float) -> int:
+    """Write all connections that are more than half-open; how many."""
+    count = 0
+    temporary = path.with_name(path.name + ".new")
+    pack = msgpack.Packer().pack
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "wb", buffering=1 << 20) as file:
+        file.write(pack([_FORMAT, _BOOT_ID.read_text(), time.clock_gettime(time.CLOCK_BOOTTIME)]))
+        for connection in director.table:
+            if connection.state in HALF_OPEN:
+                continue
+            file.write(
+                pack(
+                    [
+                        int(connection.path.protocol),
+                        connection.original,
+                        connection.reply,
+                        int(connection.state),
+                        now - connection.seen,
+                        connection.acked_by_client,
+                        connection.acked_by_backend,
+                        connection.shifts,
+                    ]
+                )
+            )
+            count += 1
+    temporary.replace(path)
+    return count
+
+
+def restore(director: Director, path: Path, now: float) -> tuple[int, int]:
+    """Read the file, if it is there, and remove it: (connections restored, left out)."""
+    try:
+        file = path.open("rb", buffering=1 << 20)
+    except FileNotFoundError:
+        return 0, 0
+    restored = left_out = 0
+    with file:
+        path.unlink()
+        for record, age in _records(msgpack.Unpacker(file, raw=False)):
+            if _restore_one(director, record, age, now):
+                restored += 1
+            else:
+                left_out += 1
+    return restored, left_out
+
+
+def _records(unpacker: msgpack.Unpacker) -> Iterator[tuple[list[Any], float]]:
+    try:
+        header = next(unpacker, None)
+        if not isinstance(header, list) or header[:2] != [_FORMAT, _BOOT_ID.read_text()]:
+            return
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - header[2]
+        for record in unpacker:
+            yield record, age
+    except (ValueError, TypeError, IndexError, msgpack.UnpackException):
+        return
+
+
+def _restore_one(director: Director, record: list[Any], age: float, now: float) -> bool:
+    if len(record) != len(_SHAPE) or not all(map(isinstance, record, _SHAPE)):
+        return False
+    protocol, original, reply, state, idle, by_client, by_backend, shifts = record
+    if len(original) not in (12, 36) or len(reply) != len(original):
+        return False
+    ends = Ends(original, reply)
+    path = director.services.find_path(protocol, ends.vip, ends.backend)
+    if path is None or not path.alive or state not in _STATES:
+        return False
+    connection = make_connection(path, ends.client, ends.source, State(state), now - idle - age)
+    connection.acked_by_client, connection.acked_by_backend = by_client, by_backend
+    connection.shifts = shifts
+    return director.restore(connection, now)
