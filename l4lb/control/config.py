@@ -56,14 +56,22 @@ def load(path: Path) -> Config:
     Raises:
         ConfigError: it cannot be read or has errors.
     """
+    return parse(read(path), path)
+
+
+def read(path: Path) -> str:
+    """The text of a config file.
+
+    Raises:
+        ConfigError: it cannot be read or is not UTF-8.
+    """
     try:
-        text = path.read_bytes().decode()
+        return path.read_bytes().decode()
     except OSError as error:
         raise ConfigError([f"{path}: cannot read the config: {error.strerror}"]) from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ConfigError([f"{path}:{line}: not UTF-8 text"]) from None
-    return parse(text, path)
 
 
 def parse(text: str, path: Path) -> Config:
@@ -135,7 +143,8 @@ def _shown(keys: KeyPath, document: dict[str, Any]) -> str:
         except (KeyError, IndexError, TypeError):
             value = None
         if isinstance(key, str):
-            text += f".{key}" if text else key
+            part = key if key.isprintable() else repr(key)
+            text += f".{part}" if text else part
         else:
             name = value.get("name") if text == "services" and isinstance(value, dict) else None
             text += f"[{name}]" if isinstance(name, str) and name.isprintable() else f"[{key}]"

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from l4lb.control.config_layout import KeyPath
+from l4lb.control.config_values import shown
 from l4lb.model import Endpoint
 
 
@@ -28,8 +29,8 @@ def check(document: Mapping[str, object]) -> list[Problem]:
     services = list(_tables(document.get("services")))
     problems = [*_duplicate_interfaces(document), *_duplicate_services(services)]
     vips = {
-        address.ip: service.get("name", "?")
-        for _, service in services
+        address.ip: _called(index, service)
+        for index, service in services
         if (address := _endpoint(service.get("address")))
     }
     for index, service in services:
@@ -44,30 +45,28 @@ def _duplicate_interfaces(document: Mapping[str, object]) -> Iterator[Problem]:
     if isinstance(names, list):
         for index, name in enumerate(names):
             if name in names[:index]:
-                yield Problem(("gateway", "interfaces", index), f"'{name}' is already in the list")
+                yield Problem(("gateway", "interfaces", index), f"{shown(name)} is already in the list")
 
 
 def _duplicate_services(services: Services) -> Iterator[Problem]:
     names: set[str] = set()
-    taken: dict[tuple[Endpoint, object], object] = {}
+    taken: dict[tuple[Endpoint, object], str] = {}
     for index, service in services:
+        path: KeyPath = ("services", index)
         name = service.get("name")
         if isinstance(name, str):
             if name in names:
-                yield Problem(("services", index, "name"), f"another service is already called '{name}'")
+                yield Problem((*path, "name"), f"another service is already called {shown(name)}")
             names.add(name)
         address, protocol = _endpoint(service.get("address")), service.get("protocol", "tcp")
-        if address is not None and isinstance(protocol, str):
-            if (address, protocol) in taken:
-                yield Problem(
-                    ("services", index, "address"),
-                    f"service '{taken[address, protocol]}' already has {address} ({protocol})",
-                )
+        if address is not None and protocol in ("tcp", "udp"):
+            if owner := taken.get((address, protocol)):
+                yield Problem((*path, "address"), f"{owner} already has {address} ({protocol})")
             else:
-                taken[address, protocol] = name
+                taken[address, protocol] = _called(index, service)
 
 
-def _backends(index: int, service: Mapping[str, object], vips: Mapping[bytes, object]) -> Iterator[Problem]:
+def _backends(index: int, service: Mapping[str, object], vips: Mapping[bytes, str]) -> Iterator[Problem]:
     vip = _endpoint(service.get("address"))
     seen: set[Endpoint] = set()
     for number, backend in _tables(service.get("backends")):
@@ -87,8 +86,7 @@ def _backends(index: int, service: Mapping[str, object], vips: Mapping[bytes, ob
         if vip is not None and address.ip == vip.ip:
             yield Problem(path, f"{address.host} is the service's own address")
         elif address.ip in vips:
-            name = vips[address.ip]
-            yield Problem(path, f"{address.host} is the address of service '{name}', not of a server")
+            yield Problem(path, f"{address.host} is the address of {vips[address.ip]}, not of a server")
 
 
 def _health(index: int, service: Mapping[str, object]) -> Iterator[Problem]:
@@ -101,6 +99,11 @@ def _health(index: int, service: Mapping[str, object]) -> Iterator[Problem]:
                 f"a UDP service cannot be checked by {check} on its own port: set 'port' to a TCP port of "
                 'the backends, or write check = "none"',
             )
+
+
+def _called(index: int, service: Mapping[str, object]) -> str:
+    name = service.get("name")
+    return f"service {shown(name)}" if isinstance(name, str) else f"services[{index}]"
 
 
 def _tables(value: object) -> Iterator[tuple[int, Mapping[str, object]]]:

@@ -8,27 +8,30 @@ import re
 from l4lb.model import Endpoint
 from l4lb.schedulers import SCHEDULERS
 
+_LONGEST_SHOWN = 80  # characters
 _DATAPATHS = ("auto", "raw")
 _DATAPATHS_TO_COME = ("tc", "xdp")
 
 
 def shown(value: object) -> str:
-    """A value as its author would recognise it."""
+    """A value as its author would recognise it, on one line and not much of it."""
     if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return f"'{value}'" if value.isprintable() else repr(value)
-    if isinstance(value, dict):
-        return "a table"
-    if isinstance(value, list):
-        return f"[{', '.join(map(shown, value))}]"
-    return str(value)
+        text = str(value).lower()
+    elif isinstance(value, str):
+        text = f"'{value}'" if value.isprintable() else repr(value)
+    elif isinstance(value, dict):
+        text = "a table"
+    elif isinstance(value, list):
+        text = f"[{', '.join(map(shown, value))}]"
+    else:
+        text = str(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
 
 
 def endpoint(value: object) -> Endpoint:
     """``ADDRESS:PORT`` of one host that packets can be routed to."""
-    if not isinstance(value, str):
-        raise ValueError(f'{shown(value)} is not text: write "ADDRESS:PORT"')
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError(f'{shown(value)} is not an address: write "ADDRESS:PORT"')
     parsed = Endpoint.parse(value)
     ip = ipaddress.ip_address(parsed.ip)
     what = None
