@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from netlab import LabError, process, record, servers
+from netlab.command import NAMESPACES
 from tests.lab.lab import Lab
 
 pytestmark = pytest.mark.lab
@@ -37,7 +38,7 @@ def udp(lab, address, size):
 
 def remains(prefix):
     """What is left of a lab: namespaces, files, processes."""
-    names = [path.name for path in record.NAMESPACES.glob(f"{prefix}-*")]
+    names = [path.name for path in NAMESPACES.glob(f"{prefix}-*")]
     files = [record.HOME / prefix] if (record.HOME / prefix).exists() else []
     arguments = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     return names + files + [line for line in arguments if f"/{prefix}/".encode() in line]
@@ -272,7 +273,7 @@ def test_without_root_is_one_clear_line(lab_possible):
 
 
 def test_without_nginx_is_one_clear_line(lab_possible, tmp_path, other):
-    for program in ("ip", "sysctl"):
+    for program in ("ip", "nsenter", "sysctl"):
         (tmp_path / program).symlink_to("/bin/true")
     done = subprocess.run(
         [sys.executable, "-c", f"from netlab.lab import Lab; Lab('{other.prefix}').up()"],

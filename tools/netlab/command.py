@@ -5,8 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
 from netlab import LabError
+
+NAMESPACES: Final = Path("/run/netns")
 
 
 def find(program: str) -> str:
@@ -37,5 +41,9 @@ def run(argv: Sequence[str], text: str = "") -> str:
 
 
 def inside(namespace: str, *argv: str) -> list[str]:
-    """The command that runs another one inside a network namespace."""
-    return [find("ip"), "netns", "exec", namespace, *argv]
+    """The command that runs another one inside a network namespace.
+
+    Not `ip netns exec`: it also changes mounts, which fails in a chroot. So /sys stays the
+    machine's own.
+    """
+    return [find("nsenter"), f"--net={NAMESPACES / namespace}", *argv]

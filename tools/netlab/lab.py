@@ -20,7 +20,7 @@ from netlab.topology import Host, Topology, load
 
 DEFAULT_PREFIX: Final = "l4lb"
 DEFAULT_BIG: Final = 8 << 20  # bytes
-_PROGRAMS: Final = ("ip", "sysctl", "nginx")
+_PROGRAMS: Final = ("ip", "nsenter", "sysctl", "nginx")
 _MEBIBYTE: Final = 1 << 20
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from netlab import LabError, process
-from netlab.command import inside, run
+from netlab.command import find, inside, run
 from netlab.record import Record, namespace_inode
 from netlab.topology import Host, Topology
 
@@ -58,7 +58,7 @@ def make(prefix: str, topology: Topology, record: Record) -> None:
         record.save()
     switch = names[0]
     # -e: not every kernel has bridge netfilter.
-    run(inside(switch, "sysctl", "-q", "-e", "-w", *_SWITCH))
+    run(inside(switch, find("sysctl"), "-q", "-e", "-w", *_SWITCH))
     _batch(
         switch, [f"link add {name} mtu {MTU} type bridge mcast_snooping 0" for name in topology.networks]
     )
@@ -74,7 +74,7 @@ def _make_host(prefix: str, host: Host, topology: Topology) -> None:
     run(
         inside(
             namespace,
-            "sysctl",
+            find("sysctl"),
             "-q",
             "-w",
             # Forwarding first: the kernel resets other settings when it changes.
@@ -122,4 +122,4 @@ def remove(record: Record) -> None:
 
 
 def _batch(namespace: str, lines: list[str]) -> None:
-    run(["ip", "-n", namespace, "-batch", "-"], "\n".join(lines) + "\n")
+    run(inside(namespace, find("ip"), "-batch", "-"), "\n".join(lines) + "\n")

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from netlab.command import NAMESPACES
+
 # Not under /run: the files to download may be larger than a tmpfs.
 HOME: Final = Path("/var/lib/l4lb-lab")
 LOCK: Final = Path("/run/l4lb-lab.lock")
-NAMESPACES: Final = Path("/run/netns")
 
 
 def _boot() -> str:
