@@ -62,6 +62,7 @@ class Worker:
         self._fast = fast_path(self._director.table)
         self._frame = bytearray(FRAME_MAX)
         self._view = memoryview(self._frame)
+        self._saved: Path | None = None  # where connections go if the control plane is killed
         self._tracebacks = _TRACEBACKS
         self._overruns = 0  # of ports closed since
         self._running = True
@@ -211,8 +212,8 @@ class Worker:
                 if message[1]:  # a request, by number; 0 wants no answer
                     self._channel.send(("answer", message[1], answer))
         except (EOFError, ConnectionError):
-            # The control plane was killed. Leave the shield, keep what the next one can use.
-            self._running = False
+            # The control plane was killed. The shield stays, and the next one gets the connections.
+            self.on_stop(self._saved)
 
     def _log(self, level: str, text: str) -> None:
         self._channel.send(("log", level, text))
@@ -246,7 +247,8 @@ class Worker:
         self._director.configure(plan)
 
     def on_restore(self, path: Path) -> tuple[int, int]:
-        """Take over the connections of the process before."""
+        """Take over the connections of the process before; where they are saved if it comes to that."""
+        self._saved = path
         return restore(self._director, path, monotonic())
 
     def on_counters(self) -> Counters:
