@@ -121,19 +121,20 @@ class RawDatapath:
         """See ``Datapath``."""
         keep = hold and self._hold > 0
         # A packet process that died could not say; its clients may still be there.
-        saved: int | None = None
+        live: int | None = None
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(DatapathError):
-                saved = await self._request("stop", self._connections_file if keep else None)
+                live = await self._request("stop", self._connections_file if keep else None)
         await self._end_process()
         async with self._shield_lock:
-            if keep and saved != 0 and self._claim is not None:
-                if saved:
-                    log.info("%d connections saved; the host stays silent for %g s", saved, self._hold)
+            if keep and live != 0 and self._claim is not None:
+                if live:
+                    log.info("%d live connections saved; the host stays silent for %g s", live, self._hold)
                 await self._shield.hold(self._claim, self._present(), self._hold)
             else:
                 await self._shield.remove()
-                self._connections_file.unlink(missing_ok=True)
+        if not keep:
+            self._connections_file.unlink(missing_ok=True)
 
     @staticmethod
     async def clean_up(state_prefix: Path) -> list[str]:

@@ -24,12 +24,17 @@ from l4lb.model import State
 _FORMAT = "l4lb connections 1"
 _SHAPE = (int, bytes, bytes, int, float, int | None, int | None, int)
 _STATES = frozenset(State) - HALF_OPEN
+_LIVE = frozenset({State.ESTABLISHED, State.CLIENT_FIN, State.BACKEND_FIN})
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def save(director: Director, path: Path, now: float) -> int:
-    """Write all connections that are more than half-open; how many."""
-    count = 0
+    """Write all connections that are more than half-open.
+
+    Returns:
+        How many of them are TCP and not over: those that a stray packet of the host could end.
+    """
+    live = 0
     temporary = path.with_name(path.name + ".new")
     pack = msgpack.Packer().pack
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
@@ -52,9 +57,9 @@ def save(director: Director, path: Path, now: float) -> int:
                     ]
                 )
             )
-            count += 1
+            live += connection.state in _LIVE
     temporary.replace(path)
-    return count
+    return live
 
 
 def restore(director: Director, path: Path, now: float) -> tuple[int, int]:

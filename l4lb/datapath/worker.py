@@ -274,7 +274,7 @@ class Worker:
         }
 
     def on_stop(self, path: Path | None) -> int:
-        """Stop forwarding, save the connections if there is a path; how many were saved."""
+        """Stop forwarding, save the connections if there is a path; how many of them are live."""
         for port in self._receiving.values():
             port.socket.stop_receiving()
         self._running = False
