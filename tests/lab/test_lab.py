@@ -40,8 +40,8 @@ def remains(prefix):
     """What is left of a lab: namespaces, files, processes."""
     names = [path.name for path in NAMESPACES.glob(f"{prefix}-*")]
     files = [record.HOME / prefix] if (record.HOME / prefix).exists() else []
-    arguments = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-    return names + files + [line for line in arguments if f"/{prefix}/".encode() in line]
+    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return names + files + [line for line in running.splitlines() if f"/{prefix}/" in line]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Final
 from netlab import LabError, network, process, servers
 from netlab.command import find, inside
 from netlab.record import HOME, Record, locked
-from netlab.topology import Host, Topology, load
+from netlab.topology import Host, load
 
 DEFAULT_PREFIX: Final = "l4lb"
 DEFAULT_BIG: Final = 8 << 20  # bytes
@@ -42,11 +42,11 @@ class Lab:
     processes.
     """
 
-    def __init__(self, prefix: str = DEFAULT_PREFIX, topology: Topology | None = None) -> None:
+    def __init__(self, prefix: str = DEFAULT_PREFIX) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,19}", prefix):
             raise LabError(f"'{prefix}' cannot be a prefix: write a-z, 0-9 and '-', at most 20 of them")
         self.prefix = prefix
-        self.topology = topology or load()
+        self.topology = load()
         self.directory = HOME / prefix
         self.www = self.directory / "www"
 
@@ -60,9 +60,9 @@ class Lab:
             raise LabError(f"no host '{host}' in the lab: there are {', '.join(self.topology.hosts)}")
         return f"{self.prefix}-{host}"
 
-    def host_directory(self, backend: str) -> Path:
-        """Where a backend keeps its configuration, logs and uploads."""
-        return self.directory / backend
+    def host_directory(self, host: str) -> Path:
+        """Where a host has files of its own, until the lab goes down."""
+        return self.directory / host
 
     def up(self, big: int = DEFAULT_BIG) -> None:
         """Make the lab, or mend it: what runs and is whole stays.

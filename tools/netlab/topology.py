@@ -12,7 +12,6 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 FILE: Final = Path(__file__).resolve().parent.parent / "lab.json"
-ROLES: Final = ("client", "gateway", "backend")
 
 
 @dataclass(frozen=True, slots=True)
