@@ -1,0 +1,103 @@
+"""From what the operator wants and what is known of the backends to what a datapath should do.
+
+Pure: no I/O, no clock. ``plan_for`` may be run in a thread, one call at a time, since compiling a
+Maglev table takes long enough to be noticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from l4lb.control.config import GatewayConfig
+from l4lb.model import (
+    BackendPlan,
+    Endpoint,
+    Nat,
+    Plan,
+    Selection,
+    Service,
+    ServicePlan,
+    WhenAllDown,
+)
+from l4lb.schedulers import Candidate, compile_selection
+
+Target = tuple[str, Endpoint]
+"""One backend of one service: the service's name and the backend's address. The same server may
+stand behind two services and be up for one of them only."""
+
+
+class SelectionCache:
+    """The last selection of each service, so that only a service that changed is compiled again."""
+
+    def __init__(
+        self, compile_one: Callable[[str, Sequence[Candidate]], Selection] = compile_selection
+    ) -> None:
+        self._compile = compile_one
+        self._kept: dict[str, tuple[tuple[str, tuple[Candidate, ...]], Selection]] = {}
+
+    def selection(self, service: str, scheduler: str, candidates: tuple[Candidate, ...]) -> Selection:
+        """What ``scheduler`` makes of the candidates; the same object while nothing changes."""
+        wanted = (scheduler, candidates)
+        kept = self._kept.get(service)
+        if kept is None or kept[0] != wanted:
+            kept = self._kept[service] = (wanted, self._compile(scheduler, candidates))
+        return kept[1]
+
+    def forget_others(self, services: Collection[str]) -> None:
+        """Drop the selections of services that are gone."""
+        self._kept = {name: kept for name, kept in self._kept.items() if name in services}
+
+
+def plan_for(
+    services: Sequence[Service],
+    gateway: GatewayConfig,
+    *,
+    down: Collection[Target],
+    sources: Mapping[bytes, bytes],
+    cache: SelectionCache,
+) -> Plan:
+    """Everything a datapath should be doing.
+
+    A backend that is not in ``down`` can take connections: one that was never checked is taken to
+    be well, so that a restart of the daemon disturbs nobody. ``sources`` maps a backend's packed
+    address to the gateway's address towards it, and lacks the backends without a route.
+    """
+    plans = tuple(_service_plan(service, down, sources, cache) for service in services)
+    cache.forget_others({service.name for service in services})
+    return Plan(plans, gateway.timeouts, gateway.limits, gateway.snat_ports)
+
+
+def _service_plan(
+    service: Service, down: Collection[Target], sources: Mapping[bytes, bytes], cache: SelectionCache
+) -> ServicePlan:
+    alive = {backend.address for backend in service.backends if (service.name, backend.address) not in down}
+    weighty = {backend.address for backend in service.backends if backend.weight > 0}
+    if service.when_all_down is WhenAllDown.USE_ALL and not alive & weighty:
+        # Not a choice only: a backend that is used is alive, or its connections would be reset.
+        alive |= weighty
+    full = service.nat is Nat.FULL
+    candidates = tuple(
+        Candidate(index, backend.address, backend.weight)
+        for index, backend in enumerate(service.backends)
+        if backend.address in alive
+        and backend.weight > 0
+        # Without an address of ours to put into the packet, full NAT to this backend is impossible.
+        and (not full or backend.address.ip in sources)
+    )
+    return ServicePlan(
+        name=service.name,
+        address=service.address,
+        protocol=service.protocol,
+        selection=cache.selection(service.name, service.scheduler, candidates),
+        backends=tuple(
+            BackendPlan(
+                backend.address,
+                alive=backend.address in alive,
+                snat=sources.get(backend.address.ip) if full else None,
+            )
+            for backend in service.backends
+        ),
+        nat=service.nat,
+        affinity_timeout=service.affinity_timeout if service.affinity == "client" else 0.0,
+        when_backend_down=service.when_backend_down,
+    )

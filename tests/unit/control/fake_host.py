@@ -1,0 +1,110 @@
+"""A kernel, VIPs and health checks that do as a test says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
+
+from l4lb.health.rise_fall import Health, HealthState
+from l4lb.health.runner import OnChange
+from l4lb.model import Endpoint, Service
+from l4lb.netlink.state import Address, Change, KernelState, Link, Route, RouteKind
+from l4lb.netlink.vips import VipError
+
+
+def packed(text: str) -> bytes:
+    return ip_address(text).packed
+
+
+# client side eth0 10.1.0.1/24 [2001:db8:1::1], server side eth1 10.2.0.1/24 [2001:db8:2::1]
+LINKS = (
+    Link(1, "lo", b"", 65536, True),
+    Link(2, "eth0", b"\2\0\0\0\0\1", 1500, True),
+    Link(3, "eth1", b"\2\0\0\0\0\2", 1500, True),
+)
+ADDRESSES = (
+    Address(2, packed("10.1.0.1"), 24),
+    Address(3, packed("10.2.0.1"), 24),
+    Address(2, packed("2001:db8:1::1"), 64),
+    Address(3, packed("2001:db8:2::1"), 64),
+    Address(3, packed("fe80::1"), 64),
+)
+ROUTES = (
+    Route(packed("10.1.0.0"), 24, 2, source=packed("10.1.0.1")),
+    Route(packed("10.2.0.0"), 24, 3, source=packed("10.2.0.1")),
+    Route(packed("10.2.0.1"), 32, 3, kind=RouteKind.LOCAL),
+    Route(packed("2001:db8:1::"), 64, 2),
+    Route(packed("2001:db8:2::"), 64, 3),
+    Route(packed("10.9.0.0"), 16, 3, gateway=packed("10.2.0.254")),
+)
+GATEWAY = KernelState(LINKS, ADDRESSES, ROUTES)
+
+
+class FakeWatch:
+    def __init__(self, state: KernelState = GATEWAY) -> None:
+        self.state = state
+        self.foreign_rules = False
+        self.running = False
+        self._subscribers: list[Callable[[Change], None]] = []
+
+    async def start(self) -> None:
+        self.running = True
+
+    async def stop(self) -> None:
+        self.running = False
+
+    def subscribe(self, subscriber: Callable[[Change], None]) -> Callable[[], None]:
+        self._subscribers.append(subscriber)
+        return lambda: self._subscribers.remove(subscriber)
+
+    def become(self, state: KernelState, change: Change) -> None:
+        self.state = state
+        for subscriber in self._subscribers:
+            subscriber(change)
+
+
+class FakeVips:
+    def __init__(self) -> None:
+        self.kept: list[dict[bytes, str | None]] = []
+        self.refusal: str | None = None
+        self.closed = False
+
+    @property
+    def ours(self) -> frozenset[bytes]:
+        return frozenset(self.kept[-1]) if self.kept else frozenset()
+
+    async def keep(self, vips: Mapping[bytes, str | None]) -> None:
+        if self.refusal is not None:
+            raise VipError(self.refusal)
+        self.kept.append(dict(vips))
+
+    async def clear(self) -> None:
+        await self.keep({})
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class FakeHealth:
+    """Everything is unknown until ``become``."""
+
+    def __init__(self, on_change: OnChange) -> None:
+        self._on_change = on_change
+        self._known: dict[tuple[str, Endpoint], Health] = {}
+        self.closed = False
+
+    def update(self, services: Sequence[Service]) -> None:
+        targets = [(service.name, backend.address) for service in services for backend in service.backends]
+        unknown = Health(HealthState.UNKNOWN, 0.0)
+        self._known = {target: self._known.get(target, unknown) for target in targets}
+
+    def state(self, service: str, backend: Endpoint) -> Health:
+        return self._known[service, backend]
+
+    def become(self, service: str, backend: str, state: HealthState, reason: str = "") -> None:
+        endpoint = Endpoint.parse(backend)
+        health = self._known[service, endpoint] = Health(state, 0.0, reason)
+        self._on_change(service, endpoint, health)
+
+    async def close(self) -> None:
+        self.closed = True
