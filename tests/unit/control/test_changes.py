@@ -1,0 +1,83 @@
+"""How the difference between two configs reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from l4lb.control.changes import describe_changes, describe_gateway_changes
+from l4lb.control.config import GatewayConfig
+from l4lb.model import Backend, Endpoint, HealthCheck, Limits, Nat, Protocol, Service
+
+A, B = Endpoint.parse("10.2.0.12:80"), Endpoint.parse("10.2.0.13:80")
+WEB = Service("web", Endpoint.parse("10.1.0.100:80"), backends=(Backend(A),))
+
+
+@pytest.mark.parametrize(
+    ("new", "lines"),
+    [
+        (WEB, []),
+        (
+            replace(WEB, backends=(Backend(A), Backend(B, 2))),
+            ["service web: backend 10.2.0.13:80 added (weight 2)"],
+        ),
+        (replace(WEB, backends=()), ["service web: backend 10.2.0.12:80 removed"]),
+        (replace(WEB, backends=(Backend(A, 3),)), ["service web: backend 10.2.0.12:80 weight 1 -> 3"]),
+        (
+            replace(WEB, backends=(Backend(A, 0),)),
+            ["service web: backend 10.2.0.12:80 drains (weight was 1)"],
+        ),
+        (
+            replace(WEB, scheduler="maglev", nat=Nat.FULL, protocol=Protocol.UDP),
+            [
+                "service web: protocol tcp -> udp",
+                "service web: scheduler round_robin -> maglev",
+                "service web: nat destination -> full",
+            ],
+        ),
+        (
+            replace(WEB, health=HealthCheck(interval=5.0, host="shop")),
+            ["service web: health.interval 2 -> 5", "service web: health.host default -> shop"],
+        ),
+    ],
+)
+def test_changes_of_a_service(new, lines):
+    assert describe_changes([WEB], [new]) == lines
+
+
+def test_a_drained_backend_comes_back():
+    drained = replace(WEB, backends=(Backend(A, 0),))
+    assert describe_changes([drained], [WEB]) == [
+        "service web: backend 10.2.0.12:80 takes connections again (weight 1)"
+    ]
+
+
+def test_services_come_and_go():
+    dns = Service("dns", Endpoint.parse("[2001:db8::53]:53"), Protocol.UDP)
+    assert describe_changes([WEB], [dns]) == [
+        "service web: removed",
+        "service dns: added ([2001:db8::53]:53 udp, 0 backends)",
+    ]
+    assert describe_changes([], [WEB]) == ["service web: added (10.1.0.100:80 tcp, 1 backend)"]
+
+
+def test_the_order_of_services_and_backends_is_no_change():
+    two = replace(WEB, backends=(Backend(A), Backend(B)))
+    turned = replace(WEB, backends=(Backend(B), Backend(A)))
+    other = replace(WEB, name="other")
+    assert describe_changes([two, other], [other, turned]) == []
+
+
+def test_gateway_changes_say_when_they_come_into_force():
+    old = GatewayConfig()
+    new = replace(
+        old, interfaces=("eth0", "eth1"), hold=5.0, limits=Limits(half_open=10), manage_vips=False
+    )
+    assert describe_gateway_changes(old, old) == []
+    assert describe_gateway_changes(old, new) == [
+        "gateway: interfaces [] -> [eth0, eth1]",
+        "gateway: manage_vips true -> false",
+        "gateway: limits.half_open 65536 -> 10",
+        "gateway: hold 30 -> 5 (at the next start)",
+    ]
