@@ -1,0 +1,113 @@
+"""What the operator wants: the config file, and on top of it what was asked for with ``--runtime``.
+
+The config in force is kept as text too, so that every change, whether it goes to the file or not, is
+made and checked in the same way: edit the text, parse the whole, and only then take it. Whatever
+fails leaves the file and the config in force as they were.
+
+A change to the file is made to what is in the file now. Somebody may have edited it by hand since it
+was read: that is kept, and comes into force with the next reload as it would have anyway. What was
+done with ``--runtime`` ends with the next reload.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from l4lb.control import config_edit
+from l4lb.control.config import Config, ConfigError, parse, read
+from l4lb.control.edits import Conflict, Edit, NotFound, insist
+from l4lb.model import Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A checked change that ``DesiredState.take`` makes true."""
+
+    text: str  # in force from now on
+    config: Config
+    file_config: Config
+    file_text: str | None = None  # what to write to the file; None: nothing
+
+
+class DesiredState:
+    """The config in force and the one in the file."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file at ``path``.
+
+        Raises:
+            ConfigError: it cannot be read or has errors.
+        """
+        self._path = path
+        self.take(self.reread())
+
+    @property
+    def config(self) -> Config:
+        """The config in force."""
+        return self._state.config
+
+    def in_file(self, service: str, address: Endpoint, weight: int) -> bool:
+        """Whether the file, as last read or written, has this backend with this weight."""
+        return any(
+            backend.address == address and backend.weight == weight
+            for known in self._state.file_config.services
+            if known.name == service
+            for backend in known.backends
+        )
+
+    def reread(self) -> Change:
+        """The file as it is now, without any runtime change.
+
+        Raises:
+            ConfigError: it cannot be read or has errors.
+        """
+        text = read(self._path)
+        config = parse(text, self._path)
+        return Change(text, config, config)
+
+    def edited(self, edit: Edit, *, runtime: bool) -> Change:
+        """The config in force with ``edit``; unless ``runtime``, the file with it as well.
+
+        Raises:
+            NotFound, Conflict: the edit makes no sense.
+            ConfigError: the file cannot be read, or the result would have errors.
+        """
+        state = self._state
+        if runtime:
+            edit.check(state.config)
+            text = edit.written(state.text)
+            return Change(text, parse(text, self._path), state.file_config)
+        before = read(self._path)
+        self._check_file(edit, parse(before, self._path))
+        file_text = edit.written(before)
+        file_config = parse(file_text, self._path)
+        if before == state.text:
+            return Change(file_text, file_config, file_config, file_text)
+        text = insist(edit, state.text, state.config)
+        return Change(text, parse(text, self._path), file_config, file_text)
+
+    def _check_file(self, edit: Edit, file_config: Config) -> None:
+        """Check an edit against the file; where it makes sense in force only, say so."""
+        try:
+            edit.check(file_config)
+        except (NotFound, Conflict) as problem:
+            edit.check(self.config)
+            raise Conflict(
+                f"in {self._path}, {problem}: reload first, or repeat the command with --runtime"
+            ) from None
+
+    def take(self, change: Change) -> None:
+        """Make a change true: write the file if it is to be written, then put it in force.
+
+        Raises:
+            ConfigError: the file cannot be written; nothing has changed.
+        """
+        if change.file_text is not None:
+            try:
+                config_edit.write_atomically(self._path, change.file_text)
+            except OSError as error:
+                raise ConfigError(
+                    [f"{self._path}: cannot write the config: {error.strerror}; --runtime leaves it alone"]
+                ) from None
+        self._state = change

@@ -1,0 +1,243 @@
+"""The config in force, the file, and edits to one or both."""
+
+from __future__ import annotations
+
+import pytest
+
+from l4lb.control.config import ConfigError
+from l4lb.control.desired import DesiredState
+from l4lb.control.edits import (
+    AddBackend,
+    AddService,
+    Conflict,
+    NotFound,
+    RemoveBackend,
+    RemoveService,
+    SetWeight,
+)
+from l4lb.model import Endpoint
+
+A, B, C = (Endpoint.parse(f"10.2.0.1{n}:80") for n in (1, 2, 3))
+
+TEXT = """\
+# The shop's front door.
+[[services]]
+name = "web"
+address = "10.1.0.100:80"   # announced by us
+
+[[services.backends]]
+address = "10.2.0.11:80"    # rack 1
+
+[[services.backends]]
+address = "10.2.0.12:80"
+weight = 2
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "l4lb.toml"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture
+def desired(path):
+    return DesiredState(path)
+
+
+def do(desired, edit, *, runtime=False):
+    desired.take(desired.edited(edit, runtime=runtime))
+
+
+def weights(desired):
+    """Of the backends in force, by the last digit of the address."""
+    return {
+        int(backend.address.host[-1]): backend.weight
+        for service in desired.config.services
+        for backend in service.backends
+    }
+
+
+@pytest.mark.parametrize(
+    ("edit", "after"),
+    [
+        (AddBackend("web", C, 5), {1: 1, 2: 2, 3: 5}),
+        (RemoveBackend("web", A), {2: 2}),
+        (SetWeight("web", B, 0), {1: 1, 2: 0}),
+        (RemoveService("web"), {}),
+    ],
+)
+def test_an_edit_is_in_force_and_in_the_file(desired, path, edit, after):
+    do(desired, edit)
+    assert weights(desired) == after
+    assert weights(DesiredState(path)) == after
+
+
+def test_comments_stay(desired, path):
+    do(desired, AddBackend("web", C, 5))
+    do(desired, SetWeight("web", A, 7))
+    text = path.read_text()
+    for comment in ("# The shop's front door.", "# announced by us", "# rack 1"):
+        assert comment in text
+
+
+def test_a_service_is_added_with_the_keys_of_the_file(desired, path):
+    fields = {
+        "name": "dns",
+        "address": "10.1.0.100:53",
+        "protocol": "udp",
+        "backends": [{"address": "10.2.0.13:53"}],
+    }
+    do(desired, AddService(fields))
+    assert [service.name for service in DesiredState(path).config.services] == ["web", "dns"]
+    assert weights(desired) == {1: 1, 2: 2, 3: 1}
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [AddBackend("web", C, 5), RemoveBackend("web", A), SetWeight("web", B, 0), RemoveService("web")],
+)
+def test_a_runtime_edit_leaves_the_file_alone_and_ends_with_a_reload(desired, path, edit):
+    before = weights(desired)
+    do(desired, edit, runtime=True)
+    assert weights(desired) != before
+    assert path.read_text() == TEXT
+    desired.take(desired.reread())
+    assert weights(desired) == before
+
+
+@pytest.mark.parametrize("runtime", [False, True])
+@pytest.mark.parametrize(
+    ("edit", "error", "line"),
+    [
+        (
+            AddBackend("web", A, 5),
+            Conflict,
+            "service 'web' already has backend 10.2.0.11:80",
+        ),
+        (AddBackend("shop", C, 5), NotFound, "there is no service 'shop' (services: web)"),
+        (RemoveBackend("web", C), NotFound, "service 'web' has no backend 10.2.0.13:80"),
+        (SetWeight("web", C, 1), NotFound, "service 'web' has no backend 10.2.0.13:80"),
+        (RemoveService("shop"), NotFound, "there is no service 'shop' (services: web)"),
+        (AddService({"name": "web"}), Conflict, "there already is a service 'web'"),
+    ],
+)
+def test_an_edit_that_makes_no_sense(desired, path, edit, error, line, runtime):
+    with pytest.raises(error) as caught:
+        desired.edited(edit, runtime=runtime)
+    assert str(caught.value) == line
+    assert path.read_text() == TEXT
+
+
+@pytest.mark.parametrize("runtime", [False, True])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        AddBackend("web", Endpoint.parse("[2001:db8::1]:80"), 1),
+        SetWeight("web", A, 1 << 20),
+        AddService({"name": "other", "address": "10.1.0.100:80"}),
+        AddService({"name": "other"}),
+        AddService({"address": "10.1.0.100:81"}),
+    ],
+)
+def test_an_edit_with_a_bad_result_changes_nothing(desired, path, edit, runtime):
+    before = desired.config
+    with pytest.raises(ConfigError):
+        do(desired, edit, runtime=runtime)
+    assert desired.config == before
+    assert path.read_text() == TEXT
+
+
+def test_a_file_that_cannot_be_written_changes_nothing(desired, path, monkeypatch):
+    def read_only(path, text):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("l4lb.control.config_edit.write_atomically", read_only)
+    with pytest.raises(ConfigError, match="Read-only file system; --runtime leaves it alone"):
+        do(desired, AddBackend("web", C, 5))
+    assert weights(desired) == {1: 1, 2: 2}
+
+
+def test_edits_by_hand_are_kept_and_wait_for_the_reload(desired, path):
+    path.write_text(TEXT.replace("weight = 2", "weight = 9  # by hand"))
+    do(desired, AddBackend("web", C, 5))
+    assert weights(desired) == {1: 1, 2: 2, 3: 5}
+    assert "weight = 9  # by hand" in path.read_text()
+    desired.take(desired.reread())
+    assert weights(desired) == {1: 1, 2: 9, 3: 5}
+
+
+def test_a_file_broken_by_hand_is_not_edited(desired, path):
+    path.write_text(TEXT + "weight = \n")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        do(desired, AddBackend("web", C, 5))
+    assert path.read_text() == TEXT + "weight = \n"
+    do(desired, AddBackend("web", C, 5), runtime=True)
+    assert weights(desired) == {1: 1, 2: 2, 3: 5}
+
+
+def test_edits_of_the_file_keep_what_was_done_at_runtime(desired, path):
+    do(desired, SetWeight("web", A, 0), runtime=True)
+    do(desired, AddBackend("web", C, 5))
+    assert weights(desired) == {1: 0, 2: 2, 3: 5}
+    assert weights(DesiredState(path)) == {1: 1, 2: 2, 3: 5}
+
+
+@pytest.mark.parametrize(
+    ("at_runtime", "in_file", "after"),
+    [
+        pytest.param(AddBackend("web", C, 5), AddBackend("web", C, 6), {1: 1, 2: 2, 3: 6}, id="add"),
+        pytest.param(RemoveBackend("web", A), RemoveBackend("web", A), {2: 2}, id="remove"),
+        pytest.param(SetWeight("web", A, 0), SetWeight("web", A, 3), {1: 3, 2: 2}, id="weight"),
+        pytest.param(RemoveBackend("web", A), SetWeight("web", A, 3), {2: 2}, id="weight of a removed one"),
+        pytest.param(RemoveService("web"), RemoveService("web"), {}, id="remove service"),
+        pytest.param(
+            AddService({"name": "b", "address": "10.1.0.100:81"}),
+            AddService(
+                {"name": "b", "address": "10.1.0.100:82", "backends": [{"address": "10.2.0.13:80"}]}
+            ),
+            {1: 1, 2: 2, 3: 1},
+            id="add service",
+        ),
+    ],
+)
+def test_what_was_done_at_runtime_can_be_done_to_the_file_too(desired, at_runtime, in_file, after):
+    do(desired, at_runtime, runtime=True)
+    do(desired, in_file)
+    assert weights(desired) == after
+
+
+@pytest.mark.parametrize(
+    ("at_runtime", "in_file"),
+    [
+        (AddBackend("web", C, 5), RemoveBackend("web", C)),
+        (AddBackend("web", C, 5), SetWeight("web", C, 1)),
+        (RemoveBackend("web", A), AddBackend("web", A, 1)),
+    ],
+)
+def test_an_edit_that_makes_sense_at_runtime_only_says_so(desired, path, at_runtime, in_file):
+    do(desired, at_runtime, runtime=True)
+    with pytest.raises(Conflict, match=r"in .*l4lb.toml, service 'web' .*: reload first, or .*--runtime$"):
+        desired.edited(in_file, runtime=False)
+    do(desired, in_file, runtime=True)
+    assert path.read_text() == TEXT
+
+
+def test_where_a_backend_comes_from(desired):
+    assert desired.in_file("web", A, 1)
+    assert not desired.in_file("web", A, 0)  # drained at runtime
+    assert not desired.in_file("web", C, 1)
+    assert not desired.in_file("shop", A, 1)
+
+
+def test_reading_a_bad_file_changes_nothing(desired, path):
+    before = desired.config
+    path.write_text("[[services]]\nname = 1\n")
+    with pytest.raises(ConfigError) as caught:
+        desired.reread()
+    assert len(caught.value.errors) == 2
+    path.unlink()
+    with pytest.raises(ConfigError, match="No such file"):
+        desired.reread()
+    assert desired.config == before
