@@ -1,0 +1,137 @@
+"""One daemon for each network namespace and for each control socket.
+
+Two daemons in one namespace would both rewrite the same packets, so the namespace is locked by an
+abstract unix socket: abstract names belong to the network namespace, and the kernel releases one
+the moment its holder dies, however it dies (``unix(7)``). The control socket is a file; the file a
+killed daemon left behind is told from a living one by connecting to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Final
+
+_ABSTRACT_NAME: Final = "\0l4lb.daemon"
+_LONGEST_PATH: Final = 107  # sockaddr_un.sun_path without its final NUL
+
+
+class Refused(Exception):
+    """The daemon cannot run here or now. The message is one line for people."""
+
+
+def lock_namespace() -> socket.socket:
+    """Take this network namespace's lock; it is held until the socket is closed.
+
+    Raises:
+        Refused: another daemon holds it.
+    """
+    lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        lock.bind(_ABSTRACT_NAME)
+    except OSError:
+        lock.close()
+        raise Refused("another l4lb daemon is running in this network namespace: stop it first") from None
+    return lock
+
+
+class ControlSocket:
+    """A listening unix socket and its file."""
+
+    def __init__(self, path: Path, listening: socket.socket) -> None:
+        """``listening`` was just bound to ``path``."""
+        self.path = path
+        self.listening = listening
+        self._identity: tuple[int, int] | None = _identity(path)
+
+    def remove(self) -> None:
+        """Remove the file, once, unless it is another daemon's by now. The socket stays open."""
+        # An open socket holds its inode, so no other file can have got the number.
+        with contextlib.suppress(FileNotFoundError):
+            if self._identity == _identity(self.path):
+                self.path.unlink()
+        self._identity = None
+
+    def close(self) -> None:
+        """Close the socket and remove its file."""
+        self.remove()
+        self.listening.close()
+
+
+def claim_socket(path: Path) -> ControlSocket:
+    """A listening socket at ``path`` for its owner only (mode 0600), whose directory is made (0755).
+
+    Raises:
+        Refused: a daemon answers there, the file is not a socket, or the system says no.
+    """
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        raise Refused(f"{path}: longer than a unix socket's path may be: give a shorter --socket")
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Refused(f"cannot use {path.parent} for the control socket: {error.strerror}") from None
+    try:
+        # Two daemons of different namespaces may start at once: one looks and binds at a time.
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        remove_stale_socket(path)
+        return ControlSocket(path, _bound(path))
+    except OSError as error:
+        raise Refused(f"cannot make the control socket {path}: {error.strerror}") from None
+    finally:
+        os.close(directory)
+
+
+def remove_stale_socket(path: Path) -> bool:
+    """Remove the socket file that a killed daemon left; whether there was one.
+
+    Raises:
+        Refused: a daemon answers there, or the file is not a socket.
+        OSError: it cannot be removed.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISSOCK(mode):
+        raise Refused(f"{path} is in the way: it is not a socket; move it or give another --socket")
+    if _answers(path):
+        raise Refused(f"another l4lb daemon answers on {path}: stop it first or give another --socket")
+    path.unlink()
+    return True
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+        probe.setblocking(False)  # a full backlog would make connect() wait
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError:
+            # A full backlog (EAGAIN), a socket we may not open: somebody is there.
+            return True
+        return True
+
+
+def _bound(path: Path) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        # bind() gives the file the mode of the socket (unix_bind_bsd() in net/unix/af_unix.c), so it
+        # is never open to others, not even for a moment.
+        os.fchmod(listening.fileno(), 0o600)
+        listening.bind(str(path))
+        listening.listen(128)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.lstat()
+    return status.st_dev, status.st_ino

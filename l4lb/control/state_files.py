@@ -1,0 +1,16 @@
+"""Where the daemon's parts keep what outlives it: beside the control socket ``NAME.sock``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def state_prefix(socket_path: Path) -> Path:
+    """``NAME``, to which each part adds a suffix of its own."""
+    return socket_path.with_suffix("")
+
+
+def vip_file(socket_path: Path) -> Path:
+    """Which addresses l4lb added to the host."""
+    prefix = state_prefix(socket_path)
+    return prefix.with_name(prefix.name + ".vips")

@@ -1,0 +1,110 @@
+"""One daemon for each namespace and for each socket, and what a dead one leaves."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+
+import pytest
+
+from l4lb.control import lock
+from l4lb.control.lock import Refused, claim_socket, lock_namespace, remove_stale_socket
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run" / "l4lb.sock"
+
+
+@pytest.fixture(autouse=True)
+def own_name(monkeypatch):
+    """Not the real name: a daemon may be running here."""
+    monkeypatch.setattr(lock, "_ABSTRACT_NAME", f"\0l4lb.test.{os.getpid()}")
+
+
+def leave_stale(path):
+    """A socket file as a killed daemon leaves it."""
+    path.parent.mkdir(exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+
+
+def test_a_namespace_has_one_lock_until_its_holder_closes_it():
+    first = lock_namespace()
+    with pytest.raises(Refused, match="another l4lb daemon is running in this network namespace"):
+        lock_namespace()
+    first.close()
+    lock_namespace().close()
+
+
+def test_the_socket_and_its_directory_are_made_with_their_modes(path):
+    control = claim_socket(path)
+    with control.listening:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+
+
+def test_a_living_daemons_socket_is_refused_and_left_alone(path):
+    with claim_socket(path).listening:
+        with pytest.raises(Refused, match="another l4lb daemon answers on"):
+            claim_socket(path)
+        assert path.exists()
+
+
+def test_a_daemon_too_busy_to_accept_is_alive(path):
+    with claim_socket(path).listening as listening:
+        listening.listen(0)
+        with socket.socket(socket.AF_UNIX) as waiting:
+            waiting.connect(str(path))  # fills the backlog
+            with pytest.raises(Refused, match="another l4lb daemon answers on"):
+                claim_socket(path)
+
+
+def test_a_dead_daemons_socket_is_replaced(path):
+    leave_stale(path)
+    with claim_socket(path).listening, socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+
+
+def test_a_file_that_is_no_socket_is_left_alone(path):
+    path.parent.mkdir()
+    path.write_text("precious")
+    with pytest.raises(Refused, match="is not a socket"):
+        claim_socket(path)
+    assert path.read_text() == "precious"
+
+
+def test_a_directory_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Refused, match=r"cannot use .*/file/run for the control socket: Not a directory"):
+        claim_socket(tmp_path / "file" / "run" / "l4lb.sock")
+
+
+def test_a_path_longer_than_the_kernel_takes(tmp_path):
+    with pytest.raises(Refused, match="longer than a unix socket's path may be"):
+        claim_socket(tmp_path / ("x" * 120) / "l4lb.sock")
+
+
+def test_the_file_is_removed_by_who_made_it_only(path):
+    first = claim_socket(path)
+    path.unlink()  # by somebody who should not
+    second = claim_socket(path)
+    first.close()
+    assert path.exists()
+    second.close()
+    assert not path.exists()
+    leave_stale(path)
+    second.close()
+    assert path.exists()
+
+
+def test_a_stale_socket_is_cleaned_up_and_nothing_else(path):
+    assert remove_stale_socket(path) is False
+    leave_stale(path)
+    assert remove_stale_socket(path) is True
+    assert not path.exists()
+    with claim_socket(path).listening, pytest.raises(Refused, match="answers on"):
+        remove_stale_socket(path)
