@@ -1,0 +1,108 @@
+"""What on this host keeps the balancer, or something near it, from working as its config says.
+
+``warnings_for`` is pure; ``read_sysctls`` is where /proc is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from l4lb.control.config import Config
+from l4lb.model import Nat
+from l4lb.netlink.routing import RoutingTable
+from l4lb.netlink.state import KernelState
+
+_PROC_NET: Final = Path("/proc/sys/net")
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctls:
+    """The kernel settings of this network namespace that matter here."""
+
+    ip_forward: bool = True  # net.ipv4.ip_forward
+    ipv6_forwarding: bool = True  # net.ipv6.conf.all.forwarding
+    local_ports: tuple[int, int] = (32768, 60999)  # net.ipv4.ip_local_port_range, inclusive
+
+
+def read_sysctls() -> Sysctls:
+    """The settings now; one that cannot be read is taken to be as it should."""
+    given = Sysctls()
+    low_high = _words("ipv4/ip_local_port_range")
+    return Sysctls(
+        ip_forward=_words("ipv4/ip_forward") != ["0"],
+        ipv6_forwarding=_words("ipv6/conf/all/forwarding") != ["0"],
+        local_ports=(int(low_high[0]), int(low_high[1])) if len(low_high) == 2 else given.local_ports,
+    )
+
+
+def _words(name: str) -> list[str]:
+    try:
+        return (_PROC_NET / name).read_text().split()
+    except OSError:
+        return []
+
+
+def warnings_for(
+    config: Config, state: KernelState, table: RoutingTable, sysctls: Sysctls, foreign_rules: bool
+) -> list[str]:
+    """One line for each thing that is not as it should be, without repetition."""
+    return [
+        *_interfaces(config, state),
+        *_routes(config, table),
+        *_foreign_rules(foreign_rules),
+        *_forwarding(config, sysctls),
+        *_ports(config, sysctls),
+    ]
+
+
+def _interfaces(config: Config, state: KernelState) -> Iterator[str]:
+    for name in config.gateway.interfaces or ():
+        if state.link(name) is None:
+            yield f"interface {name} does not exist now: its packets are balanced once it does"
+
+
+def _routes(config: Config, table: RoutingTable) -> Iterator[str]:
+    for service in config.services:
+        for backend in service.backends:
+            if table.lookup(backend.address.ip) is not None:
+                continue
+            if table.is_local(backend.address.ip):
+                why = "is an address of this host: l4lb balances to other hosts only"
+            else:
+                why = "has no route: add one, or bring its interface up"
+            yield f"service {service.name}: backend {backend.address} {why}"
+
+
+def _foreign_rules(present: bool) -> Iterator[str]:
+    if present:
+        yield (
+            "this host has policy routing rules (ip rule), which are not followed: packets of services "
+            "go by the tables local and main"
+        )
+
+
+def _forwarding(config: Config, sysctls: Sysctls) -> Iterator[str]:
+    versions = {service.address.version for service in config.services}
+    for version, on, name in (
+        (4, sysctls.ip_forward, "net.ipv4.ip_forward"),
+        (6, sysctls.ipv6_forwarding, "net.ipv6.conf.all.forwarding"),
+    ):
+        if version in versions and not on:
+            yield (
+                f"{name} is 0: services work, but hosts behind this gateway reach nothing else through it; "
+                f"turn it on with: sysctl -w {name}=1"
+            )
+
+
+def _ports(config: Config, sysctls: Sysctls) -> Iterator[str]:
+    low, high = config.gateway.snat_ports
+    local_low, local_high = sysctls.local_ports
+    if low <= local_high and local_low <= high and any(s.nat is Nat.FULL for s in config.services):
+        yield (
+            f"snat_ports {low}-{high} overlap this host's own ports {local_low}-{local_high} "
+            "(net.ipv4.ip_local_port_range): its own connections to backends may be mistaken for clients'; "
+            "keep the two apart"
+        )

@@ -1,0 +1,109 @@
+"""What l4lb warns of on a host, and what it does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from l4lb.control import host_checks
+from l4lb.control.config import Config, GatewayConfig
+from l4lb.control.host_checks import Sysctls, read_sysctls, warnings_for
+from l4lb.model import Backend, Endpoint, Nat, Service
+from l4lb.netlink.routing import RoutingTable
+from tests.unit.control.fake_host import GATEWAY
+
+WEB = Service("web", Endpoint.parse("10.1.0.100:80"), backends=(Backend(Endpoint.parse("10.2.0.11:80")),))
+WEB6 = Service(
+    "web6", Endpoint.parse("[2001:db8:1::64]:80"), backends=(Backend(Endpoint.parse("[2001:db8:2::b]:80")),)
+)
+
+
+def found(*services, gateway=None, sysctls=None, foreign_rules=False):
+    config = Config(gateway or GatewayConfig(), services or (WEB,), Path("l4lb.toml"))
+    table = RoutingTable(GATEWAY.routes, GATEWAY.links)
+    return warnings_for(config, GATEWAY, table, sysctls or Sysctls(), foreign_rules)
+
+
+def with_backend(text):
+    return replace(WEB, backends=(Backend(Endpoint.parse(text)),))
+
+
+def test_nothing_is_wrong_with_a_host_that_is_set_up():
+    assert found(WEB, WEB6, gateway=GatewayConfig(interfaces=("eth0", "eth1"))) == []
+
+
+def test_an_interface_that_does_not_exist():
+    assert found(gateway=GatewayConfig(interfaces=("eth0", "eth9"))) == [
+        "interface eth9 does not exist now: its packets are balanced once it does"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("backend", "why"),
+    [
+        ("192.0.2.1:80", "has no route: add one, or bring its interface up"),
+        ("10.2.0.1:80", "is an address of this host: l4lb balances to other hosts only"),
+    ],
+)
+def test_a_backend_that_packets_cannot_be_sent_to(backend, why):
+    assert found(with_backend(backend)) == [f"service web: backend {backend} {why}"]
+
+
+def test_policy_routing():
+    (line,) = found(foreign_rules=True)
+    assert "ip rule" in line
+    assert "not followed" in line
+
+
+@pytest.mark.parametrize(
+    ("service", "off"),
+    [
+        (WEB, "net.ipv4.ip_forward"),
+        (WEB6, "net.ipv6.conf.all.forwarding"),
+    ],
+)
+def test_forwarding_that_is_off_for_a_family_in_use(service, off):
+    (line,) = found(service, sysctls=Sysctls(ip_forward=False, ipv6_forwarding=False))
+    assert line.startswith(f"{off} is 0:")
+    assert line.endswith(f"sysctl -w {off}=1")
+
+
+@pytest.mark.parametrize(
+    ("local_ports", "overlap"),
+    [
+        ((32768, 60999), False),
+        ((32767, 60999), True),
+        ((1024, 10240), True),
+        ((1024, 10239), False),
+        ((12000, 13000), True),
+        ((1024, 65535), True),
+    ],
+)
+def test_ports_of_full_nat_that_the_host_may_use_itself(local_ports, overlap):
+    sysctls = Sysctls(local_ports=local_ports)
+    assert len(found(replace(WEB, nat=Nat.FULL), sysctls=sysctls)) == overlap
+    assert found(WEB, sysctls=sysctls) == []  # destination NAT takes no ports
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (
+            {
+                "ipv4/ip_forward": "0\n",
+                "ipv6/conf/all/forwarding": "1\n",
+                "ipv4/ip_local_port_range": "1024\t2048\n",
+            },
+            Sysctls(ip_forward=False, ipv6_forwarding=True, local_ports=(1024, 2048)),
+        ),
+        ({"ipv6/conf/all/forwarding": "0\n"}, Sysctls(ip_forward=True, ipv6_forwarding=False)),
+    ],
+)
+def test_sysctls_are_read_and_missing_ones_cause_no_warning(files, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(host_checks, "_PROC_NET", tmp_path)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert read_sysctls() == expected
