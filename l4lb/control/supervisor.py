@@ -1,0 +1,145 @@
+"""Keeps a datapath running with the latest plan: one that dies is started again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from l4lb.control.backoff import Backoff
+from l4lb.datapath.base import Datapath, DatapathError
+from l4lb.model import Plan
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    interfaces: tuple[str, ...] = ()
+    plan: Plan = field(default_factory=Plan)
+
+
+class DatapathSupervisor:
+    """The datapath as the rest of the control plane sees it, whichever instance is running."""
+
+    def __init__(self, make: Callable[[], Datapath], backoff: Backoff | None = None) -> None:
+        """Nothing runs until ``start``; ``make`` gives a new datapath that was not attached yet."""
+        self._make = make
+        self._backoff = backoff or Backoff()
+        self._datapath: Datapath  # from start on
+        self._wanted = _Work()
+        self._done = _Work()
+        self._failure: str | None = None
+        self._began = 0.0
+        self._watcher: asyncio.Task[None] | None = None
+        # A restart and an update must not talk to a new datapath at the same time.
+        self._lock = asyncio.Lock()
+
+    @property
+    def failure(self) -> str | None:
+        """Why no datapath is running, None if one is."""
+        return self._failure
+
+    @property
+    def latest(self) -> Datapath:
+        """The datapath that runs or was the last to run; for what it says of itself."""
+        return self._datapath
+
+    @property
+    def running(self) -> Datapath:
+        """The datapath that runs.
+
+        Raises:
+            DatapathError: none does at the moment.
+        """
+        if self._failure is not None:
+            raise DatapathError(f"the datapath is not running and is being restarted: {self._failure}")
+        return self._datapath
+
+    async def start(self, interfaces: Sequence[str], plan: Plan) -> None:
+        """Attach the first datapath and give it its plan; from now on it is kept alive.
+
+        Raises:
+            DatapathError: it cannot run here; nothing of it is left behind.
+        """
+        self._wanted = _Work(tuple(interfaces), plan)
+        self._datapath = self._make()
+        try:
+            await self._bring_up()
+        except BaseException:  # being cancelled included
+            await self._discard(hold=False)
+            raise
+        self._watcher = asyncio.create_task(self._keep_alive())
+
+    async def update(self, interfaces: Sequence[str], plan: Plan) -> None:
+        """Make another plan true; while no datapath runs, the next one gets it.
+
+        Raises:
+            DatapathError: the datapath did not take it; the next update tries again.
+        """
+        async with self._lock:
+            self._wanted = _Work(tuple(interfaces), plan)
+            if self._failure is None:
+                await self._catch_up()
+
+    async def close(self, *, hold: bool) -> None:
+        """Stop for good; see ``Datapath.close``."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+        await self._discard(hold=hold)
+
+    async def _bring_up(self) -> None:
+        await self._attach()
+        await self._datapath.apply(self._wanted.plan)
+        self._done = self._wanted
+        self._began = asyncio.get_running_loop().time()
+        self._failure = None
+
+    async def _catch_up(self) -> None:
+        if self._wanted.interfaces != self._done.interfaces:
+            await self._attach()
+        if self._wanted.plan != self._done.plan:
+            await self._datapath.apply(self._wanted.plan)
+        self._done = self._wanted
+
+    async def _attach(self) -> None:
+        interfaces = self._wanted.interfaces
+        await self._datapath.attach(interfaces)
+        name = self._datapath.capabilities.name
+        log.info("datapath %s takes packets on %s", name, ", ".join(interfaces) or "no interface")
+
+    async def _discard(self, *, hold: bool) -> None:
+        try:
+            await self._datapath.close(hold=hold)
+        except DatapathError as error:
+            log.error("the datapath did not stop cleanly: %s", error)
+
+    async def _keep_alive(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            self._failure = await self._datapath.wait_failed()
+            lasted = clock() - self._began
+            while self._failure is not None:
+                wait = self._backoff.after_run(lasted)
+                log.error("the datapath died: %s; restarting it in %g s", self._failure, wait)
+                await asyncio.sleep(wait)
+                lasted = 0.0
+                async with self._lock:
+                    await self._restart()
+
+    async def _restart(self) -> None:
+        # Held, as for a restart of the daemon: the host's stack must not answer in between.
+        await self._discard(hold=True)
+        try:
+            self._datapath = self._make()
+            await self._bring_up()
+        except DatapathError as error:
+            self._failure = str(error)
+        except Exception as error:
+            # A bug, but not one to leave the gateway without a datapath for.
+            log.exception("the datapath could not be restarted")
+            self._failure = repr(error)
+        else:
+            log.warning("the datapath runs again")

@@ -1,0 +1,173 @@
+"""A datapath that dies is started again with what was last wanted of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from l4lb.control.backoff import Backoff
+from l4lb.control.supervisor import DatapathSupervisor
+from l4lb.datapath.base import DatapathError
+from l4lb.model import Plan
+from tests.unit.control.fake_datapath import DEADLINE, FakeDatapath
+
+ONE, TWO = Plan(snat_ports=(1, 1)), Plan(snat_ports=(2, 2))
+
+
+class Factory:
+    """Makes the datapaths given, in order."""
+
+    def __init__(self, *datapaths: FakeDatapath) -> None:
+        self._left = list(datapaths)
+        self.made = asyncio.Queue()
+
+    def __call__(self) -> FakeDatapath:
+        datapath = self._left.pop(0)
+        self.made.put_nowait(datapath)
+        return datapath
+
+
+def supervisor(*datapaths):
+    return DatapathSupervisor(Factory(*datapaths), Backoff(first=0.0, longest=0.0))
+
+
+def test_a_datapath_is_told_only_what_is_new():
+    async def scenario():
+        datapath = FakeDatapath()
+        keeper = supervisor(datapath)
+        await keeper.start(["eth0"], ONE)
+        await keeper.update(["eth0"], ONE)
+        await keeper.update(["eth0"], TWO)
+        await keeper.update(["eth0", "eth1"], TWO)
+        await keeper.close(hold=True)
+        assert datapath.plans == [ONE, TWO]
+        assert datapath.attached == [("eth0",), ("eth0", "eth1")]
+        assert datapath.held is True
+
+    asyncio.run(scenario())
+
+
+def test_a_first_datapath_that_cannot_run_is_closed_and_the_reason_told():
+    async def scenario():
+        datapath = FakeDatapath()
+        datapath.refusal = "no packet sockets here"
+        with pytest.raises(DatapathError, match="no packet sockets here"):
+            await supervisor(datapath).start(["eth0"], ONE)
+        assert datapath.held is False
+
+    asyncio.run(scenario())
+
+
+def test_a_start_that_is_cancelled_leaves_nothing_behind():
+    async def scenario():
+        class Slow(FakeDatapath):
+            async def apply(self, plan):
+                started.set()
+                await asyncio.Event().wait()
+
+        started = asyncio.Event()
+        datapath = Slow()
+        start = asyncio.create_task(supervisor(datapath).start(["eth0"], ONE))
+        await asyncio.wait_for(started.wait(), DEADLINE)
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+        assert datapath.held is False
+
+    asyncio.run(scenario())
+
+
+def test_a_refused_plan_is_tried_again_with_the_next_update():
+    async def scenario():
+        datapath = FakeDatapath()
+        keeper = supervisor(datapath)
+        await keeper.start(["eth0"], ONE)
+        datapath.refusal = "not now"
+        with pytest.raises(DatapathError, match="not now"):
+            await keeper.update(["eth0"], TWO)
+        datapath.refusal = None
+        await keeper.update(["eth0"], TWO)
+        await keeper.close(hold=False)
+        assert datapath.plans == [ONE, TWO]
+
+    asyncio.run(scenario())
+
+
+def test_a_dead_datapath_is_replaced_with_the_same_plan(caplog):
+    async def scenario():
+        first, second = FakeDatapath(), FakeDatapath()
+        keeper = supervisor(first, second)
+        await keeper.start(["eth0"], ONE)
+        await keeper.update(["eth0"], TWO)
+        first.die("killed by signal 9")
+        assert await second.plan_where(lambda plan: True) == TWO
+        assert second.attached == [("eth0",)]
+        assert first.held is True
+        await keeper.close(hold=False)
+
+    asyncio.run(scenario())
+    assert "the datapath died: killed by signal 9; restarting it in 0 s" in caplog.text
+
+
+def test_restarts_go_on_until_one_succeeds_and_the_reason_is_known_meanwhile():
+    async def scenario():
+        first, second, third = FakeDatapath(), FakeDatapath(), FakeDatapath()
+        second.refusal = "still no memory"
+        resumed = asyncio.Event()
+
+        class Patient(Backoff):
+            def after_run(self, lasted):
+                if keeper.failure == "still no memory":
+                    failed.set()
+                return 0.0
+
+        failed = asyncio.Event()
+        keeper = DatapathSupervisor(Factory(first, second, third), Patient())
+        await keeper.start(["eth0"], ONE)
+        assert keeper.running is first
+        blocked = third.attach
+
+        async def attach(interfaces):
+            await resumed.wait()
+            await blocked(interfaces)
+
+        third.attach = attach
+        first.die("killed")
+        await asyncio.wait_for(failed.wait(), DEADLINE)
+        with pytest.raises(DatapathError, match="still no memory"):
+            _ = keeper.running
+        # What is wanted while none runs waits for the next one.
+        waiting = asyncio.create_task(keeper.update(["eth1"], TWO))
+        resumed.set()
+        await third.plan_where(lambda plan: plan == TWO)
+        await waiting
+        assert third.attached[-1] == ("eth1",)
+        assert keeper.running is third
+        await keeper.close(hold=False)
+
+    asyncio.run(scenario())
+
+
+def test_a_bug_in_a_restart_is_logged_and_does_not_end_the_restarts(caplog):
+    async def scenario():
+        first, second = FakeDatapath(), FakeDatapath()
+        left = [first, second]
+
+        def make():
+            if len(left) == 1 and not broken:
+                broken.append(True)
+                raise RuntimeError("a bug")
+            return left.pop(0)
+
+        broken = []
+        keeper = DatapathSupervisor(make, Backoff(first=0.0, longest=0.0))
+        await keeper.start(["eth0"], ONE)
+        first.die("killed")
+        assert await second.plan_where(lambda plan: True) == ONE
+        await keeper.close(hold=False)
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(scenario())
+    assert "RuntimeError: a bug" in caplog.text
