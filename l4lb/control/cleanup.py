@@ -1,0 +1,46 @@
+"""Removes what a killed daemon left on the host, without starting one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from ipaddress import ip_address
+from pathlib import Path
+
+from l4lb.control.lock import lock_namespace, remove_stale_socket
+from l4lb.control.state_files import state_prefix, vip_file
+from l4lb.datapath.raw import RawDatapath
+from l4lb.netlink.ledger import Ledger
+from l4lb.netlink.vips import VipKeeper
+from l4lb.netlink.watch import KernelWatch
+
+
+def clean_up(socket_path: Path) -> list[str]:
+    """Remove the VIPs, the datapath's leftovers and the state files of this network namespace.
+
+    Returns:
+        What was removed, one line each; empty if nothing was left.
+
+    Raises:
+        Refused: a daemon is running here, which ``l4lb stop`` has to ask.
+        VipError, DatapathError: something could not be removed.
+        OSError: a file could not be removed.
+    """
+    with contextlib.closing(lock_namespace()):
+        return asyncio.run(_clean_up(socket_path))
+
+
+async def _clean_up(socket_path: Path) -> list[str]:
+    removed = []
+    if remove_stale_socket(socket_path):
+        removed.append(f"the control socket {socket_path}")
+    removed += await RawDatapath.clean_up(state_prefix(socket_path))
+    async with KernelWatch() as watch:
+        vips = tuple(Ledger(vip_file(socket_path)))
+        keeper = VipKeeper(watch, vip_file(socket_path))
+        try:
+            await keeper.clear()
+        finally:
+            await keeper.close()
+    removed += [f"VIP {ip_address(ip)}" for ip in sorted(vips, key=lambda ip: (len(ip), ip))]
+    return removed

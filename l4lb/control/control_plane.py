@@ -1,0 +1,293 @@
+"""The running balancer as its API sees it: what can be asked of it and what can be done to it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from l4lb.control.changes import describe_changes, describe_gateway_changes
+from l4lb.control.config import Config
+from l4lb.control.convergence import Convergence
+from l4lb.control.desired import Change, DesiredState
+from l4lb.control.drains import Drains
+from l4lb.control.edits import Edit, SetWeight, find_backend, find_service
+from l4lb.control.host_checks import Sysctls, read_sysctls
+from l4lb.control.lock import Refused
+from l4lb.control.report import (
+    BackendFacts,
+    Json,
+    backend_report,
+    connection_report,
+    counters_report,
+    service_report,
+    vip_report,
+)
+from l4lb.control.supervisor import DatapathSupervisor
+from l4lb.datapath.base import ConnectionFilter, Datapath, DatapathError
+from l4lb.health.rise_fall import Health, HealthState
+from l4lb.health.runner import HealthRunner, OnChange
+from l4lb.model import Backend, Counters, Endpoint, Service, Traffic
+from l4lb.netlink.vips import VipError, VipKeeper
+from l4lb.netlink.watch import KernelWatch
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Edges:
+    """What the control plane stands on. Tests put others in their place."""
+
+    watch: KernelWatch
+    vips: VipKeeper
+    our_vips: Callable[[], Collection[bytes]]  # those that l4lb has added to the host
+    make_datapath: Callable[[Config], Datapath]
+    make_health: Callable[[OnChange], HealthRunner] = HealthRunner
+    read_sysctls: Callable[[], Sysctls] = read_sysctls
+
+
+class ControlPlane:
+    """One gateway's services, from the config to the datapath."""
+
+    def __init__(self, desired: DesiredState, edges: Edges) -> None:
+        """Nothing runs until ``start``."""
+        self._desired = desired
+        self._watch, self._vips, self._our_vips = edges.watch, edges.vips, edges.our_vips
+        self._supervisor = DatapathSupervisor(lambda: edges.make_datapath(desired.config))
+        self._convergence = Convergence(
+            desired,
+            watch=edges.watch,
+            vips=edges.vips,
+            supervisor=self._supervisor,
+            make_health=edges.make_health,
+            read_sysctls=edges.read_sysctls,
+        )
+        self._drains = Drains()
+        self._began = time.monotonic()
+        self._hold = False
+        self._stopped = False
+        self._running = AsyncExitStack()
+        self._changing = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Begin to balance. If it fails or is cancelled, nothing is left running.
+
+        Raises:
+            DatapathError: the datapath cannot run here.
+            Refused: netlink cannot be had.
+        """
+        async with self._changing, AsyncExitStack() as running:
+            try:
+                await self._watch.start()
+            except OSError as error:
+                raise Refused(f"the kernel's links and routes cannot be read: {error}") from None
+            running.push_async_callback(self._watch.stop)
+            running.push_async_callback(self._remove_vips)
+            running.push_async_callback(self._convergence.health.close)
+            self._drains.note(self._desired.config.services, time.monotonic())
+            await self._convergence.begin()
+            running.push_async_callback(self._close_datapath)
+            self._watch.subscribe(self._convergence.kernel_changed)
+            passes = asyncio.create_task(self._convergence.run())
+            running.push_async_callback(asyncio.wait, (passes,))
+            running.callback(passes.cancel)
+            self._running = running.pop_all()
+
+    async def stop(self, *, hold: bool) -> None:
+        """Stop balancing and remove the VIPs; ``hold`` keeps what a restart needs, if the config
+        does not say otherwise."""
+        async with self._changing:
+            self._stopped = True
+            self._hold = hold and self._desired.config.gateway.hold > 0
+            await self._running.aclose()
+
+    async def _close_datapath(self) -> None:
+        await self._supervisor.close(hold=self._hold)
+
+    async def _remove_vips(self) -> None:
+        try:
+            await self._vips.clear()
+        except VipError as error:
+            log.error("%s", error)
+        await self._vips.close()
+
+    # What can be done to it.
+
+    @asynccontextmanager
+    async def _change(self) -> AsyncIterator[None]:
+        """One change of the config at a time, after the start and before the stop."""
+        async with self._changing:
+            if self._stopped:
+                raise DatapathError("the daemon is stopping")
+            yield
+
+    async def reload(self) -> list[str]:
+        """Put the file in force as it is now, and end what was done with ``--runtime``.
+
+        Returns:
+            One line for each change.
+
+        Raises:
+            ConfigError: the file has errors; nothing has changed.
+            DatapathError: the config is in force, but the datapath did not take it.
+        """
+        async with self._change():
+            return await self._take(await asyncio.to_thread(self._desired.reread))
+
+    async def edit(self, edit: Edit, *, runtime: bool) -> None:
+        """Change the config in force and, unless ``runtime``, the file.
+
+        Raises:
+            NotFound, Conflict, ConfigError: nothing has changed.
+            DatapathError: as for ``reload``.
+        """
+        async with self._change():
+            await self._edit(edit, runtime=runtime)
+
+    async def enable(self, service: str, address: Endpoint, *, runtime: bool) -> None:
+        """Give a drained backend the weight it had. Raises as ``edit``."""
+        async with self._change():
+            drain = self._drains.get((service, address))
+            weight = drain.weight if drain else find_backend(self._desired.config, service, address).weight
+            await self._edit(SetWeight(service, address, weight), runtime=runtime)
+
+    async def flush(self, which: ConnectionFilter) -> int:
+        """Reset and forget connections; how many.
+
+        Raises:
+            DatapathError: the datapath is not running.
+        """
+        count = await self._supervisor.running.flush(which)
+        log.info("%d connections flushed by request", count)
+        return count
+
+    async def _edit(self, edit: Edit, *, runtime: bool) -> None:
+        await self._take(await asyncio.to_thread(self._desired.edited, edit, runtime=runtime))
+
+    async def _take(self, change: Change) -> list[str]:
+        old = self._desired.config
+        await asyncio.to_thread(self._desired.take, change)
+        new = self._desired.config
+        self._drains.note(new.services, time.monotonic())
+        changes = describe_gateway_changes(old.gateway, new.gateway)
+        changes += describe_changes(old.services, new.services)
+        for line in changes:
+            log.info("%s", line)
+        await self._convergence.now()
+        return changes
+
+    # What can be asked of it.
+
+    async def status(self, socket_path: Path) -> Json:
+        """The whole at a glance; see ``GET /v1/status``."""
+        config = self._desired.config
+        warnings = list(self._convergence.warnings)
+        if self._supervisor.failure is not None:
+            warnings.insert(0, f"the datapath is being restarted: {self._supervisor.failure}")
+            counters, details = Counters({}, {}, {}), {}
+        else:
+            counters = await self._supervisor.running.counters()
+            details = dict(await self._supervisor.running.details())
+        capabilities = self._supervisor.latest.capabilities
+        return {
+            "version": version("l4lb"),
+            "pid": os.getpid(),
+            "uptime": round(time.monotonic() - self._began, 3),
+            "config": str(config.path),
+            "socket": str(socket_path),
+            "datapath": {
+                "name": capabilities.name,
+                "capabilities": dataclasses.asdict(capabilities),
+                "details": details,
+            },
+            **counters_report(counters),
+            "services": len(config.services),
+            "vips": vip_report(config.services, self._watch.state, self._our_vips()),
+            "warnings": warnings,
+        }
+
+    async def services(self, name: str | None = None) -> list[Json]:
+        """All services, or the one called ``name``, with their backends.
+
+        Raises:
+            NotFound: there is no such service.
+        """
+        config = self._desired.config
+        chosen = config.services if name is None else (find_service(config, name),)
+        traffic = await self._traffic()
+        return [
+            service_report(
+                service, [self._backend(service, backend, traffic) for backend in service.backends]
+            )
+            for service in chosen
+        ]
+
+    async def backend(self, name: str, address: Endpoint) -> Json:
+        """One backend.
+
+        Raises:
+            NotFound: there is no such service or backend.
+        """
+        config = self._desired.config
+        backend = find_backend(config, name, address)
+        return self._backend(find_service(config, name), backend, await self._traffic())
+
+    async def connections(self, which: ConnectionFilter, limit: int) -> tuple[list[Json], int]:
+        """Up to ``limit`` connections and how many there are.
+
+        Raises:
+            NotFound: there is no such service.
+            DatapathError: the datapath is not running.
+        """
+        config = self._desired.config
+        if which.service is not None:
+            find_service(config, which.service)
+        datapath = self._supervisor.running
+        if which.client is not None:
+            # Nothing counts connections by client, so all of one client's are fetched.
+            limits = config.gateway.limits
+            found = await datapath.connections(which, limits.half_open + limits.established)
+            total = len(found)
+        else:
+            found = await datapath.connections(which, limit)
+            total = _matching(await datapath.counters(), which)
+        return [connection_report(connection) for connection in found[:limit]], max(total, len(found))
+
+    def _backend(
+        self, service: Service, backend: Backend, traffic: dict[tuple[str, Endpoint], Traffic]
+    ) -> Json:
+        target, now = (service.name, backend.address), time.monotonic()
+        try:
+            health = self._convergence.health.state(*target)
+        except KeyError:  # so new that no pass has met it
+            health = Health(HealthState.UNKNOWN, now)
+        facts = BackendFacts(
+            health,
+            self._drains.get(target),
+            traffic.get(target, Traffic()),
+            self._desired.in_file(*target, backend.weight),
+        )
+        return backend_report(service, backend, facts, now=now, wall=datetime.now())
+
+    async def _traffic(self) -> dict[tuple[str, Endpoint], Traffic]:
+        """By backend; nothing while the datapath restarts, for then nothing has been counted."""
+        if self._supervisor.failure is not None:
+            return {}
+        return (await self._supervisor.running.counters()).backends
+
+
+def _matching(counters: Counters, which: ConnectionFilter) -> int:
+    if which.service is None and which.backend is None:
+        return counters.half_open + counters.established
+    return sum(
+        traffic.half_open + traffic.established
+        for (service, backend), traffic in counters.backends.items()
+        if which.service in (None, service) and which.backend in (None, backend)
+    )

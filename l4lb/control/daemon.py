@@ -1,0 +1,174 @@
+"""The daemon: one process that owns a gateway's services from ``l4lb run`` until it is stopped.
+
+SIGHUP reloads the config. SIGTERM and SIGINT stop and keep what a restart needs; the API's stop
+removes everything. Beside the control socket ``NAME.sock`` lie the files of the parts that keep
+some: ``NAME.vips``, and those of the datapath.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from l4lb.control import log as logs
+from l4lb.control.api import Api
+from l4lb.control.cleanup import clean_up
+from l4lb.control.config import ConfigError
+from l4lb.control.control_plane import ControlPlane, Edges
+from l4lb.control.datapath_choice import choose_datapath
+from l4lb.control.desired import DesiredState
+from l4lb.control.lock import ControlSocket, Refused, claim_socket, lock_namespace
+from l4lb.control.notify import notify, reloading
+from l4lb.control.state_files import state_prefix, vip_file
+from l4lb.datapath.base import DatapathError
+from l4lb.netlink.ledger import Ledger
+from l4lb.netlink.vips import VipKeeper
+from l4lb.netlink.watch import KernelWatch
+
+__all__ = ["Daemon", "clean_up", "run"]
+
+log = logging.getLogger(__name__)
+
+_LAST_ANSWERS: Final = 5.0
+"""Seconds that requests under way get to finish once the daemon has stopped."""
+
+
+def run(config_path: Path, socket_path: Path, *, log_level: str = "info") -> int:
+    """Balance until stopped.
+
+    Returns:
+        The exit status: 0 after a stop, 1 if the daemon could not start; why is on stderr.
+    """
+    logs.configure(log_level)
+    try:
+        asyncio.run(_run(config_path, socket_path))
+    except ConfigError as error:
+        print(*error.errors, sep="\n", file=sys.stderr)
+        return 1
+    except (Refused, DatapathError) as error:
+        print(f"l4lb: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _run(config_path: Path, socket_path: Path) -> None:
+    desired = DesiredState(config_path)
+    with contextlib.closing(lock_namespace()) as lock:
+        control_socket = claim_socket(socket_path)
+        await Daemon(desired, host_edges(socket_path), control_socket, lock).serve()
+
+
+def host_edges(socket_path: Path) -> Edges:
+    """This host's kernel, as the control plane sees it."""
+    watch = KernelWatch()
+    prefix = state_prefix(socket_path)
+    return Edges(
+        watch=watch,
+        vips=VipKeeper(watch, vip_file(socket_path)),
+        our_vips=lambda: tuple(Ledger(vip_file(socket_path))),
+        make_datapath=lambda config: choose_datapath(config, watch, prefix),
+    )
+
+
+class Daemon:
+    """A control plane with its API, signals and service manager."""
+
+    def __init__(
+        self, desired: DesiredState, edges: Edges, control_socket: ControlSocket, lock: socket.socket
+    ) -> None:
+        """Takes over the socket and the namespace's lock; both are released when it has stopped."""
+        self._plane = ControlPlane(desired, edges)
+        self._socket = control_socket
+        self._lock = lock
+        self._stop_asked = asyncio.Event()
+        self._stopping: asyncio.Task[None] | None = None
+        self._reloads: set[asyncio.Task[None]] = set()
+
+    async def serve(self) -> None:
+        """Start, balance, and stop when asked to.
+
+        Raises:
+            DatapathError: it could not start.
+        """
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop_asked.set)
+        try:
+            if await self._started():
+                await self._serve_api()
+        finally:
+            self._lock.close()
+            self._socket.close()
+
+    async def stop(self, *, hold: bool) -> None:
+        """Stop balancing; returns once another daemon could start. A second call joins the first."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop(hold=hold))
+        await asyncio.shield(self._stopping)
+
+    async def _started(self) -> bool:
+        """Start, unless asked to stop meanwhile."""
+        starting = asyncio.create_task(self._plane.start())
+        stop_asked = asyncio.create_task(self._stop_asked.wait())
+        await asyncio.wait((starting, stop_asked), return_when=asyncio.FIRST_COMPLETED)
+        stop_asked.cancel()
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait((starting,))
+            return False
+        await starting
+        return True
+
+    async def _serve_api(self) -> None:
+        api = Api(self._plane, self._socket.path, lambda: self.stop(hold=False))
+        runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=_LAST_ANSWERS)
+        await runner.setup()
+        try:
+            await web.SockSite(runner, self._socket.listening).start()
+            notify("READY=1")
+            log.info("ready: the control socket is %s", self._socket.path)
+            await self._stop_asked.wait()
+        finally:
+            try:
+                await self.stop(hold=True)
+            finally:
+                await runner.cleanup()
+
+    async def _stop(self, *, hold: bool) -> None:
+        notify("STOPPING=1")
+        log.info("stopping")
+        try:
+            await self._plane.stop(hold=hold)
+        finally:
+            self._lock.close()
+            self._socket.remove()  # closed later: the answer to the request is still to be sent
+            self._stop_asked.set()
+        log.info("stopped")
+
+    def _reload_soon(self) -> None:
+        task = asyncio.create_task(self._reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reload(self) -> None:
+        reloading()
+        try:
+            changes = await self._plane.reload()
+        except ConfigError as error:
+            for line in error.errors:
+                log.error("%s", line)
+            log.error("not reloaded: the config has errors, and what was in force stays")
+        except DatapathError as error:
+            log.error("reloaded, but the datapath did not take it: %s", error)
+        else:
+            log.info("reloaded: %d change%s", len(changes), "" if len(changes) == 1 else "s")
+        notify("READY=1")

@@ -1,0 +1,111 @@
+"""What the API tells of services, backends and connections: plain values ready for JSON. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from l4lb.control.drains import Drain
+from l4lb.health.rise_fall import Health, HealthState
+from l4lb.model import Backend, ConnectionInfo, Counters, HealthCheck, Service, Traffic
+from l4lb.netlink.state import KernelState
+
+Json = dict[str, Any]
+
+DRAIN: Final = "drain"
+"""The state shown for a backend of weight 0, whatever its health."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BackendFacts:
+    """What is known of one backend of a service besides its config."""
+
+    health: Health
+    drain: Drain | None
+    traffic: Traffic
+    in_file: bool
+
+
+def backend_report(
+    service: Service, backend: Backend, facts: BackendFacts, *, now: float, wall: datetime
+) -> Json:
+    """One backend. ``now`` is on the clock of the health's times, ``wall`` is the same moment."""
+    since = facts.drain.since if facts.drain else facts.health.since
+    age = max(0.0, now - since)
+    return {
+        "service": service.name,
+        "address": str(backend.address),
+        "weight": backend.weight,
+        "state": DRAIN if facts.drain else facts.health.state.value,
+        "reason": _reason(facts, wall - timedelta(seconds=age)),
+        "since": round(age, 3),
+        **dataclasses.asdict(facts.traffic),
+        "source": "file" if facts.in_file else "runtime",
+    }
+
+
+def _reason(facts: BackendFacts, since: datetime) -> str:
+    if facts.drain and facts.health.state is HealthState.DOWN:
+        return f"down: {facts.health.reason}"
+    if facts.health.reason and not facts.drain:
+        return facts.health.reason
+    return f"since {since:%Y-%m-%d %H:%M:%S}"
+
+
+def service_report(service: Service, backends: list[Json]) -> Json:
+    """One service with the reports of its backends."""
+    return {
+        "name": service.name,
+        "address": str(service.address),
+        "protocol": service.protocol.label,
+        "scheduler": service.scheduler,
+        "nat": service.nat.value,
+        "affinity": service.affinity,
+        "affinity_timeout": service.affinity_timeout,
+        "when_all_down": service.when_all_down.value,
+        "when_backend_down": service.when_backend_down.value,
+        "health": _health_check_report(service.health),
+        "backends": backends,
+    }
+
+
+def _health_check_report(check: HealthCheck) -> Json:
+    statuses = [str(low) if low == high else f"{low}-{high}" for low, high in check.status]
+    return {**dataclasses.asdict(check), "status": statuses}
+
+
+def connection_report(connection: ConnectionInfo) -> Json:
+    """One connection; ``idle`` and ``expires`` in seconds."""
+    return {
+        "service": connection.service,
+        "protocol": connection.protocol.label,
+        "client": str(connection.client),
+        "vip": str(connection.vip),
+        "source": str(connection.source),
+        "backend": str(connection.backend),
+        "state": connection.state.label,
+        "idle": round(connection.idle, 3),
+        "expires": round(connection.expires, 3),
+    }
+
+
+def counters_report(counters: Counters) -> Json:
+    """The counters of the whole datapath; of the drop reasons, those that occurred."""
+    return {
+        "connections": {"half_open": counters.half_open, "established": counters.established},
+        "verdicts": {verdict.name.lower(): count for verdict, count in counters.verdicts.items()},
+        "drops": {reason.label: count for reason, count in counters.drops.items() if count},
+    }
+
+
+def vip_report(services: Sequence[Service], state: KernelState, ours: Collection[bytes]) -> list[Json]:
+    """The VIPs and the interfaces that have them now; ``ours`` are those that l4lb added."""
+    vips = {service.address.ip: service.address for service in services}
+    names = {link.index: link.name for link in state.links}
+    where = {address.ip: names.get(address.index) for address in state.addresses}
+    return [
+        {"address": vip.host, "interface": where.get(vip.ip), "ours": vip.ip in ours}
+        for vip in vips.values()
+    ]

@@ -1,0 +1,421 @@
+"""The control API: what it answers, what it changes, how it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+from l4lb.datapath.base import ConnectionFilter
+from l4lb.health.rise_fall import HealthState
+from l4lb.model import (
+    ConnectionInfo,
+    Counters,
+    DropReason,
+    Endpoint,
+    Protocol,
+    State,
+    Traffic,
+    Verdict,
+)
+from tests.unit.control.fake_host import packed
+from tests.unit.control.harness import CONFIG, DNS1, WEB1, WEB2, backend_path, with_daemon
+
+WEB1_PATH = backend_path("web", "10.2.0.11:80")
+NEW_PATH = backend_path("web", "10.2.0.13:80")
+
+
+def test_status(tmp_path):
+    async def scenario(l4lb):
+        l4lb.datapath.count = Counters(
+            {},
+            {Verdict.PASS: 5, Verdict.FORWARD: 7},
+            {DropReason.NO_ROUTE: 2, DropReason.TRUNCATED: 0},
+            half_open=3,
+            established=4,
+        )
+        status = await l4lb.get("/v1/status")
+        assert status.pop("uptime") >= 0
+        assert status.pop("version")
+        assert status == {
+            "pid": os.getpid(),
+            "config": str(l4lb.config),
+            "socket": str(l4lb.socket),
+            "datapath": {
+                "name": "fake",
+                "capabilities": {"name": "fake", "survives_daemon": False, "restores_connections": True},
+                "details": {"interfaces": "eth0, eth1"},
+            },
+            "connections": {"half_open": 3, "established": 4},
+            "verdicts": {"pass": 5, "forward": 7},
+            "drops": {"no_route": 2},
+            "services": 2,
+            "vips": [
+                {"address": "10.1.0.100", "interface": None, "ours": True},
+                {"address": "2001:db8:1::64", "interface": None, "ours": True},
+            ],
+            "warnings": [],
+        }
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_services_and_backends(tmp_path):
+    async def scenario(l4lb):
+        l4lb.datapath.count = Counters(
+            {("web", WEB1): Traffic(9, 1, 2, 30, 40, 500, 600), ("dns", DNS1): Traffic(4)}, {}, {}
+        )
+        l4lb.health.become("web", "10.2.0.11:80", HealthState.DOWN, "connection refused")
+        l4lb.health.become("web", "10.2.0.12:80", HealthState.UP)
+        web, dns = (await l4lb.get("/v1/services"))["services"]
+        first, second = web.pop("backends")
+        assert web == {
+            "name": "web",
+            "address": "10.1.0.100:80",
+            "protocol": "tcp",
+            "scheduler": "round_robin",
+            "nat": "destination",
+            "affinity": "none",
+            "affinity_timeout": 300.0,
+            "when_all_down": "refuse",
+            "when_backend_down": "reset",
+            "health": {
+                "check": "tcp",
+                "interval": 2.0,
+                "timeout": 1.0,
+                "rise": 2,
+                "fall": 3,
+                "port": None,
+                "path": "/",
+                "host": None,
+                "status": ["200-399"],
+            },
+        }
+        assert first.pop("since") > 0
+        assert first == {
+            "service": "web",
+            "address": "10.2.0.11:80",
+            "weight": 1,
+            "state": "down",
+            "reason": "connection refused",
+            "connections_total": 9,
+            "half_open": 1,
+            "established": 2,
+            "packets_in": 30,
+            "packets_out": 40,
+            "bytes_in": 500,
+            "bytes_out": 600,
+            "source": "file",
+        }
+        assert (second["state"], second["connections_total"]) == ("up", 0)
+        assert second["reason"].startswith("since 2")
+        assert dns["backends"][0]["state"] == "unknown"
+        assert dns["backends"][0]["address"] == "[2001:db8:2::b]:53"
+
+        alone = await l4lb.get("/v1/services/dns")
+        for service in (alone, dns):
+            service["backends"][0].pop("since")
+        assert alone == dns
+        everything = (await l4lb.get("/v1/backends"))["backends"]
+        assert [backend["service"] for backend in everything] == ["web", "web", "dns"]
+        of_dns = (await l4lb.get("/v1/backends", service="dns"))["backends"]
+        assert of_dns[0]["connections_total"] == 4
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_a_backend_is_added_changed_and_removed(tmp_path):
+    async def scenario(l4lb):
+        body = {"address": "10.2.0.13:80", "weight": 3}
+        added = await l4lb.change("POST", "/v1/services/web/backends", body)
+        assert (added["address"], added["weight"], added["source"]) == ("10.2.0.13:80", 3, "file")
+        assert l4lb.weights()["10.2.0.13:80"] == 3  # in force when the answer comes
+        changed = await l4lb.change("PATCH", NEW_PATH, {"weight": 5})
+        assert changed["weight"] == 5
+        assert l4lb.weights()["10.2.0.13:80"] == 5
+        assert "weight = 5" in l4lb.config.read_text()
+        assert await l4lb.change("DELETE", NEW_PATH) == {}
+        assert "10.2.0.13:80" not in l4lb.weights()
+        assert l4lb.config.read_text() == CONFIG
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_a_backend_without_weight_gets_one(tmp_path):
+    async def scenario(l4lb):
+        added = await l4lb.change("POST", "/v1/services/web/backends", {"address": "10.2.0.13:80"})
+        assert added["weight"] == 1
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_ipv6_addresses_in_a_path(tmp_path):
+    async def scenario(l4lb):
+        path = backend_path("dns", "[2001:db8:2::b]:53")
+        assert "%5B2001%3Adb8%3A2%3A%3Ab%5D%3A53" in path
+        assert (await l4lb.change("PATCH", path, {"weight": 9}))["weight"] == 9
+        unencoded = "/v1/services/dns/backends/[2001:db8:2::b]:53"
+        assert (await l4lb.change("PATCH", unencoded, {"weight": 8}))["weight"] == 8
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_drain_and_enable_restore_the_weight(tmp_path):
+    async def scenario(l4lb):
+        path = backend_path("web", "10.2.0.12:80")
+        drained = await l4lb.change("PATCH", path, {"action": "drain"})
+        assert (drained["state"], drained["weight"]) == ("drain", 0)
+        assert "weight = 0" in l4lb.config.read_text()
+        assert l4lb.weights()["10.2.0.12:80"] == 0
+        assert l4lb.datapath.plan.services[0].backends[1].alive
+        enabled = await l4lb.change("PATCH", path, {"action": "enable"})
+        assert (enabled["state"], enabled["weight"]) == ("unknown", 2)
+        assert (await l4lb.change("PATCH", path, {"action": "enable"}))["weight"] == 2
+        assert l4lb.config.read_text() == CONFIG
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_a_drained_backend_whose_check_fails_says_both(tmp_path):
+    async def scenario(l4lb):
+        await l4lb.change("PATCH", WEB1_PATH, {"action": "drain"})
+        l4lb.health.become("web", "10.2.0.11:80", HealthState.DOWN, "timeout")
+        backend = (await l4lb.get("/v1/backends"))["backends"][0]
+        assert (backend["state"], backend["reason"]) == ("drain", "down: timeout")
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_runtime_changes_leave_the_file_and_end_with_a_reload(tmp_path):
+    async def scenario(l4lb):
+        body = {"address": "10.2.0.13:80", "runtime": True}
+        added = await l4lb.change("POST", "/v1/services/web/backends", body)
+        assert added["source"] == "runtime"
+        drained = await l4lb.change("PATCH", WEB1_PATH, {"action": "drain", "runtime": True})
+        assert drained["source"] == "runtime"
+        await l4lb.change("DELETE", "/v1/services/dns", runtime="1")
+        assert l4lb.config.read_text() == CONFIG
+        assert (await l4lb.get("/v1/status"))["services"] == 1
+        assert (await l4lb.change("POST", "/v1/reload"))["changes"] == [
+            "service web: backend 10.2.0.13:80 removed",
+            "service web: backend 10.2.0.11:80 takes connections again (weight 1)",
+            "service dns: added ([2001:db8:1::64]:53 udp, 1 backend)",
+        ]
+        assert (await l4lb.get("/v1/status"))["services"] == 2
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_a_service_is_added_and_removed(tmp_path):
+    async def scenario(l4lb):
+        fields = {
+            "name": "shop",
+            "address": "10.1.0.101:443",
+            "scheduler": "maglev",
+            "health": {"check": "http", "path": "/up"},
+            "backends": [{"address": "10.2.0.14:443", "weight": 2}],
+        }
+        added = await l4lb.change("POST", "/v1/services", {"service": fields})
+        assert (added["scheduler"], added["health"]["path"]) == ("maglev", "/up")
+        assert added["backends"][0]["weight"] == 2
+        assert packed("10.1.0.101") in l4lb.vips.kept[-1]
+        assert len(l4lb.datapath.plan.services) == 3
+        assert await l4lb.change("DELETE", "/v1/services/shop") == {}
+        assert packed("10.1.0.101") not in l4lb.vips.kept[-1]
+        assert l4lb.config.read_text() == CONFIG
+
+    with_daemon(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "line"),
+    [
+        ("GET", "/v1/services/shop", None, 404, "there is no service 'shop' (services: web, dns)"),
+        ("GET", "/v1/backends?service=shop", None, 404, "there is no service 'shop' (services: web, dns)"),
+        (
+            "GET",
+            "/v1/connections?service=shop",
+            None,
+            404,
+            "there is no service 'shop' (services: web, dns)",
+        ),
+        ("GET", "/v1/connections?client=me", None, 400, "'me' is not an IP address"),
+        ("GET", "/v1/connections?limit=0", None, 400, "limit must be a whole number, 1 or more"),
+        (
+            "GET",
+            "/v1/connections?backend=10.2.0.11",
+            None,
+            400,
+            "'10.2.0.11' has no port: write ADDRESS:PORT",
+        ),
+        ("DELETE", "/v1/connections", None, 400, "name a service, a backend or a client, or say all=1"),
+        ("DELETE", "/v1/connections?all=yes", None, 400, "all must be 0 or 1"),
+        ("DELETE", NEW_PATH, None, 404, "service 'web' has no backend 10.2.0.13:80"),
+        ("PATCH", NEW_PATH, {"weight": 1}, 404, "service 'web' has no backend 10.2.0.13:80"),
+        ("PATCH", NEW_PATH, {"action": "enable"}, 404, "service 'web' has no backend 10.2.0.13:80"),
+        ("PATCH", WEB1_PATH, {}, 400, "give 'weight', or 'action' as drain or enable"),
+        ("PATCH", WEB1_PATH, {"action": "stop"}, 400, "give 'weight', or 'action' as drain or enable"),
+        ("PATCH", WEB1_PATH, {"action": "drain", "weight": 1}, 400, "give 'weight' or 'action', not both"),
+        ("PATCH", WEB1_PATH, {"weight": True}, 400, "'weight' must be a whole number, 0 or more"),
+        ("PATCH", WEB1_PATH, {"weight": -1}, 400, "'weight' must be a whole number, 0 or more"),
+        ("PATCH", WEB1_PATH, {"weight": 1, "runtime": 1}, 400, "'runtime' must be true or false"),
+        ("PATCH", WEB1_PATH, {"wieght": 1}, 400, "unknown: wieght (known: weight, action, runtime)"),
+        ("PATCH", WEB1_PATH, [1], 400, "the body must be a JSON object"),
+        ("POST", "/v1/services/web/backends", {}, 400, "'address' must be text, ADDRESS:PORT"),
+        (
+            "POST",
+            "/v1/services/web/backends",
+            {"address": "10.2.0.300:80"},
+            400,
+            "'10.2.0.300' is not an IP address",
+        ),
+        (
+            "POST",
+            "/v1/services/web/backends",
+            {"address": "10.2.0.11:80"},
+            409,
+            "service 'web' already has backend 10.2.0.11:80",
+        ),
+        ("POST", "/v1/services", {"service": {"name": "web"}}, 409, "there already is a service 'web'"),
+        (
+            "POST",
+            "/v1/services",
+            {},
+            400,
+            "'service' must be an object with the keys of [[services]] in the config file",
+        ),
+        ("DELETE", "/v1/services/web?runtime=true", None, 400, "runtime must be 0 or 1"),
+        ("GET", "/v2/status", None, 404, "GET /v2/status: Not Found"),
+        ("PUT", "/v1/status", None, 405, "PUT /v1/status: Method Not Allowed"),
+    ],
+)
+def test_refusals(tmp_path, method, path, body, status, line):
+    async def scenario(l4lb):
+        plans = len(l4lb.datapath.plans)
+        assert await l4lb.refused(method, path, body) == (status, [line])
+        assert l4lb.config.read_text() == CONFIG
+        assert len(l4lb.datapath.plans) == plans
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_a_body_that_is_not_json(tmp_path):
+    async def scenario(l4lb):
+        async with l4lb._session.post("/v1/services", data=b"{") as answer:
+            assert (answer.status, await answer.json()) == (400, {"errors": ["the body is not JSON"]})
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_every_error_of_a_service_is_told(tmp_path):
+    async def scenario(l4lb):
+        fields = {"name": "shop", "address": "nowhere", "scheduler": "best"}
+        status, lines = await l4lb.refused("POST", "/v1/services", {"service": fields})
+        assert status == 400
+        assert len(lines) == 2
+        assert "services[shop].address" in lines[0]
+        assert "services[shop].scheduler" in lines[1]
+
+    with_daemon(tmp_path, scenario)
+
+
+def connection(client: str, backend: Endpoint = WEB1) -> ConnectionInfo:
+    endpoint = Endpoint.parse(client)
+    vip = Endpoint.parse("10.1.0.100:80")
+    return ConnectionInfo(
+        "web", Protocol.TCP, endpoint, vip, endpoint, backend, State.ESTABLISHED, 1.23456, 7000.0
+    )
+
+
+def test_connections(tmp_path):
+    async def scenario(l4lb):
+        l4lb.datapath.known = [connection("10.1.0.2:4000"), connection("10.1.0.2:4001", WEB2)]
+        l4lb.datapath.count = Counters(
+            {("web", WEB1): Traffic(half_open=10, established=20), ("web", WEB2): Traffic(established=300)},
+            {},
+            {},
+            half_open=10,
+            established=320,
+        )
+        answer = await l4lb.get("/v1/connections", limit="1")
+        assert answer == {
+            "connections": [
+                {
+                    "service": "web",
+                    "protocol": "tcp",
+                    "client": "10.1.0.2:4000",
+                    "vip": "10.1.0.100:80",
+                    "source": "10.1.0.2:4000",
+                    "backend": "10.2.0.11:80",
+                    "state": "established",
+                    "idle": 1.235,
+                    "expires": 7000.0,
+                }
+            ],
+            "total": 330,
+        }
+        assert l4lb.datapath.asked[-1] == (ConnectionFilter(), 1)
+        one = await l4lb.get("/v1/connections", service="web", backend="10.2.0.11:80")
+        assert one["total"] == 30
+        assert l4lb.datapath.asked[-1] == (ConnectionFilter("web", WEB1), 1000)
+        of_client = await l4lb.get("/v1/connections", client="10.1.0.2", limit="1")
+        assert (len(of_client["connections"]), of_client["total"]) == (1, 2)
+        assert l4lb.datapath.asked[-1][0] == ConnectionFilter(client=packed("10.1.0.2"))
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_flush(tmp_path):
+    async def scenario(l4lb):
+        query = {"service": "web", "backend": "10.2.0.11:80", "client": "2001:db8::1"}
+        assert await l4lb.change("DELETE", "/v1/connections", **query) == {"flushed": 3}
+        assert await l4lb.change("DELETE", "/v1/connections", all="1") == {"flushed": 3}
+        assert l4lb.datapath.flushed == [
+            ConnectionFilter("web", WEB1, packed("2001:db8::1")),
+            ConnectionFilter(),
+        ]
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_changes_at_the_same_time_are_all_made(tmp_path):
+    async def scenario(l4lb):
+        await asyncio.gather(
+            *(
+                l4lb.change("POST", "/v1/services/web/backends", {"address": f"10.2.0.{last}:80"})
+                for last in range(20, 40)
+            )
+        )
+        assert len((await l4lb.get("/v1/backends", service="web"))["backends"]) == 22
+        assert l4lb.config.read_text().count("10.2.0.") == 22
+        assert len(l4lb.weights()) == 23
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_a_datapath_that_fails_is_told_and_the_daemon_goes_on(tmp_path):
+    async def scenario(l4lb):
+        l4lb.datapath.refusal = "the packet process did not answer"
+        for path in ("/v1/status", "/v1/services", "/v1/connections"):
+            assert await l4lb.refused("GET", path) == (500, ["the packet process did not answer"])
+        l4lb.datapath.refusal = None
+        assert (await l4lb.get("/v1/status"))["services"] == 2
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_a_bug_is_an_error_with_a_line_and_a_traceback_in_the_log(tmp_path, caplog):
+    async def scenario(l4lb):
+        async def broken():
+            raise RuntimeError("a bug")
+
+        l4lb.datapath.counters = broken
+        status, lines = await l4lb.refused("GET", "/v1/status")
+        assert (status, lines) == (
+            500,
+            ["internal error: RuntimeError('a bug'); the daemon's log has more"],
+        )
+
+    with_daemon(tmp_path, scenario)
+    assert "RuntimeError: a bug" in caplog.text
