@@ -1,0 +1,166 @@
+"""``l4lb backend``: the servers behind the services."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from l4lb.cli.completion import complete_backend, complete_service
+from l4lb.cli.options import Group, Location, endpoint, json_option, pass_location, runtime_option
+from l4lb.cli.output import Column, counted, duration, quantity, write_json, write_table
+from l4lb.cli.rates import Backends, Rates, measure
+from l4lb.model import Endpoint
+
+_service = click.argument("service", shell_complete=complete_service)
+_new_address = click.argument("address", type=endpoint, metavar="ADDRESS:PORT")
+_address = click.argument("address", type=endpoint, metavar="ADDRESS:PORT", shell_complete=complete_backend)
+
+
+@click.group(cls=Group)
+def backend() -> None:
+    """The servers behind the services."""
+
+
+@backend.command("list")
+@click.argument("service", required=False, shell_complete=complete_service)
+@click.option(
+    "--interval",
+    type=click.FloatRange(0, 60),
+    default=0.5,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to measure rates; 0 leaves them out. JSON has counters instead.",
+)
+@json_option
+@pass_location
+def list_backends(location: Location, service: str | None, interval: float, as_json: bool) -> None:
+    """List backends, how they are, and what they are doing.
+
+    ACTIVE are established connections, NEW/S new ones per second, IN and OUT bits per second from
+    and to the clients.
+    """
+    client = location.client()
+
+    def look() -> Backends:
+        backends: Backends = client.get("backends", service=service)["backends"]
+        return backends
+
+    if as_json:
+        write_json({"backends": look()})
+    elif interval:
+        write_backends(*measure(look, interval, time.monotonic, time.sleep))
+    else:
+        write_backends(look())
+
+
+def write_backends(backends: Backends, rates: dict[tuple[str, str], Rates] | None = None) -> None:
+    """A table of backends, with their rates if there are any."""
+    if not backends:
+        click.echo("No backends.")
+        return
+    measured = (Column("NEW/S", "right"), Column("IN", "right"), Column("OUT", "right"))
+    columns = (
+        Column("SERVICE"),
+        Column("BACKEND"),
+        Column("WEIGHT", "right"),
+        Column("STATE", states=True),
+        Column("ACTIVE", "right"),
+        *(measured if rates is not None else ()),
+        Column("REASON", fold=True),
+    )
+    rows = []
+    for one in backends:
+        figures: tuple[str, ...] = ()
+        if rates is not None:
+            rate = rates.get((one["service"], one["address"]))
+            figures = (
+                (quantity(rate.connections), quantity(rate.bits_in), quantity(rate.bits_out))
+                if rate
+                else ("-", "-", "-")
+            )
+        rows.append(
+            (
+                one["service"],
+                one["address"],
+                str(one["weight"]),
+                one["state"],
+                str(one["established"]),
+                *figures,
+                _reason(one),
+            )
+        )
+    write_table(columns, rows)
+
+
+def _reason(one: Mapping[str, Any]) -> str:
+    reason: str = one["reason"]
+    return f"for {duration(one['since'])}" if reason.startswith("since ") else reason
+
+
+@backend.command()
+@_service
+@_new_address
+@click.option("--weight", type=click.IntRange(0, 65535), default=1, show_default=True, help="0 drains.")
+@runtime_option
+@pass_location
+def add(location: Location, service: str, address: Endpoint, weight: int, runtime: bool) -> None:
+    """Add a backend, for example: l4lb backend add web 10.2.0.13:80 --weight 2"""
+    body = {"address": str(address), "weight": weight, "runtime": runtime}
+    location.client().post("services", service, "backends", body=body)
+    click.echo(f"{service}: added backend {address}, weight {weight}")
+
+
+@backend.command()
+@_service
+@_address
+@runtime_option
+@pass_location
+def remove(location: Location, service: str, address: Endpoint, runtime: bool) -> None:
+    """Remove a backend; its connections are reset. To let them finish, drain it first."""
+    query = {"runtime": 1} if runtime else {}
+    location.client().delete("services", service, "backends", str(address), **query)
+    click.echo(f"{service}: removed backend {address}")
+
+
+@backend.command()
+@_service
+@_address
+@runtime_option
+@pass_location
+def drain(location: Location, service: str, address: Endpoint, runtime: bool) -> None:
+    """Give a backend no new connections (weight 0); those it has go on."""
+    answer = _change(location, service, address, {"action": "drain", "runtime": runtime})
+    click.echo(f"{service}: draining {address}, {counted(answer['established'], 'connection')} left")
+
+
+@backend.command()
+@_service
+@_address
+@runtime_option
+@pass_location
+def enable(location: Location, service: str, address: Endpoint, runtime: bool) -> None:
+    """Undo a drain: give a backend the weight it had."""
+    answer = _change(location, service, address, {"action": "enable", "runtime": runtime})
+    click.echo(f"{service}: enabled {address}, weight {answer['weight']}")
+
+
+@backend.command()
+@_service
+@_address
+@click.argument("weight", type=click.IntRange(0, 65535))
+@runtime_option
+@pass_location
+def weight(location: Location, service: str, address: Endpoint, weight: int, runtime: bool) -> None:
+    """Change a backend's share of new connections; 0 drains it."""
+    answer = _change(location, service, address, {"weight": weight, "runtime": runtime})
+    click.echo(f"{service}: {address} has weight {answer['weight']}")
+
+
+def _change(location: Location, service: str, address: Endpoint, body: dict[str, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = location.client().patch(
+        "services", service, "backends", str(address), body=body
+    )
+    return answer

@@ -1,0 +1,114 @@
+"""The commands that start, check, reload and stop the daemon."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from l4lb.cli.client import NoDaemon
+from l4lb.cli.options import Command, Failure, Location, json_option, pass_location
+from l4lb.cli.output import counted, write_json
+
+_STOP_TIMEOUT = 120.0  # seconds: the answer comes when everything is taken down
+
+
+@click.command(cls=Command)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+)
+@pass_location
+@click.pass_context
+def run(context: click.Context, location: Location, log_level: str) -> None:
+    """Run the daemon in the foreground.
+
+    SIGHUP reloads the config file. SIGTERM and SIGINT stop, and keep what a restart needs to go on
+    with the connections; 'l4lb stop' leaves nothing behind.
+    """
+    _need_root("run")
+    # Imported here because it takes longer than any other command.
+    from l4lb.control import daemon
+
+    context.exit(daemon.run(location.config, location.socket, log_level=log_level))
+
+
+@click.command(cls=Command)
+@json_option
+@pass_location
+@click.pass_context
+def check(context: click.Context, location: Location, as_json: bool) -> None:
+    """Check the config file.
+
+    Every error in it is reported with its line and column.
+    """
+    from l4lb.control.config import ConfigError, load
+
+    errors: list[str] = []
+    try:
+        config = load(location.config)
+    except ConfigError as error:
+        errors = error.errors
+    if as_json:
+        write_json({"config": str(location.config), "errors": errors})
+    elif errors:
+        click.echo("\n".join(errors), err=True)
+    else:
+        backends = sum(len(service.backends) for service in config.services)
+        found = f"{counted(len(config.services), 'service')}, {counted(backends, 'backend')}"
+        click.echo(f"{location.config}: no errors, {found}")
+    context.exit(1 if errors else 0)
+
+
+@click.command(cls=Command)
+@json_option
+@pass_location
+def reload(location: Location, as_json: bool) -> None:
+    """Make the daemon read its config file again.
+
+    Connections of backends that stay are not touched. A file with errors is refused whole.
+    """
+    answer = location.client().post("reload")
+    if as_json:
+        write_json(answer)
+    else:
+        click.echo("\n".join(answer["changes"]) or "nothing has changed")
+
+
+@click.command(cls=Command)
+@pass_location
+def stop(location: Location) -> None:
+    """Stop the daemon and leave nothing of it on the host.
+
+    All connections through the gateway end. Without a daemon, what a killed one has left is
+    removed. To restart without losing connections, use SIGTERM and 'l4lb run' instead.
+    """
+    try:
+        location.client(_STOP_TIMEOUT).post("stop")
+    except NoDaemon:
+        _clean_up(location)
+    else:
+        click.echo("stopped")
+
+
+def _clean_up(location: Location) -> None:
+    _need_root("stop")
+    from l4lb.control.cleanup import clean_up
+    from l4lb.control.lock import Refused
+    from l4lb.datapath.base import DatapathError
+    from l4lb.netlink.vips import VipError
+
+    try:
+        removed = clean_up(location.socket)
+    except (Refused, DatapathError, VipError, OSError) as error:
+        raise Failure(f"cannot clean up: {error}") from None
+    click.echo("no daemon was running; " + ("removed:" if removed else "nothing was left of one"))
+    for line in removed:
+        click.echo(f"  {line}")
+
+
+def _need_root(command: str) -> None:
+    if os.geteuid() != 0:
+        raise Failure(f"'l4lb {command}' must be run as root")

@@ -1,0 +1,58 @@
+"""``l4lb status``: the daemon at a glance. Plain text: rich would take most of the time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from l4lb.cli.options import Command, Location, json_option, pass_location
+from l4lb.cli.output import duration, printable, write_fields, write_json
+
+
+@click.command(cls=Command)
+@json_option
+@pass_location
+def status(location: Location, as_json: bool) -> None:
+    """Show how the daemon and its datapath are."""
+    answer = location.client().get("status")
+    if as_json:
+        write_json(answer)
+        return
+    write_fields(_fields(answer))
+    for warning in answer["warnings"]:
+        click.secho(f"warning: {printable(warning)}", fg="yellow")
+
+
+def _fields(answer: dict[str, Any]) -> list[tuple[str, str]]:
+    datapath, connections = answer["datapath"], answer["connections"]
+    fields = [
+        ("l4lb", f"{answer['version']}, pid {answer['pid']}, up for {duration(answer['uptime'])}"),
+        ("config", answer["config"]),
+        ("socket", answer["socket"]),
+        ("datapath", datapath["name"]),
+        *((f"  {_words(name)}", _yes(value)) for name, value in datapath["capabilities"].items()),
+        *((f"  {_words(name)}", value) for name, value in datapath["details"].items()),
+        ("services", str(answer["services"])),
+        *(("VIP", _vip(vip)) for vip in answer["vips"]),
+        ("connections", f"{connections['established']} established, {connections['half_open']} half-open"),
+        ("packets", ", ".join(f"{_words(name)} {count}" for name, count in answer["verdicts"].items())),
+    ]
+    if answer["drops"]:
+        fields.append(("dropped", ""))
+    fields += [(f"  {_words(reason)}", str(count)) for reason, count in answer["drops"].items()]
+    return fields
+
+
+def _vip(vip: dict[str, Any]) -> str:
+    if vip["interface"] is None:
+        return f"{vip['address']}, on no interface"
+    return f"{vip['address']} on {vip['interface']}{', added by l4lb' if vip['ours'] else ''}"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _yes(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -1,0 +1,76 @@
+"""What a daemon answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def backend(address: str = "10.2.0.11:80", **changes: Any) -> dict[str, Any]:
+    """A backend as the daemon reports it."""
+    return {
+        "service": "web",
+        "address": address,
+        "weight": 1,
+        "state": "up",
+        "reason": "since 2026-01-02 03:04:05",
+        "since": 3723.0,
+        "connections_total": 1000,
+        "half_open": 1,
+        "established": 12,
+        "packets_in": 10,
+        "packets_out": 20,
+        "bytes_in": 5000,
+        "bytes_out": 60000,
+        "source": "file",
+    } | changes
+
+
+def service(*backends: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A service as the daemon reports it."""
+    return {
+        "name": "web",
+        "address": "10.1.0.100:80",
+        "protocol": "tcp",
+        "scheduler": "maglev",
+        "nat": "destination",
+        "affinity": "none",
+        "affinity_timeout": 300.0,
+        "when_all_down": "refuse",
+        "when_backend_down": "reset",
+        "health": {
+            "check": "http",
+            "interval": 2.0,
+            "timeout": 1.0,
+            "rise": 2,
+            "fall": 3,
+            "port": 8080,
+            "path": "/health",
+            "host": "www.example.org",
+            "status": ["200-299", "304"],
+        },
+        "backends": list(backends),
+    } | changes
+
+
+STATUS: dict[str, Any] = {
+    "version": "0.1.0",
+    "pid": 4711,
+    "uptime": 93784.5,
+    "config": "/etc/l4lb/l4lb.toml",
+    "socket": "/run/l4lb/l4lb.sock",
+    "datapath": {
+        "name": "raw",
+        "capabilities": {"survives_daemon": False, "restores_connections": True},
+        "details": {"interfaces": "eth0, eth1"},
+    },
+    "connections": {"half_open": 3, "established": 1200},
+    "verdicts": {"pass": 1, "forward": 2, "reply": 3, "drop": 4},
+    "drops": {"no_backend": 5, "ttl_exceeded": 6},
+    "services": 2,
+    "vips": [
+        {"address": "10.1.0.100", "interface": "eth0", "ours": True},
+        {"address": "2001:db8::100", "interface": "eth0", "ours": False},
+        {"address": "10.1.0.101", "interface": None, "ours": False},
+    ],
+    "warnings": ["IPv6 forwarding is off"],
+}

@@ -1,0 +1,155 @@
+"""``l4lb backend``."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+
+from tests.unit.cli.answers import backend
+
+ONE = "/v1/services/web/backends/10.2.0.13%3A80"
+SIX = "/v1/services/web/backends/%5B2001%3Adb8%3A%3A1%5D%3A80"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked", "body", "answer", "output"),
+    [
+        (
+            ("add", "web", "10.2.0.13:80", "--weight", "2"),
+            "POST /v1/services/web/backends",
+            {"address": "10.2.0.13:80", "weight": 2, "runtime": False},
+            {},
+            "web: added backend 10.2.0.13:80, weight 2\n",
+        ),
+        (
+            ("add", "web", "[2001:DB8:0::1]:80", "--runtime"),
+            "POST /v1/services/web/backends",
+            {"address": "[2001:db8::1]:80", "weight": 1, "runtime": True},
+            {},
+            "web: added backend [2001:db8::1]:80, weight 1\n",
+        ),
+        (
+            ("remove", "web", "10.2.0.13:80"),
+            f"DELETE {ONE}",
+            None,
+            {},
+            "web: removed backend 10.2.0.13:80\n",
+        ),
+        (
+            ("remove", "web", "[2001:db8::1]:80", "--runtime"),
+            f"DELETE {SIX}?runtime=1",
+            None,
+            {},
+            "web: removed backend [2001:db8::1]:80\n",
+        ),
+        (
+            ("drain", "web", "10.2.0.13:80"),
+            f"PATCH {ONE}",
+            {"action": "drain", "runtime": False},
+            backend(established=1),
+            "web: draining 10.2.0.13:80, 1 connection left\n",
+        ),
+        (
+            ("enable", "web", "10.2.0.13:80", "--runtime"),
+            f"PATCH {ONE}",
+            {"action": "enable", "runtime": True},
+            backend(weight=7),
+            "web: enabled 10.2.0.13:80, weight 7\n",
+        ),
+        (
+            ("weight", "web", "10.2.0.13:80", "65535"),
+            f"PATCH {ONE}",
+            {"weight": 65535, "runtime": False},
+            backend(weight=65535),
+            "web: 10.2.0.13:80 has weight 65535\n",
+        ),
+    ],
+)
+def test_changes(l4lb, daemon, arguments, asked, body, answer, output):
+    daemon.answers[asked] = answer
+    result = l4lb("backend", *arguments)
+    assert (result.stderr, result.stdout, result.exit_code) == ("", output, 0)
+    assert daemon.asked == [(asked, body)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("add", "web", "10.2.0.300:80"), "'10.2.0.300' is not an IP address"),
+        (("add", "web", "10.2.0.3"), "'10.2.0.3' has no port: write ADDRESS:PORT"),
+        (("remove", "web", "2001:db8::1:80"), "an IPv6 address is written in brackets"),
+        (("drain", "web", "10.2.0.3:0"), "'0' is not a port (1-65535)"),
+        (("add", "web", "10.2.0.3:80", "--weight", "65536"), "65536 is not in the range"),
+        (("weight", "web", "10.2.0.3:80", "heavy"), "'heavy' is not a valid integer"),
+    ],
+)
+def test_wrong_values_are_wrong_usage_and_nothing_is_asked(l4lb, daemon, arguments, message):
+    result = l4lb("backend", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert daemon.asked == []
+
+
+def test_list_without_rates_in_a_pipe_has_one_line_for_each_backend(l4lb, daemon):
+    reason = "connect: " + 30 * "no route to host "
+    daemon.answers["GET /v1/backends"] = {
+        "backends": [backend(), backend("10.2.0.12:80", weight=0, state="down", reason=reason)]
+    }
+    lines = [line.split() for line in l4lb("backend", "list", "--interval", "0").stdout.splitlines()]
+    assert lines == [
+        ["SERVICE", "BACKEND", "WEIGHT", "STATE", "ACTIVE", "REASON"],
+        ["web", "10.2.0.11:80", "1", "up", "12", "for", "1h02m"],
+        ["web", "10.2.0.12:80", "0", "down", "12", *reason.split()],
+    ]
+
+
+def test_list_measures_rates_between_two_looks(l4lb, daemon, monkeypatch):
+    now = itertools.count(100.0, 0.5)
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    waited = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    looks = iter([{"connections_total": 0, "bytes_in": 0}, {"connections_total": 60, "bytes_in": 125_000}])
+    daemon.answers["GET /v1/backends"] = lambda: {
+        "backends": [backend(**look, bytes_out=9) for look in [next(looks)]]
+    }
+    header, line = l4lb("backend", "list", "--interval", "0.25").stdout.splitlines()
+    assert header.split()[4:] == ["ACTIVE", "NEW/S", "IN", "OUT", "REASON"]
+    assert line.split() == ["web", "10.2.0.11:80", "1", "up", "12", "120", "2M", "0", "for", "1h02m"]
+    assert waited == [0.25]
+
+
+def test_list_of_one_service(l4lb, daemon):
+    daemon.answers["GET /v1/backends?service=web"] = {"backends": []}
+    assert l4lb("backend", "list", "web", "--interval", "0").stdout == "No backends.\n"
+
+
+def test_json_is_what_the_daemon_says_and_does_not_wait(l4lb, daemon):
+    answer = {"backends": [backend()]}
+    daemon.answers["GET /v1/backends"] = answer
+    assert json.loads(l4lb("backend", "list", "--json").stdout) == answer
+    assert len(daemon.asked) == 1
+
+
+def test_list_fits_80_columns(l4lb, daemon):
+    answer = {
+        "backends": [
+            backend(established=123_456),
+            backend("[2001:db8:2::11]:8080", state="down", reason="GET /health: HTTP status 503"),
+        ]
+    }
+    looks = iter([answer, answer])
+    daemon.answers["GET /v1/backends"] = lambda: next(looks)
+    lines = l4lb("backend", "list", "--interval", "0.001", COLUMNS="80").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    assert "[2001:db8:2::11]:8080" in text
+    assert "123456" in text
+    assert " ".join(text.split()).count("503") == 1
+
+
+def test_what_a_server_says_cannot_control_the_terminal(l4lb, daemon):
+    daemon.answers["GET /v1/backends"] = {"backends": [backend(reason="\x1b]0;owned\x07 [red]:boom:")]}
+    output = l4lb("backend", "list", "--interval", "0").stdout
+    assert "?]0;owned? [red]:boom:" in output
