@@ -94,8 +94,8 @@ class RawDatapath:
 
     async def connections(self, which: ConnectionFilter, limit: int) -> list[ConnectionInfo]:
         """See ``Datapath``."""
-        answer: list[ConnectionInfo] = await self._request("connections", which, limit)
-        return answer
+        answer: tuple[list[ConnectionInfo], int] = await self._request("connections", which, limit)
+        return answer[0]
 
     async def flush(self, which: ConnectionFilter) -> int:
         """See ``Datapath``."""

@@ -16,8 +16,8 @@ from typing import Any
 
 import msgpack
 
-from l4lb.director.connection import Ends
-from l4lb.director.director import Director, make_connection
+from l4lb.director.connection import Ends, make_connection
+from l4lb.director.director import Director
 from l4lb.director.states import HALF_OPEN
 from l4lb.model import State
 

@@ -13,7 +13,8 @@ import select
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Generator, Sequence
 from multiprocessing.connection import Connection as Channel
 from pathlib import Path
 from random import Random
@@ -25,12 +26,12 @@ from l4lb.datapath.claim import Claim
 from l4lb.datapath.hops import NextHop, NextHops, Send
 from l4lb.datapath.packet_socket import INTERFACE_GONE
 from l4lb.datapath.port import Port
-from l4lb.datapath.reports import connection_infos, counters, flush
+from l4lb.datapath.reports import Job, connection_infos, counters, flush
 from l4lb.datapath.saved import restore, save
 from l4lb.director.director import Director
 from l4lb.director.fastpath import fast_path
 from l4lb.director.parse import parse
-from l4lb.model import ConnectionInfo, Counters, DropReason, Plan, Verdict
+from l4lb.model import Counters, DropReason, Plan, Verdict
 from l4lb.netlink.state import KernelState, Neighbour
 from l4lb.wire.frame import ETHERNET, FRAME_MAX
 
@@ -65,6 +66,7 @@ class Worker:
         self._saved: Path | None = None  # where connections go if the control plane is killed
         self._tracebacks = _TRACEBACKS
         self._overruns = 0  # of ports closed since
+        self._jobs: deque[tuple[int, Job]] = deque()  # (number of the request, work)
         self._running = True
 
     # -- packets -------------------------------------------------------------------------------
@@ -74,12 +76,14 @@ class Worker:
         next_tick = monotonic()
         channel = self._channel.fileno()
         while self._running:
-            for descriptor, _ in self._poll.poll(TICK):
+            for descriptor, _ in self._poll.poll(0 if self._jobs else TICK):
                 port = self._receiving.get(descriptor)
                 if port is not None:
                     self._drain(port)
                 elif descriptor == channel:
                     self._converse()
+            if self._jobs:
+                self._work()
             now = monotonic()
             if now >= next_tick:
                 next_tick = now + TICK
@@ -209,11 +213,23 @@ class Worker:
                 message = self._channel.recv()
                 handler = getattr(self, f"on_{message[0]}")
                 answer = handler(*message[2:])
-                if message[1]:  # a request, by number; 0 wants no answer
+                if isinstance(answer, Generator):
+                    self._jobs.append((message[1], answer))
+                elif message[1]:  # a request, by number; 0 wants no answer
                     self._channel.send(("answer", message[1], answer))
         except (EOFError, ConnectionError):
             # The control plane was killed. The shield stays, and the next one gets the connections.
             self.on_stop(self._saved)
+
+    def _work(self) -> None:
+        """One step of the job that has waited longest."""
+        number, job = self._jobs[0]
+        try:
+            next(job)
+        except StopIteration as end:
+            self._jobs.popleft()
+            self._channel.send(("answer", number, end.value))
+        self._emit(None, monotonic())
 
     def _log(self, level: str, text: str) -> None:
         self._channel.send(("log", level, text))
@@ -256,15 +272,13 @@ class Worker:
         overruns = self._overruns + sum(port.socket.read_overruns() for port in self._receiving.values())
         return counters(self._director, overruns)
 
-    def on_connections(self, which: ConnectionFilter, limit: int) -> list[ConnectionInfo]:
-        """Connections that match."""
+    def on_connections(self, which: ConnectionFilter, limit: int) -> Job:
+        """Connections that match, and how many there are."""
         return connection_infos(self._director, which, limit, monotonic())
 
-    def on_flush(self, which: ConnectionFilter) -> int:
+    def on_flush(self, which: ConnectionFilter) -> Job:
         """Reset connections that match."""
-        count = flush(self._director, which)
-        self._emit(None, monotonic())
-        return count
+        return flush(self._director, which)
 
     def on_details(self) -> dict[str, str]:
         """Facts for people."""

@@ -152,3 +152,13 @@ def tuple_key(source: Endpoint, destination: Endpoint) -> bytes:
     """The tuple of packets from ``source`` to ``destination``, as it lies on the wire."""
     ports = source.port.to_bytes(2, "big") + destination.port.to_bytes(2, "big")
     return source.ip + destination.ip + ports
+
+
+def make_connection(path: Path, client: Endpoint, source: Endpoint, state: State, now: float) -> Connection:
+    """A connection of ``client`` on ``path``, which the backend sees come from ``source``."""
+    forward, backward = path.forward, path.backward
+    if source != client:
+        forward = Rewrite((client, path.vip), (source, path.address))
+        backward = Rewrite((path.address, source), (path.vip, client))
+    original, reply = tuple_key(client, path.vip), tuple_key(path.address, source)
+    return Connection(original, reply, path, forward, backward, state, now)

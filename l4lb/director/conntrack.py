@@ -1,4 +1,4 @@
-"""Step 4, track: the connection table.
+"""The connection table.
 
 Each connection is found by two keys, its original and its reply tuple. Half-open connections are
 counted, limited and listed apart from established ones: a flood of forged SYNs can push out other
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from l4lb.director.connection import Connection
@@ -47,11 +48,10 @@ class ConnectionTable:
         return len(self.half_open) + self.established
 
     def __iter__(self) -> Iterator[Connection]:
-        """Each connection once, as of now."""
+        """Each connection once, as of now. The two keys of a connection are added together and go
+        together, so in a dict's order they are neighbours."""
         for flows in (self.tcp, self.udp):
-            for key, connection in list(flows.items()):
-                if key == connection.original:
-                    yield connection
+            yield from list(islice(flows.values(), 0, None, 2))
 
     def refuses(self, half_open: bool, now: float) -> DropReason | None:
         """Why a new connection cannot be added, None if it can. Makes room among the half-open
@@ -67,7 +67,7 @@ class ConnectionTable:
         return None
 
     def add(self, connection: Connection, now: float) -> None:
-        """Add a connection; both of its keys must be free and ``refuses`` asked before."""
+        """Add a connection; both of its keys must be free and different, and ``refuses`` asked."""
         flows = self.by_protocol[connection.path.protocol]
         flows[connection.original] = connection
         flows[connection.reply] = connection

@@ -12,23 +12,16 @@ from collections.abc import Callable, Iterator
 from random import Random
 
 from l4lb.director import answer, ports, split
-from l4lb.director.connection import SHIFT_MASK, Connection, Hop, Path, tuple_key
+from l4lb.director.connection import Connection, Hop, Path, make_connection, tuple_key
 from l4lb.director.conntrack import ConnectionTable
 from l4lb.director.fragments import Fragments
 from l4lb.director.lookup import Services
 from l4lb.director.parse import Packet, parse, segment_length
 from l4lb.director.related import related
 from l4lb.director.select import ServiceState, select, select_again
-from l4lb.director.states import (
-    BACKEND,
-    CLIENT,
-    REUSABLE,
-    Event,
-    advance,
-    event_of,
-    rst_acceptable,
-)
-from l4lb.director.translate import Rewrite, translate, translate_error
+from l4lb.director.states import BACKEND, CLIENT, REUSABLE
+from l4lb.director.track import track
+from l4lb.director.translate import translate, translate_error
 from l4lb.model import DropReason, Endpoint, Nat, Plan, Protocol, State, Verdict
 from l4lb.wire import tcp
 from l4lb.wire.frame import IP
@@ -188,7 +181,9 @@ class Director:
         source = self._source(path, client)
         if source is None:
             return self._drop(DropReason.NO_FREE_PORT)
-        connection = self._connection(path, client, source, state, now)
+        connection = make_connection(path, client, source, state, now)
+        if connection.original == connection.reply:
+            return self._drop(DropReason.NO_FREE_PORT)  # a backend that calls itself through the VIP
         verdict = self._forward(frame, packet, connection, CLIENT, now, new=True)
         if verdict is Verdict.FORWARD and service.affinity is not None:
             service.affinity.remember(packet.source, path, now)
@@ -216,7 +211,7 @@ class Director:
             if path.address.port != packet.sport or original in self.table.tcp:
                 continue
             if self.table.refuses(False, now) is None:
-                connection = self._connection(path, client, client, State.ESTABLISHED, now)
+                connection = make_connection(path, client, client, State.ESTABLISHED, now)
                 return self._forward(frame, packet, connection, BACKEND, now, new=True)
         return Verdict.PASS
 
@@ -232,7 +227,7 @@ class Director:
     ) -> Verdict:
         """Check that the packet can go on, track it, translate it and put it out."""
         path = connection.path
-        hop = self._hop_to_backend(path) if from_client else self._hop_to_client(connection)
+        hop = self._hop(connection, from_client)
         if hop is None:
             return self._drop(DropReason.NO_ROUTE)
         if packet.ttl <= 1:
@@ -246,18 +241,22 @@ class Director:
             )
         if new:
             self.table.add(connection, now)
-        connection.seen = now
-        if packet.protocol == Protocol.UDP:
-            if connection.state is State.UDP_NEW and not from_client:
-                tracked = self.table.set_state(connection, State.UDP)
-            else:
-                tracked = True
-        else:
-            tracked = self._track_tcp(frame, packet, connection, from_client)
-        if not tracked:
+        if not track(self.table, frame, packet, connection, from_client, now):
             self.reset(connection)
             return self._refuse(frame, packet, DropReason.ESTABLISHED_FULL, now)
-        self._count(path, packet, from_client)
+        return self._put_out(frame, packet, connection, from_client, hop, length)
+
+    def _put_out(
+        self,
+        frame: bytearray,
+        packet: Packet,
+        connection: Connection,
+        from_client: bool,
+        hop: Hop,
+        length: int,
+    ) -> Verdict:
+        """Translate and put out, in pieces where ``length``, the largest packet's, asks for it."""
+        self._count(connection.path, packet, from_client)
         translate(frame, packet, connection.forward if from_client else connection.backward)
         if length > hop.mtu:
             for part in split.split(frame, packet, hop.mtu):
@@ -265,32 +264,6 @@ class Director:
         else:
             self.out.append((hop, frame, packet.end))
         return Verdict.FORWARD
-
-    def _track_tcp(
-        self, frame: bytearray, packet: Packet, connection: Connection, from_client: bool
-    ) -> bool:
-        """Follow the state of a connection; False if it may not become established."""
-        event = event_of(packet.flags)
-        if event is Event.RST:
-            expected = connection.acked_by_backend if from_client else connection.acked_by_client
-            shift = connection.shifts >> 4 if from_client else connection.shifts & SHIFT_MASK
-            if not rst_acceptable(packet.sequence, expected, shift):
-                return True  # its receiver will not believe it either
-        elif event in (Event.SYN, Event.SYN_ACK):
-            scale = (
-                tcp.window_scale(frame, packet.transport + tcp.MINIMUM, packet.end - packet.payload) or 0
-            )
-            if from_client:
-                connection.shifts = connection.shifts & ~SHIFT_MASK | scale
-            else:
-                connection.shifts = connection.shifts & SHIFT_MASK | scale << 4
-        if packet.flags & tcp.ACK and event is not Event.RST:
-            if from_client:
-                connection.acked_by_client = packet.acknowledgement
-            else:
-                connection.acked_by_backend = packet.acknowledgement
-        state = advance(connection.state, event, from_client)
-        return state is connection.state or self.table.set_state(connection, state)
 
     # -- fragments and errors ------------------------------------------------------------------
 
@@ -324,8 +297,7 @@ class Director:
     def _forward_fragment(
         self, frame: bytearray, packet: Packet, connection: Connection, from_client: bool, now: float
     ) -> Verdict:
-        path = connection.path
-        hop = self._hop_to_backend(path) if from_client else self._hop_to_client(connection)
+        hop = self._hop(connection, from_client)
         if hop is None:
             return self._drop(DropReason.NO_ROUTE)
         if packet.ttl <= 1:
@@ -333,14 +305,7 @@ class Director:
         if packet.end - IP > hop.mtu and not split.allowed(frame, packet):
             return self._drop(DropReason.TOO_BIG)
         connection.seen = now
-        self._count(path, packet, from_client)
-        translate(frame, packet, connection.forward if from_client else connection.backward)
-        if packet.end - IP > hop.mtu:
-            for part in split.split(frame, packet, hop.mtu):
-                self.out.append((hop, part, len(part)))
-        else:
-            self.out.append((hop, frame, packet.end))
-        return Verdict.FORWARD
+        return self._put_out(frame, packet, connection, from_client, hop, packet.end - IP)
 
     def _icmp_error(self, frame: bytearray, packet: Packet, now: float) -> Verdict:
         """An error about a packet we forwarded goes to who sent that packet."""
@@ -354,7 +319,7 @@ class Director:
             return Verdict.PASS
         connection, from_client = match.connection, match.from_client
         path = connection.path
-        hop = self._hop_to_backend(path) if from_client else self._hop_to_client(connection)
+        hop = self._hop(connection, from_client)
         if hop is None:
             return self._drop(DropReason.NO_ROUTE)
         if packet.ttl <= 1:
@@ -372,7 +337,7 @@ class Director:
         if connection.path.protocol is not Protocol.TCP:
             return
         for to_client, frame in answer.resets(connection):
-            hop = self._hop_to_client(connection) if to_client else self._hop_to_backend(connection.path)
+            hop = self._hop(connection, not to_client)
             if hop is not None:
                 self.out.append((hop, frame, len(frame)))
 
@@ -386,11 +351,6 @@ class Director:
         self.table.add(connection, now)
         return True
 
-    def _connection(
-        self, path: Path, client: Endpoint, source: Endpoint, state: State, now: float
-    ) -> Connection:
-        return make_connection(path, client, source, state, now)
-
     def _source(self, path: Path, client: Endpoint) -> Endpoint | None:
         """What the backend will see: under destination NAT the client itself, unless that tuple is
         taken (one client, two services, one backend): then another port of it, as nf_nat does."""
@@ -400,6 +360,9 @@ class Director:
         if tuple_key(path.address, client) not in taken:
             return client
         return ports.allocate(taken, client.ip, path.address, _ANY_PORT, self._random)
+
+    def _hop(self, connection: Connection, from_client: bool) -> Hop | None:
+        return self._hop_to_backend(connection.path) if from_client else self._hop_to_client(connection)
 
     def _hop_to_backend(self, path: Path) -> Hop | None:
         hop = path.hop
@@ -447,13 +410,3 @@ class Director:
             return Verdict.DROP
         self.out.append((hop, reply, len(reply)))
         return Verdict.REPLY
-
-
-def make_connection(path: Path, client: Endpoint, source: Endpoint, state: State, now: float) -> Connection:
-    """A connection of ``client`` on ``path``, which the backend sees come from ``source``."""
-    forward, backward = path.forward, path.backward
-    if source != client:
-        forward = Rewrite((client, path.vip), (source, path.address))
-        backward = Rewrite((path.address, source), (path.vip, client))
-    original, reply = tuple_key(client, path.vip), tuple_key(path.address, source)
-    return Connection(original, reply, path, forward, backward, state, now)

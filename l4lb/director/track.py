@@ -1,0 +1,54 @@
+"""Step 4, track: what a packet means for its connection. The table itself is in conntrack.py."""
+
+from __future__ import annotations
+
+from l4lb.director.connection import BACKEND_SHIFT, SHIFT_MASK, Connection
+from l4lb.director.conntrack import ConnectionTable
+from l4lb.director.parse import Packet
+from l4lb.director.states import Event, advance, event_of, rst_acceptable
+from l4lb.model import Protocol, State
+from l4lb.wire import tcp
+
+
+def track(
+    table: ConnectionTable,
+    frame: bytearray,
+    packet: Packet,
+    connection: Connection,
+    from_client: bool,
+    now: float,
+) -> bool:
+    """Follow a connection with one of its packets, not yet translated.
+
+    False if that would make it established and the table has no room for one more.
+    """
+    connection.seen = now
+    if packet.protocol == Protocol.TCP:
+        return _track_tcp(table, frame, packet, connection, from_client)
+    if connection.state is State.UDP_NEW and not from_client:
+        return table.set_state(connection, State.UDP)
+    return True
+
+
+def _track_tcp(
+    table: ConnectionTable, frame: bytearray, packet: Packet, connection: Connection, from_client: bool
+) -> bool:
+    event = event_of(packet.flags)
+    if event is Event.RST:
+        expected = connection.acked_by_backend if from_client else connection.acked_by_client
+        shift = connection.shifts >> BACKEND_SHIFT if from_client else connection.shifts & SHIFT_MASK
+        if not rst_acceptable(packet.sequence, expected, shift):
+            return True  # its receiver will not believe it either
+    elif event in (Event.SYN, Event.SYN_ACK):
+        scale = tcp.window_scale(frame, packet.transport + tcp.MINIMUM, packet.end - packet.payload) or 0
+        if from_client:
+            connection.shifts = connection.shifts & ~SHIFT_MASK | scale
+        else:
+            connection.shifts = connection.shifts & SHIFT_MASK | scale << BACKEND_SHIFT
+    if packet.flags & tcp.ACK and event is not Event.RST:
+        if from_client:
+            connection.acked_by_client = packet.acknowledgement
+        else:
+            connection.acked_by_backend = packet.acknowledgement
+    state = advance(connection.state, event, from_client)
+    return state is connection.state or table.set_state(connection, state)
