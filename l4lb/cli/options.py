@@ -69,7 +69,8 @@ def _set_socket(context: click.Context, parameter: click.Parameter, value: Path 
 def _location_options(*, environment: bool) -> list[click.Parameter]:
     """``-c`` and ``--socket``. Only the outermost command looks at the environment, so that it
     does not override what was said before the name of a command."""
-    path = click.Path(dir_okay=False, path_type=Path)
+    # What is wrong with a file is found out by using it: click would call it wrong usage.
+    path = click.Path(readable=False, path_type=Path)
     return [
         click.Option(
             ["-c", "--config"],

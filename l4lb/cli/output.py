@@ -57,7 +57,9 @@ def write_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
                 for cell, column in cells
             )
         )
-    console.print(table)
+    with console.capture() as drawn:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in drawn.get().splitlines()))
 
 
 def write_fields(fields: Sequence[tuple[str, str]]) -> None:

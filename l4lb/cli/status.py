@@ -31,7 +31,11 @@ def _fields(answer: dict[str, Any]) -> list[tuple[str, str]]:
         ("config", answer["config"]),
         ("socket", answer["socket"]),
         ("datapath", datapath["name"]),
-        *((f"  {_words(name)}", _yes(value)) for name, value in datapath["capabilities"].items()),
+        *(
+            (f"  {_words(name)}", "yes" if able else "no")
+            for name, able in datapath["capabilities"].items()
+            if isinstance(able, bool)  # its name is among them
+        ),
         *((f"  {_words(name)}", value) for name, value in datapath["details"].items()),
         ("services", str(answer["services"])),
         *(("VIP", _vip(vip)) for vip in answer["vips"]),
@@ -52,7 +56,3 @@ def _vip(vip: dict[str, Any]) -> str:
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
-
-
-def _yes(value: object) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -60,7 +60,7 @@ STATUS: dict[str, Any] = {
     "socket": "/run/l4lb/l4lb.sock",
     "datapath": {
         "name": "raw",
-        "capabilities": {"survives_daemon": False, "restores_connections": True},
+        "capabilities": {"name": "raw", "survives_daemon": False, "restores_connections": True},
         "details": {"interfaces": "eth0, eth1"},
     },
     "connections": {"half_open": 3, "established": 1200},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from tests.unit.cli.answers import STATUS
 from tests.unit.cli.conftest import FakeDaemon
 
 GONE = "l4lb: no daemon answers at {}: start one with 'l4lb run', or name its socket with --socket\n"
+
+# The import comes first: the interpreter may stand where nobody else may read.
+RUN = "import os; from l4lb.cli.main import main; os.setgroups([]); os.setuid(65534); main()"
 
 
 @pytest.mark.parametrize(
@@ -79,6 +83,19 @@ def test_without_permission(l4lb, daemon, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
     result = l4lb("status")
     assert result.exit_code == 1
+    assert result.stderr == f"l4lb: no permission to use {daemon.path}: run this as root\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+def test_without_permission_as_the_kernel_sees_it(daemon):
+    daemon.path.chmod(0o600)
+    result = subprocess.run(
+        [sys.executable, "-c", RUN, "--socket", str(daemon.path), "status"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
     assert result.stderr == f"l4lb: no permission to use {daemon.path}: run this as root\n"
 
 
