@@ -135,14 +135,28 @@ class Director:
                 if unanswered or connection.state in REUSABLE:
                     return self._again(frame, packet, connection, now)
             if path.gone:
-                self.reset(connection)
-                return self._refuse(frame, packet, DropReason.BACKEND_DOWN, now)
+                return self._end(frame, packet, connection, from_client, now)
         elif path.gone:
             if from_client:
                 return self._again(frame, packet, connection, now)
             self.table.remove(connection)
             return self._drop(DropReason.BACKEND_DOWN)
         return self._forward(frame, packet, connection, from_client, now)
+
+    def _end(
+        self, frame: bytearray, packet: Packet, connection: Connection, from_client: bool, now: float
+    ) -> Verdict:
+        """The backend is gone: RST to both ends, with the numbers this packet shows where it does."""
+        if packet.flags & tcp.RST or not packet.flags & tcp.ACK:
+            self.table.remove(connection)
+            return self._refuse(frame, packet, DropReason.BACKEND_DOWN, now)
+        if from_client:
+            connection.acked_by_client = packet.acknowledgement
+        else:
+            connection.acked_by_backend = packet.acknowledgement
+        self.reset(connection)
+        self.drops[DropReason.BACKEND_DOWN] += 1
+        return Verdict.REPLY
 
     def _again(self, frame: bytearray, packet: Packet, connection: Connection, now: float) -> Verdict:
         """Forget the connection and let the packet begin a new one on the same tuple."""
