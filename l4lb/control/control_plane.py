@@ -188,7 +188,7 @@ class ControlPlane:
     async def status(self, socket_path: Path) -> Json:
         """The whole at a glance; see ``GET /v1/status``."""
         config = self._desired.config
-        warnings = list(self._convergence.warnings)
+        warnings = list(self._convergence.warnings())
         if self._supervisor.failure is not None:
             warnings.insert(0, f"the datapath is being restarted: {self._supervisor.failure}")
             counters, details = Counters({}, {}, {}), {}

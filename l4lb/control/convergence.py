@@ -9,25 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from l4lb.control.config import Config
 from l4lb.control.desired import DesiredState
 from l4lb.control.health_log import HealthLog
 from l4lb.control.host_checks import Sysctls, warnings_for
+from l4lb.control.host_view import HostView, look
 from l4lb.control.reconcile import SelectionCache, Target, plan_for
-from l4lb.control.sources import sources_towards
 from l4lb.control.standing_warnings import StandingWarnings
 from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.datapath.base import DatapathError
 from l4lb.health.rise_fall import Health, HealthState
 from l4lb.health.runner import HealthRunner, OnChange
-from l4lb.model import Counters, Endpoint, Nat, Plan
-from l4lb.netlink.interfaces import interfaces_towards
-from l4lb.netlink.routing import RoutingTable
-from l4lb.netlink.state import Change, KernelState, Link, Route
+from l4lb.model import Counters, Endpoint, Plan
+from l4lb.netlink.state import Change
 from l4lb.netlink.vips import VipError, VipKeeper
 from l4lb.netlink.watch import KernelWatch
 
@@ -35,14 +32,6 @@ log = logging.getLogger(__name__)
 
 _SETTLE: Final = 0.02
 """Seconds from the first reason for a pass to the pass, for others to join."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    interfaces: tuple[str, ...]
-    plan: Plan
-    table: RoutingTable
-    state: KernelState
 
 
 class Convergence:
@@ -67,7 +56,8 @@ class Convergence:
         self._health_log = HealthLog()
         self._cache = SelectionCache()
         self._warnings = StandingWarnings()
-        self._table: tuple[tuple[tuple[Route, ...], tuple[Link, ...]], RoutingTable] | None = None
+        self._view: HostView | None = None
+        self._vip_problem: str | None = None
         self._asked = asyncio.Event()
         self._lock = asyncio.Lock()
 
@@ -76,9 +66,13 @@ class Convergence:
         """The health checks of the backends in force."""
         return self._health
 
-    @property
     def warnings(self) -> tuple[str, ...]:
-        """What stands in the way now, one line each."""
+        """What stands in the way now, one line each; what is new among it is logged."""
+        if self._view is not None:
+            found = warnings_for(
+                self._desired.config, self._view, self._read_sysctls(), self._watch.foreign_rules
+            )
+            self._warnings.replace([*found, self._vip_problem] if self._vip_problem else found)
         return self._warnings.lines
 
     async def begin(self) -> None:
@@ -87,11 +81,7 @@ class Convergence:
         Raises:
             DatapathError: it cannot run here.
         """
-        config = self._desired.config
-        self._health.update(config.services)
-        wanted = await self._wanted(config)
-        await self._supervisor.start(wanted.interfaces, wanted.plan)
-        await self._settle(config, wanted)
+        await self._pass(self._supervisor.start)
 
     async def now(self) -> None:
         """A pass, with all that has changed until now.
@@ -100,13 +90,17 @@ class Convergence:
             DatapathError: the datapath did not take the plan; the VIPs are as they were.
         """
         async with self._lock:
-            config = self._desired.config
-            self._health.update(config.services)
-            counters = await self._counters() if self._health_log.concerns_connections else None
-            self._health_log.write(counters)
-            wanted = await self._wanted(config)
-            await self._supervisor.update(wanted.interfaces, wanted.plan)
-            await self._settle(config, wanted)
+            await self._pass(self._supervisor.update)
+
+    async def _pass(self, hand_over: Callable[[Sequence[str], Plan], Awaitable[None]]) -> None:
+        config = self._desired.config
+        self._health.update(config.services)
+        # Counted before the datapath knows: it will reset them.
+        self._health_log.write(await self._counters() if self._health_log.concerns_connections else None)
+        self._view, plan = await self._decide(config)
+        await hand_over(self._view.interfaces, plan)
+        await self._keep_vips(config)
+        self.warnings()
 
     def ask(self) -> None:
         """Something has changed: there will be a pass soon."""
@@ -134,75 +128,41 @@ class Convergence:
             except Exception:
                 log.exception("a change was not brought to the datapath")
 
-    async def _wanted(self, config: Config) -> _Wanted:
+    async def _decide(self, config: Config) -> tuple[HostView, Plan]:
+        """What the datapath should be doing, and where."""
         state = self._watch.state
-        table = self._routing_table(state)
         down: set[Target] = {
             (service.name, backend.address)
             for service in config.services
             for backend in service.backends
             if self._health.state(service.name, backend.address).state is HealthState.DOWN
         }
-        # In a thread: compiling a Maglev table would hold up the checks and the API.
-        plan = await asyncio.to_thread(
-            plan_for,
-            config.services,
-            config.gateway,
-            down=down,
-            sources=sources_towards(state, table, _full_nat_backends(config)),
-            cache=self._cache,
-        )
-        interfaces = config.gateway.interfaces or interfaces_towards(state, _addresses(config))
-        return _Wanted(tuple(interfaces), plan, table, state)
 
-    def _routing_table(self, state: KernelState) -> RoutingTable:
-        """Made anew only if something it is made of is new: a gateway may have a million routes."""
-        made_of = (state.routes, state.links)
-        if self._table is None or self._table[0] != made_of:
-            self._table = (made_of, RoutingTable(*made_of))
-        return self._table[1]
-
-    async def _settle(self, config: Config, wanted: _Wanted) -> None:
-        """What follows the datapath.
-
-        The VIPs do: a VIP that is announced before the datapath takes its packets would have the
-        host's stack reset the first connections.
-        """
-        found = warnings_for(
-            config, wanted.state, wanted.table, self._read_sysctls(), self._watch.foreign_rules
-        )
-        if not wanted.interfaces and config.services:
-            found.append(
-                "no interface has a route to a VIP or a backend: nothing is balanced until one does"
+        def decide() -> tuple[HostView, Plan]:
+            view = look(config, state, self._view)
+            plan = plan_for(
+                config.services, config.gateway, down=down, sources=view.sources, cache=self._cache
             )
-        vips = {service.address.ip: config.gateway.vip_interface for service in config.services}
+            return view, plan
+
+        # In a thread: compiling a Maglev table would hold up the checks and the API.
+        return await asyncio.to_thread(decide)
+
+    async def _keep_vips(self, config: Config) -> None:
+        """Bring the VIPs to what the config says, once the datapath takes their packets: before, the
+        host's stack would reset the first connections."""
+        gateway = config.gateway
+        vips = {service.address.ip: gateway.vip_interface for service in config.services}
         try:
-            if config.gateway.manage_vips:
-                await self._vips.keep(vips)
-            else:
-                await self._vips.clear()
+            await self._vips.keep(vips if gateway.manage_vips else {})
         except VipError as error:
             # Its interface may be about to appear: the change of links that it brings tries again.
-            found.append(str(error))
-        self._warnings.replace(found)
+            self._vip_problem = str(error)
+        else:
+            self._vip_problem = None
 
     async def _counters(self) -> Counters | None:
         try:
             return await self._supervisor.running.counters()
         except DatapathError:
             return None
-
-
-def _full_nat_backends(config: Config) -> set[bytes]:
-    return {
-        backend.address.ip
-        for service in config.services
-        if service.nat is Nat.FULL
-        for backend in service.backends
-    }
-
-
-def _addresses(config: Config) -> set[bytes]:
-    """Those of all VIPs and backends."""
-    vips = {service.address.ip for service in config.services}
-    return vips | {backend.address.ip for service in config.services for backend in service.backends}

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from l4lb.control.config import Config
+from l4lb.control.host_view import HostView
 from l4lb.model import Nat
 from l4lb.netlink.routing import RoutingTable
-from l4lb.netlink.state import KernelState
 
 _PROC_NET: Final = Path("/proc/sys/net")
 
@@ -45,22 +45,22 @@ def _words(name: str) -> list[str]:
         return []
 
 
-def warnings_for(
-    config: Config, state: KernelState, table: RoutingTable, sysctls: Sysctls, foreign_rules: bool
-) -> list[str]:
+def warnings_for(config: Config, view: HostView, sysctls: Sysctls, foreign_rules: bool) -> list[str]:
     """One line for each thing that is not as it should be, without repetition."""
     return [
-        *_interfaces(config, state),
-        *_routes(config, table),
+        *_interfaces(config, view),
+        *_routes(config, view.table),
         *_foreign_rules(foreign_rules),
         *_forwarding(config, sysctls),
         *_ports(config, sysctls),
     ]
 
 
-def _interfaces(config: Config, state: KernelState) -> Iterator[str]:
-    for name in config.gateway.interfaces or ():
-        if state.link(name) is None:
+def _interfaces(config: Config, view: HostView) -> Iterator[str]:
+    if not view.interfaces and config.services:
+        yield "no interface has a route to a VIP or a backend: nothing is balanced until one does"
+    for name in config.gateway.interfaces:
+        if view.state.link(name) is None:
             yield f"interface {name} does not exist now: its packets are balanced once it does"
 
 

@@ -14,6 +14,7 @@ import pytest
 from l4lb.control import daemon
 from l4lb.control.control_plane import ControlPlane
 from l4lb.control.desired import DesiredState
+from l4lb.control.host_checks import Sysctls
 from l4lb.datapath.base import DatapathError
 from l4lb.health.rise_fall import HealthState
 from l4lb.model import Counters, Nat, Traffic
@@ -320,6 +321,17 @@ def test_a_vip_that_cannot_be_put_on_is_a_warning_until_it_can(tmp_path, caplog)
         "VIP 10.1.0.100: there is no interface eth7; create it or name another one",
         "no longer: VIP 10.1.0.100: there is no interface eth7; create it or name another one",
     ]
+
+
+def test_a_sysctl_that_was_put_right_is_no_warning_any_more(tmp_path):
+    async def scenario(l4lb):
+        l4lb.sysctls = Sysctls(ip_forward=False)
+        (line,) = (await l4lb.get("/v1/status"))["warnings"]
+        assert line.startswith("net.ipv4.ip_forward is 0")
+        l4lb.sysctls = Sysctls()
+        assert (await l4lb.get("/v1/status"))["warnings"] == []
+
+    with_daemon(tmp_path, scenario)
 
 
 def test_a_datapath_that_dies_is_replaced(tmp_path):

@@ -10,8 +10,8 @@ import pytest
 from l4lb.control import host_checks
 from l4lb.control.config import Config, GatewayConfig
 from l4lb.control.host_checks import Sysctls, read_sysctls, warnings_for
+from l4lb.control.host_view import look
 from l4lb.model import Backend, Endpoint, Nat, Service
-from l4lb.netlink.routing import RoutingTable
 from tests.unit.control.fake_host import GATEWAY
 
 WEB = Service("web", Endpoint.parse("10.1.0.100:80"), backends=(Backend(Endpoint.parse("10.2.0.11:80")),))
@@ -22,8 +22,7 @@ WEB6 = Service(
 
 def found(*services, gateway=None, sysctls=None, foreign_rules=False):
     config = Config(gateway or GatewayConfig(), services or (WEB,), Path("l4lb.toml"))
-    table = RoutingTable(GATEWAY.routes, GATEWAY.links)
-    return warnings_for(config, GATEWAY, table, sysctls or Sysctls(), foreign_rules)
+    return warnings_for(config, look(config, GATEWAY, None), sysctls or Sysctls(), foreign_rules)
 
 
 def with_backend(text):

@@ -1,0 +1,55 @@
+"""What this host's links and routes mean for a config. Pure.
+
+May be made in a thread: a gateway with the whole Internet's routes takes its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from l4lb.control.config import Config
+from l4lb.control.sources import sources_towards
+from l4lb.model import Nat
+from l4lb.netlink.interfaces import interfaces_towards
+from l4lb.netlink.routing import RoutingTable
+from l4lb.netlink.state import KernelState
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """The host as it was at one moment."""
+
+    state: KernelState
+    table: RoutingTable
+    interfaces: tuple[str, ...]  # to take packets on
+    sources: Mapping[bytes, bytes]  # backend of full NAT -> the gateway's address towards it
+
+
+def look(config: Config, state: KernelState, before: HostView | None) -> HostView:
+    """The host as ``state`` has it. What the view ``before`` knows already is not worked out again."""
+    if before is not None and (before.state.routes, before.state.links) == (state.routes, state.links):
+        table = before.table
+    else:
+        table = RoutingTable(state.routes, state.links)
+    return HostView(
+        state,
+        table,
+        config.gateway.interfaces or tuple(interfaces_towards(state, _addresses(config))),
+        sources_towards(state, table, _full_nat_backends(config)),
+    )
+
+
+def _full_nat_backends(config: Config) -> set[bytes]:
+    return {
+        backend.address.ip
+        for service in config.services
+        if service.nat is Nat.FULL
+        for backend in service.backends
+    }
+
+
+def _addresses(config: Config) -> set[bytes]:
+    """Those of all VIPs and backends."""
+    vips = {service.address.ip for service in config.services}
+    return vips | {backend.address.ip for service in config.services for backend in service.backends}

@@ -1,0 +1,37 @@
+"""Which interfaces and source addresses a config leads to on a host."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from l4lb.control.config import Config, GatewayConfig
+from l4lb.control.host_view import look
+from l4lb.model import Backend, Endpoint, Nat, Service
+from tests.unit.control.fake_host import GATEWAY, packed
+
+WEB = Service("web", Endpoint.parse("10.1.0.100:80"), backends=(Backend(Endpoint.parse("10.2.0.11:80")),))
+CONFIG = Config(GatewayConfig(), (WEB,), Path("l4lb.toml"))
+
+
+def test_interfaces_are_those_towards_vips_and_backends():
+    assert look(CONFIG, GATEWAY, None).interfaces == ("eth0", "eth1")
+
+
+def test_interfaces_of_the_config_come_first():
+    config = replace(CONFIG, gateway=GatewayConfig(interfaces=("eth7",)))
+    assert look(config, GATEWAY, None).interfaces == ("eth7",)
+
+
+def test_sources_are_worked_out_for_full_nat_only():
+    assert look(CONFIG, GATEWAY, None).sources == {}
+    full = replace(CONFIG, services=(replace(WEB, nat=Nat.FULL),))
+    assert look(full, GATEWAY, None).sources == {packed("10.2.0.11"): packed("10.2.0.1")}
+
+
+def test_the_routing_table_is_made_again_only_for_new_routes_or_links():
+    first = look(CONFIG, GATEWAY, None)
+    assert look(CONFIG, replace(GATEWAY, neighbours=()), first).table is first.table
+    fewer = look(CONFIG, replace(GATEWAY, routes=GATEWAY.routes[:1]), first)
+    assert fewer.table is not first.table
+    assert fewer.interfaces == ("eth0",)
