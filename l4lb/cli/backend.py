@@ -10,7 +10,7 @@ import click
 
 from l4lb.cli.completion import complete_backend, complete_service
 from l4lb.cli.options import Group, Location, endpoint, json_option, pass_location, runtime_option
-from l4lb.cli.output import Column, counted, duration, quantity, write_json, write_table
+from l4lb.cli.output import Column, counted, duration, quantity, write_annotated_table, write_json
 from l4lb.cli.rates import Backends, Rates, measure
 from l4lb.model import Endpoint
 
@@ -39,8 +39,8 @@ def backend() -> None:
 def list_backends(location: Location, service: str | None, interval: float, as_json: bool) -> None:
     """List backends, how they are, and what they are doing.
 
-    ACTIVE are established connections, NEW/S new ones per second, IN and OUT bits per second from
-    and to the clients.
+    FOR is how long a backend has been in its state. ACTIVE are established connections, NEW/S new
+    ones per second, IN and OUT bits per second from and to the clients.
     """
     client = location.client()
 
@@ -57,7 +57,7 @@ def list_backends(location: Location, service: str | None, interval: float, as_j
 
 
 def write_backends(backends: Backends, rates: dict[tuple[str, str], Rates] | None = None) -> None:
-    """A table of backends, with their rates if there are any."""
+    """A table of backends, with their rates if there are any, and the reason why one is down."""
     if not backends:
         click.echo("No backends.")
         return
@@ -67,9 +67,9 @@ def write_backends(backends: Backends, rates: dict[tuple[str, str], Rates] | Non
         Column("BACKEND"),
         Column("WEIGHT", "right"),
         Column("STATE", states=True),
+        Column("FOR"),
         Column("ACTIVE", "right"),
         *(measured if rates is not None else ()),
-        Column("REASON", fold=True),
     )
     rows = []
     for one in backends:
@@ -87,17 +87,18 @@ def write_backends(backends: Backends, rates: dict[tuple[str, str], Rates] | Non
                 one["address"],
                 str(one["weight"]),
                 one["state"],
+                duration(one["since"]),
                 str(one["established"]),
                 *figures,
-                _reason(one),
             )
         )
-    write_table(columns, rows)
+    write_annotated_table(columns, rows, "REASON", [_note(one) for one in backends])
 
 
-def _reason(one: Mapping[str, Any]) -> str:
-    reason: str = one["reason"]
-    return f"for {duration(one['since'])}" if reason.startswith("since ") else reason
+def _note(one: Mapping[str, Any]) -> str:
+    """What is not plain from the state and the time it has lasted."""
+    reason = "" if one["reason"].startswith("since ") else one["reason"]
+    return "; ".join(filter(None, (reason, "not in the config file" if one["source"] == "runtime" else "")))
 
 
 @backend.command()

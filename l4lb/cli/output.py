@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Literal
 
 import click
 
-_NOT_A_TERMINAL = 1000  # columns: lines in a file or a pipe are not folded
+_UNLIMITED = 1000  # columns: more than any table needs
 
 _COLOURS = {"up": "green", "down": "red", "unknown": "yellow", "drain": "cyan"}
 
@@ -22,7 +23,6 @@ class Column:
 
     title: str
     align: Literal["left", "right"] = "left"
-    fold: bool = False  # cells take several lines where space is short
     states: bool = False  # cells are states of backends, and coloured so
 
 
@@ -32,34 +32,64 @@ def write_json(answer: object) -> None:
 
 
 def write_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    """A table as wide as the terminal, coloured only on one."""
-    # Imported here because most commands write no table and rich takes as long to import as they run.
+    """One line for each row, never cut or folded, with colours on a terminal only."""
+    for line in _fitting_lines(columns, rows):
+        click.echo(line)
+
+
+def write_annotated_table(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], title: str, notes: Sequence[str]
+) -> None:
+    """A table with a note, maybe empty, for each row: in a last column, or below its row if the
+    terminal is not wide enough."""
+    if not any(notes):
+        write_table(columns, rows)
+        return
+    wide = _lines((*columns, Column(title)), [(*row, note) for row, note in zip(rows, notes, strict=True)])
+    if _fit(wide):
+        click.echo("\n".join(wide))
+        return
+    header, *lines = _fitting_lines(columns, rows)
+    click.echo(header)
+    for line, note in zip(lines, notes, strict=True):
+        click.echo(line)
+        if note:
+            click.echo(f"  {printable(note)}")
+
+
+def _fit(lines: Sequence[str]) -> bool:
+    """Whether no line is wider than the terminal; in a file or a pipe there is no limit."""
+    width = _UNLIMITED
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        width = shutil.get_terminal_size().columns
+    return all(len(click.unstyle(line)) <= width for line in lines)
+
+
+def _fitting_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = _lines(columns, rows)
+    return lines if _fit(lines) else _lines(columns, rows, gap=1)
+
+
+def _lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], gap: int = 2) -> list[str]:
+    """The table, its header first, one line for each row."""
+    # Imported here because most commands draw no table, and rich takes as long to import as they run.
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _NOT_A_TERMINAL
-    console = Console(width=width, highlight=False)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(
-            column.title,
-            justify=column.align,
-            no_wrap=not column.fold,
-            overflow="fold",
-            min_width=14 if column.fold else None,
-        )
+        table.add_column(column.title, justify=column.align, no_wrap=True)
     for row in rows:
-        cells = zip(row, columns, strict=True)
-        table.add_row(
-            *(
-                Text(printable(cell), style=_COLOURS.get(cell, "") if column.states else "")
-                for cell, column in cells
-            )
-        )
+        cells = [Text(printable(cell)) for cell in row]
+        for cell, column in zip(cells, columns, strict=True):
+            if column.states:
+                cell.stylize(_COLOURS.get(cell.plain, ""))
+        table.add_row(*cells)
+    console = Console(width=_UNLIMITED)
     with console.capture() as drawn:
         console.print(table)
-    click.echo("\n".join(line.rstrip() for line in drawn.get().splitlines()))
+    return [line.rstrip() for line in drawn.get().splitlines()]
 
 
 def write_fields(fields: Sequence[tuple[str, str]]) -> None:

@@ -53,7 +53,7 @@ def list_services(location: Location, as_json: bool) -> None:
         columns = (
             Column("SERVICE"),
             Column("ADDRESS"),
-            Column("PROTOCOL"),
+            Column("PROTO"),
             Column("SCHEDULER"),
             Column("NAT"),
             Column("BACKENDS", "right"),

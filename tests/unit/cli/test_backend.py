@@ -99,10 +99,15 @@ def test_list_without_rates_in_a_pipe_has_one_line_for_each_backend(l4lb, daemon
     }
     lines = [line.split() for line in l4lb("backend", "list", "--interval", "0").stdout.splitlines()]
     assert lines == [
-        ["SERVICE", "BACKEND", "WEIGHT", "STATE", "ACTIVE", "REASON"],
-        ["web", "10.2.0.11:80", "1", "up", "12", "for", "1h02m"],
-        ["web", "10.2.0.12:80", "0", "down", "12", *reason.split()],
+        ["SERVICE", "BACKEND", "WEIGHT", "STATE", "FOR", "ACTIVE", "REASON"],
+        ["web", "10.2.0.11:80", "1", "up", "1h02m", "12"],
+        ["web", "10.2.0.12:80", "0", "down", "1h02m", "12", *reason.split()],
     ]
+
+
+def test_a_backend_that_is_not_in_the_file_is_marked(l4lb, daemon):
+    daemon.answers["GET /v1/backends"] = {"backends": [backend(source="runtime")]}
+    assert "  not in the config file\n" in l4lb("backend", "list", "--interval", "0").stdout
 
 
 def test_list_measures_rates_between_two_looks(l4lb, daemon, monkeypatch):
@@ -115,8 +120,8 @@ def test_list_measures_rates_between_two_looks(l4lb, daemon, monkeypatch):
         "backends": [backend(**look, bytes_out=9) for look in [next(looks)]]
     }
     header, line = l4lb("backend", "list", "--interval", "0.25").stdout.splitlines()
-    assert header.split()[4:] == ["ACTIVE", "NEW/S", "IN", "OUT", "REASON"]
-    assert line.split() == ["web", "10.2.0.11:80", "1", "up", "12", "120", "2M", "0", "for", "1h02m"]
+    assert header.split()[4:] == ["FOR", "ACTIVE", "NEW/S", "IN", "OUT"]
+    assert line.split() == ["web", "10.2.0.11:80", "1", "up", "1h02m", "12", "120", "2M", "0"]
     assert waited == [0.25]
 
 
@@ -132,21 +137,28 @@ def test_json_is_what_the_daemon_says_and_does_not_wait(l4lb, daemon):
     assert len(daemon.asked) == 1
 
 
-def test_list_fits_80_columns(l4lb, daemon):
+def test_list_on_80_columns_has_the_reasons_below(l4lb, daemon):
+    reason = "GET /health: HTTP status 503 Service Unavailable"
     answer = {
         "backends": [
             backend(established=123_456),
-            backend("[2001:db8:2::11]:8080", state="down", reason="GET /health: HTTP status 503"),
+            backend("[2001:db8:2::11]:80", weight=65535, state="down", reason=reason),
         ]
     }
     looks = iter([answer, answer])
     daemon.answers["GET /v1/backends"] = lambda: next(looks)
     lines = l4lb("backend", "list", "--interval", "0.001", COLUMNS="80").stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    text = "\n".join(lines)
-    assert "[2001:db8:2::11]:8080" in text
-    assert "123456" in text
-    assert " ".join(text.split()).count("503") == 1
+    assert len(lines) == 4
+    assert lines[1].split()[:2] == ["web", "10.2.0.11:80"]
+    assert lines[2].split()[:2] == ["web", "[2001:db8:2::11]:80"]
+    assert lines[3] == f"  {reason}"
+
+
+def test_addresses_are_never_cut(l4lb, daemon):
+    address = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535"
+    daemon.answers["GET /v1/backends"] = {"backends": [backend(address)]}
+    assert address in l4lb("backend", "list", "--interval", "0", COLUMNS="40").stdout
 
 
 def test_what_a_server_says_cannot_control_the_terminal(l4lb, daemon):

@@ -19,7 +19,7 @@ def test_list(l4lb, daemon):
     }
     lines = [line.split() for line in l4lb("service", "list").stdout.splitlines()]
     assert lines == [
-        ["SERVICE", "ADDRESS", "PROTOCOL", "SCHEDULER", "NAT", "BACKENDS", "ACTIVE"],
+        ["SERVICE", "ADDRESS", "PROTO", "SCHEDULER", "NAT", "BACKENDS", "ACTIVE"],
         ["web", "10.1.0.100:80", "tcp", "maglev", "destination", "1/3", "36"],
         ["dns", "10.1.0.100:80", "udp", "round_robin", "full", "0/0", "0"],
     ]
