@@ -1,0 +1,228 @@
+"""The daemon on a real gateway: alone in its namespace, through crashes and reloads, gone after a stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+
+import pytest
+
+from tests.lab.lab import L4LB
+
+pytestmark = pytest.mark.lab
+
+DEADLINE = 30.0
+"""Seconds that anything expected may take."""
+
+CONFIG = """\
+[[services]]
+name = "web"
+address = "10.1.0.100:80"
+when_backend_down = "reset"
+
+[services.health]
+interval = 0.2
+timeout = 0.2
+
+[[services.backends]]
+address = "10.2.0.11:80"
+
+[[services.backends]]
+address = "10.2.0.12:80"
+
+[[services]]
+name = "web6"
+address = "[2001:db8:1::100]:80"
+nat = "full"
+
+[[services.backends]]
+address = "[2001:db8:2::13]:80"
+"""
+
+VIP, VIP6 = "http://10.1.0.100/", "http://[2001:db8:1::100]/"
+
+
+@pytest.fixture
+def daemon(lab):
+    """It is running; whatever a test leaves of it is removed."""
+    daemon = lab.daemon(CONFIG)
+    try:
+        with daemon:
+            yield daemon
+    finally:
+        daemon.cli("stop")
+
+
+def status(daemon):
+    return json.loads(daemon.cli("status", "--json").stdout)
+
+
+def backend(daemon, address):
+    backends = json.loads(daemon.cli("backend", "list", "--json").stdout)["backends"]
+    return next(each for each in backends if each["address"] == address)
+
+
+def until(condition):
+    """Ask again until the condition, which asks another process, holds."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+
+
+def answers(lab, url=VIP):
+    return lab.exec("client", "curl", "-sg", "--max-time", "2", url, check=False).returncode == 0
+
+
+def host(lab):
+    """What l4lb could leave on the gateway: addresses, nftables, traffic control."""
+    state = {
+        what: lab.exec("gateway", *command.split()).stdout
+        for what, command in {
+            "addresses": "ip -brief address",
+            "nftables": "nft list ruleset",
+            "qdiscs": "tc qdisc show",
+        }.items()
+    }
+    state["filters"] = "".join(
+        lab.exec("gateway", "tc", "filter", "show", "dev", name, direction).stdout
+        for name in ("eth0", "eth1")
+        for direction in ("ingress", "egress")
+    )
+    return state
+
+
+def files(daemon):
+    return {path.name for path in daemon.socket.parent.iterdir() if path.name.startswith("l4lb.")}
+
+
+def test_it_balances_and_says_on_what(lab, daemon):
+    assert {lab.curl(VIP) for _ in range(4)} == {"web1\n", "web2\n"}
+    assert lab.curl(VIP6) == "web3\n"
+    now = status(daemon)
+    assert now["pid"] == daemon.pid
+    assert now["warnings"] == []
+    assert now["vips"] == [
+        {"address": "10.1.0.100", "interface": "eth0", "ours": True},
+        {"address": "2001:db8:1::100", "interface": "eth0", "ours": True},
+    ]
+
+
+def test_a_second_daemon_in_the_namespace_is_refused_and_the_first_goes_on(lab, daemon):
+    second = lab.exec(
+        "gateway",
+        L4LB,
+        "-c",
+        daemon.config,
+        "--socket",
+        daemon.socket.with_name("b.sock"),
+        "run",
+        check=False,
+    )
+    assert second.returncode == 1
+    assert second.stderr == (
+        "l4lb: another l4lb daemon is running in this network namespace: stop it first\n"
+    )
+    assert lab.curl(VIP) in ("web1\n", "web2\n")
+
+
+def test_a_second_daemon_on_the_socket_is_refused_though_its_namespace_is_another(lab, daemon):
+    second = lab.exec("web3", L4LB, "-c", daemon.config, "--socket", daemon.socket, "run", check=False)
+    assert second.returncode == 1
+    assert second.stderr.startswith(f"l4lb: another l4lb daemon answers on {daemon.socket}: ")
+    assert answers(lab)
+
+
+def test_stop_leaves_nothing(lab):
+    before = host(lab)
+    daemon = lab.daemon(CONFIG)
+    with daemon:
+        lab.curl(VIP)
+        assert host(lab) != before
+        assert daemon.cli("stop").stdout == "stopped\n"
+        assert host(lab) == before
+        assert files(daemon) == {"l4lb.toml", "l4lb.log"}
+
+
+def test_what_a_killed_daemon_left_is_removed_by_stop(lab):
+    before = host(lab)
+    daemon = lab.daemon(CONFIG)
+    with daemon:
+        lab.curl(VIP)
+        daemon.kill()
+    assert host(lab) != before
+    said = daemon.cli("stop").stdout
+    assert "VIP 10.1.0.100" in said
+    assert "VIP 2001:db8:1::100" in said
+    assert str(daemon.socket) in said
+    assert host(lab) == before
+    assert files(daemon) == {"l4lb.toml", "l4lb.log"}
+    assert "nothing was left" in daemon.cli("stop").stdout
+
+
+def test_a_killed_daemon_starts_again_over_what_it_left(lab, daemon):
+    daemon.kill()
+    daemon.start()
+    assert answers(lab)
+    assert all(vip["ours"] for vip in status(daemon)["vips"])
+
+
+def test_a_packet_process_that_is_killed_is_replaced(lab, daemon):
+    first = status(daemon)["datapath"]["details"]["packet process"]
+    os.kill(int(first), signal.SIGKILL)
+    until(lambda: status(daemon)["datapath"]["details"].get("packet process", first) != first)
+    assert answers(lab)
+    assert answers(lab, VIP6)
+    assert "the datapath died" in daemon.log.read_text()
+
+
+def test_a_bad_file_is_refused_and_traffic_goes_on(lab, daemon):
+    lines = len(daemon.log.read_text().splitlines())
+    daemon.config.write_text(CONFIG.replace("10.2.0.11", "10.2.0.300"))
+    daemon.reload()
+    until(lambda: "not reloaded" in daemon.log.read_text())
+    said = "\n".join(daemon.log.read_text().splitlines()[lines:])
+    assert re.search(
+        r"l4lb.toml:11:1: services\[web\].backends\[0\].address: '10.2.0.300' is not an IP", said
+    )
+    assert {lab.curl(VIP) for _ in range(4)} == {"web1\n", "web2\n"}
+
+
+def test_a_reload_takes_the_file(lab, daemon):
+    daemon.config.write_text(CONFIG.replace("10.2.0.11", "10.2.0.13"))
+    assert daemon.cli("reload").stdout.splitlines() == [
+        "service web: backend 10.2.0.11:80 removed",
+        "service web: backend 10.2.0.13:80 added (weight 1)",
+    ]
+    assert {lab.curl(VIP) for _ in range(4)} == {"web2\n", "web3\n"}
+
+
+def test_a_backend_that_fails_gets_no_traffic_until_it_is_back(lab, daemon):
+    until(lambda: backend(daemon, "10.2.0.12:80")["state"] == "up")
+    lab.stop("web2")
+    try:
+        until(lambda: backend(daemon, "10.2.0.12:80")["state"] == "down")
+        assert backend(daemon, "10.2.0.12:80")["reason"] == "connection refused"
+        assert {lab.curl(VIP) for _ in range(4)} == {"web1\n"}
+        assert re.search(
+            r"backend web 10\.2\.0\.12:80 is down: connection refused \(held \d+ connections?\)",
+            daemon.log.read_text(),
+        )
+    finally:
+        lab.start("web2")
+    until(lambda: backend(daemon, "10.2.0.12:80")["state"] == "up")
+    assert {lab.curl(VIP) for _ in range(4)} == {"web1\n", "web2\n"}
+
+
+def test_an_interface_that_goes_down_and_up_is_used_again(lab, daemon):
+    # By itself the kernel drops IPv6 addresses, and with them the route, when a link goes down.
+    lab.exec("gateway", "sysctl", "-qw", "net.ipv6.conf.eth1.keep_addr_on_down=1")
+    lab.exec("gateway", "ip", "link", "set", "eth1", "down")
+    try:
+        until(lambda: any("has no route" in line for line in status(daemon)["warnings"]))
+    finally:
+        lab.exec("gateway", "ip", "link", "set", "eth1", "up")
+    until(lambda: answers(lab))
+    until(lambda: status(daemon)["warnings"] == [])
