@@ -84,11 +84,11 @@ class DatapathSupervisor:
                 await self._catch_up()
 
     async def close(self, *, hold: bool) -> None:
-        """Stop for good; see ``Datapath.close``."""
+        """Stop for good, if it was started; see ``Datapath.close``."""
         if self._watcher is not None:
             self._watcher.cancel()
-            await asyncio.gather(self._watcher, return_exceptions=True)
-        await self._discard(hold=hold)
+            await asyncio.wait((self._watcher,))
+            await self._discard(hold=hold)
 
     async def _bring_up(self) -> None:
         await self._attach()
@@ -123,7 +123,8 @@ class DatapathSupervisor:
             lasted = clock() - self._began
             while self._failure is not None:
                 wait = self._backoff.after_run(lasted)
-                log.error("the datapath died: %s; restarting it in %g s", self._failure, wait)
+                when = f"in {wait:g} s" if wait else "at once"
+                log.error("the datapath died: %s; restarting it %s", self._failure, when)
                 await asyncio.sleep(wait)
                 lasted = 0.0
                 async with self._lock:

@@ -131,6 +131,27 @@ def test_a_signal_during_the_start_ends_it_and_leaves_nothing(tmp_path):
     assert not l4lb.socket.exists()
 
 
+def test_a_signal_when_the_datapath_runs_but_the_start_does_not_end(tmp_path):
+    l4lb = Running(tmp_path)
+
+    async def keep(vips):
+        if not l4lb.vips.kept:
+            l4lb.vips.kept.append(dict(vips))
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.Event().wait()
+        l4lb.vips.kept.append(dict(vips))
+
+    l4lb.vips.keep = keep
+
+    async def run():
+        async with asyncio.timeout(DEADLINE):
+            await l4lb.daemon().serve()
+
+    asyncio.run(run())
+    assert l4lb.datapath.held is False
+    assert l4lb.vips.kept[-1] == {}
+
+
 def test_a_start_that_fails_leaves_nothing(tmp_path):
     l4lb = Running(tmp_path)
     l4lb.datapath.refusal = "no packet sockets here"
