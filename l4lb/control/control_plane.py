@@ -250,15 +250,8 @@ class ControlPlane:
         if which.service is not None:
             find_service(config, which.service)
         datapath = self._supervisor.running
-        if which.client is not None:
-            # Nothing counts connections by client, so all of one client's are fetched.
-            limits = config.gateway.limits
-            found = await datapath.connections(which, limits.half_open + limits.established)
-            total = len(found)
-        else:
-            found = await datapath.connections(which, limit)
-            total = _matching(await datapath.counters(), which)
-        return [connection_report(connection) for connection in found[:limit]], max(total, len(found))
+        found, total = await datapath.connections(which, limit)
+        return [connection_report(connection) for connection in found], total
 
     def _backend(
         self, service: Service, backend: Backend, traffic: dict[tuple[str, Endpoint], Traffic]
@@ -281,13 +274,3 @@ class ControlPlane:
         if self._supervisor.failure is not None:
             return {}
         return (await self._supervisor.running.counters()).backends
-
-
-def _matching(counters: Counters, which: ConnectionFilter) -> int:
-    if which.service is None and which.backend is None:
-        return counters.half_open + counters.established
-    return sum(
-        traffic.half_open + traffic.established
-        for (service, backend), traffic in counters.backends.items()
-        if which.service in (None, service) and which.backend in (None, backend)
-    )

@@ -59,8 +59,8 @@ class Datapath(Interface):
         """A snapshot of all counters."""
         ...
 
-    async def connections(self, which: ConnectionFilter, limit: int) -> list[ConnectionInfo]:
-        """Up to ``limit`` connections that match, in no order."""
+    async def connections(self, which: ConnectionFilter, limit: int) -> tuple[list[ConnectionInfo], int]:
+        """Up to ``limit`` connections that match, in no order, and how many match."""
         ...
 
     async def flush(self, which: ConnectionFilter) -> int:

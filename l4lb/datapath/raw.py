@@ -92,10 +92,10 @@ class RawDatapath:
         answer: Counters = await self._request("counters")
         return answer
 
-    async def connections(self, which: ConnectionFilter, limit: int) -> list[ConnectionInfo]:
+    async def connections(self, which: ConnectionFilter, limit: int) -> tuple[list[ConnectionInfo], int]:
         """See ``Datapath``."""
         answer: tuple[list[ConnectionInfo], int] = await self._request("connections", which, limit)
-        return answer[0]
+        return answer
 
     async def flush(self, which: ConnectionFilter) -> int:
         """See ``Datapath``."""

@@ -70,10 +70,10 @@ class FakeDatapath:
         self._check()
         return self.count
 
-    async def connections(self, which: ConnectionFilter, limit: int) -> list[ConnectionInfo]:
+    async def connections(self, which: ConnectionFilter, limit: int) -> tuple[list[ConnectionInfo], int]:
         self._check()
         self.asked.append((which, limit))
-        return self.known[:limit]
+        return self.known[:limit], len(self.known)
 
     async def flush(self, which: ConnectionFilter) -> int:
         self._check()
