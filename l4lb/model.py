@@ -331,7 +331,7 @@ class Traffic:
 
     connections_total: int = 0
     half_open: int = 0
-    established: int = 0
+    established: int = 0  # without those that both ends have closed, which are only remembered
     packets_in: int = 0  # client -> backend
     packets_out: int = 0  # backend -> client
     bytes_in: int = 0  # IP bytes

@@ -14,13 +14,14 @@ from l4lb.model import ConnectionInfo, Counters, DropReason, Traffic, Verdict
 def counters(director: Director, overruns: int) -> Counters:
     """All counters; ``overruns`` are the frames that the kernel dropped before us."""
     traffic = {}
-    forwarded = 0
+    forwarded = closed = 0
     for path in director.services.paths():
         forwarded += path.packets_in + path.packets_out
+        closed += path.closed
         traffic[path.service, path.address] = Traffic(
             connections_total=path.connections_total,
             half_open=path.half_open,
-            established=path.established,
+            established=path.established - path.closed,
             packets_in=path.packets_in,
             packets_out=path.packets_out,
             bytes_in=path.bytes_in,
@@ -39,7 +40,7 @@ def counters(director: Director, overruns: int) -> Counters:
         verdicts=verdicts,
         drops=drops,
         half_open=len(director.table.half_open),
-        established=director.table.established,
+        established=director.table.established - closed,
     )
 
 

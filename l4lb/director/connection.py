@@ -35,6 +35,7 @@ class Path:
         "backward",
         "bytes_in",
         "bytes_out",
+        "closed",
         "connections_total",
         "established",
         "forward",
@@ -67,6 +68,7 @@ class Path:
         self.connections_total = 0
         self.half_open = 0
         self.established = 0
+        self.closed = 0  # of the established: those that both ends have closed
         self.packets_in = 0
         self.packets_out = 0
         self.bytes_in = 0
@@ -74,6 +76,11 @@ class Path:
         anyone = Endpoint(bytes(len(vip.ip)), 0)
         self.forward = Rewrite((anyone, vip), (anyone, backend.address))
         self.backward = Rewrite((backend.address, anyone), (vip, anyone))
+
+    @property
+    def load(self) -> int:
+        """Connections that the backend has now: none that is over and only remembered."""
+        return self.half_open + self.established - self.closed
 
     @property
     def gone(self) -> bool:

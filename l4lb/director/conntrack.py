@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Final
 
 from l4lb.director.connection import Connection
-from l4lb.director.states import HALF_OPEN, timeouts_by_state
+from l4lb.director.states import HALF_OPEN, REUSABLE, timeouts_by_state
 from l4lb.director.wheel import Wheel
 from l4lb.model import DropReason, Limits, Protocol, State, Timeouts
 
@@ -79,6 +79,7 @@ class ConnectionTable:
         else:
             self.established += 1
             path.established += 1
+            path.closed += connection.state in REUSABLE
         self._wheel.place(connection, connection.seen + self.timeouts[connection.state])
 
     def set_state(self, connection: Connection, state: State) -> bool:
@@ -91,6 +92,7 @@ class ConnectionTable:
             self.established += 1
             connection.path.half_open -= 1
             connection.path.established += 1
+        connection.path.closed += (state in REUSABLE) - (connection.state in REUSABLE)
         connection.state = state
         self._wheel.place(connection, connection.seen + self.timeouts[state])
         return True
@@ -106,6 +108,7 @@ class ConnectionTable:
         else:
             self.established -= 1
             connection.path.established -= 1
+            connection.path.closed -= connection.state in REUSABLE
         self._wheel.remove(connection)
 
     def expires(self, connection: Connection) -> float:

@@ -86,7 +86,7 @@ def _least_cost(service: ServiceState, selection: Costs, random: Random) -> Path
     least = 0
     for index, cost in candidates:
         path = service.choices[index]
-        price = cost * (path.half_open + path.established + 1)
+        price = cost * (path.load + 1)
         if best is None or price < least:
             best, least = path, price
     return best
