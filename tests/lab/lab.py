@@ -89,8 +89,11 @@ class Daemon:
     ) -> None:
         if error is not None:  # pytest shows it with the failure
             print(f"--- l4lb's log on {self.host}\n{self._last_words()}", file=sys.stderr)
-        if self._process is not None:
-            self.stop()
+        try:
+            self.cli("stop")  # so that nothing is kept for the next one, also by one that was killed
+        finally:
+            if self._process is not None:
+                self.stop()
 
     @property
     def pid(self) -> int:
