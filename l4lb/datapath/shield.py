@@ -42,6 +42,9 @@ _ON_FOUND_QDISC: Final = f"{HAND_BACK_MARK + 1:#x}"
 # are missing from small kernels.
 _MARKED: Final = f"4,32 0 0 4294963220,21 0 1 {HAND_BACK_MARK},6 0 0 4294967295,6 0 0 0"
 
+_NO_TABLE_THERE: Final = ("No such file or directory", "not supported")
+"""What nft says when our table is not there, or nf_tables is not in the kernel."""
+
 
 class _Result(NamedTuple):
     status: int
@@ -95,21 +98,25 @@ class Shield:
         self._shielded = set(await self._load(claim, interfaces, seconds))
         await _stop_handing_back()
 
-    async def remove(self) -> None:
+    async def remove(self) -> bool:
         """Leave nothing of the shield in this network namespace, whoever loaded it.
 
         Does nothing where there is nothing, even without nft and tc: after a crash too.
 
+        Returns:
+            True if there was something.
+
         Raises:
             DatapathError: something is left, and why.
         """
+        found = False
         if _find("nft") is not None:
-            result = await _run("nft", "-f", "-", text=NO_TABLE)
-            # A kernel without nf_tables has no table of ours.
-            if result.status and "not supported" not in result.error:
+            result = await _run("nft", "delete", "table", *TABLE.split())
+            found = not result.status
+            if not found and not any(words in result.error for words in _NO_TABLE_THERE):
                 raise DatapathError(f"cannot remove the nftables table '{TABLE}': {result.error}")
         self._shielded.clear()
-        await _stop_handing_back()
+        return await _stop_handing_back() or found
 
     async def _load(
         self, claim: Claim, interfaces: Sequence[str], expires_in: float | None
@@ -131,10 +138,11 @@ class Shield:
                 raise DatapathError(f"cannot load the shield with nft: {result.error}")
 
 
-async def _stop_handing_back() -> None:
-    if _find("tc") is not None:
-        for interface in await _with_qdisc("clsact"):
-            await _stop_hand_back(interface)
+async def _stop_handing_back() -> bool:
+    """Take our filters from all interfaces. True if there was one."""
+    if _find("tc") is None:
+        return False
+    return any([await _stop_hand_back(interface) for interface in await _with_qdisc("clsact")])
 
 
 async def _start_hand_back(interface: str) -> bool:
@@ -169,15 +177,16 @@ def _refused(interface: str, result: _Result) -> bool:
     return False
 
 
-async def _stop_hand_back(interface: str) -> None:
-    """Take our filter from an interface, and our clsact qdisc unless somebody else uses it by now."""
-    await _filter("delete", interface, _ON_FOUND_QDISC)
+async def _stop_hand_back(interface: str) -> bool:
+    """Take our filter from an interface, and our clsact qdisc unless somebody else uses it by now.
+    True if there was a filter."""
     if (await _filter("delete", interface, _ON_OUR_QDISC)).status:
-        return
+        return not (await _filter("delete", interface, _ON_FOUND_QDISC)).status
     for direction in ("ingress", "egress"):
         if (await _run("tc", "filter", "show", "dev", interface, direction)).output.strip():
-            return
+            return True
     await _run("tc", "qdisc", "delete", "dev", interface, "clsact")
+    return True
 
 
 async def _with_qdisc(kind: str) -> list[str]:

@@ -353,9 +353,9 @@ def test_remove_leaves_no_trace_of_a_shield_whose_process_is_gone(net, on_gatewa
     on_gateway(Shield().apply(CLAIM, ["g0", "g1"]))
     on_gateway(Shield().apply(CLAIM, ["g0"]))
     assert traces(net) != before
-    on_gateway(Shield().remove())
+    assert on_gateway(Shield().remove()) is True
     assert traces(net) == before
-    on_gateway(Shield().remove())
+    assert on_gateway(Shield().remove()) is False
 
 
 def test_a_clsact_qdisc_of_somebody_else_stays_and_so_do_their_filters(net, on_gateway):
