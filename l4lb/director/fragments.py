@@ -53,7 +53,10 @@ class Fragments:
 
     @staticmethod
     def _key(packet: Packet) -> DatagramKey:
-        return packet.source, packet.destination, packet.protocol, packet.identification
+        # IPv6 leaves the protocol out (RFC 8200 4.5): behind extension headers only the first
+        # fragment shows it.
+        protocol = packet.protocol if packet.version == 4 else 0
+        return packet.source, packet.destination, protocol, packet.identification
 
     def first(
         self, packet: Packet, connection: Connection | None, from_client: bool, now: float
