@@ -144,7 +144,8 @@ def _rewrite_quoted(
     (field,) = _U16.unpack_from(frame, field_at)
     if inner.protocol == udp.PROTOCOL and not field:
         return
-    _U16.pack_into(frame, field_at, update(field, change))
+    field = update(field, change)
+    _U16.pack_into(frame, field_at, field or 0xFFFF if inner.protocol == udp.PROTOCOL else field)
 
 
 def complete_checksum(frame: bytearray, packet: Packet) -> None:
