@@ -32,6 +32,9 @@ FRAME_MAX: Final = IP + 65_535 + 64
 NEEDS_CHECKSUM: Final = 1
 """VIRTIO_NET_HDR_F_NEEDS_CSUM: the transport checksum is partial."""
 
+GSO_UDP: Final = 5
+"""VIRTIO_NET_HDR_GSO_UDP_L4: the frame stands for many UDP datagrams."""
+
 _VNET = Struct("=BBHHHH")
 
 

@@ -12,6 +12,7 @@ HEADER: Final = Struct("!BxHHHBBH4s4s")
 
 MINIMUM: Final = 20
 TOTAL_LENGTH: Final = 2
+IDENTIFICATION: Final = 4
 FRAGMENT: Final = 6
 TTL: Final = 8
 CHECKSUM: Final = 10
@@ -22,6 +23,11 @@ DONT_FRAGMENT: Final = 0x4000
 MORE_FRAGMENTS: Final = 0x2000
 OFFSET_MASK: Final = 0x1FFF
 """In units of 8 bytes."""
+
+END_OF_OPTIONS: Final = 0
+NO_OPERATION: Final = 1
+COPIED: Final = 0x80
+"""Flag in an option's type: it belongs into every fragment."""
 
 _U16 = Struct("!H")
 _DECREMENT = 0xFEFF
