@@ -1,0 +1,88 @@
+"""Which interfaces lead where: those to attach to, and the one to put a VIP on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from l4lb.netlink.state import LOOPBACK_INDEX, KernelState, Link, Route, RouteKind
+
+
+class NoInterfaceError(Exception):
+    """No interface is fit for an address. The message is one line for people."""
+
+
+def interfaces_towards(state: KernelState, addresses: Iterable[bytes]) -> list[str]:
+    """Names of the interfaces with a route to any of these addresses, in the order of their index.
+
+    An address of this host (a VIP) counts for the interface that has it, or else for the one whose
+    subnet it is in. Of several routes with the same prefix all count, and links without carrier too:
+    packets may come by any of them later. Loopback never counts.
+    """
+    indices = {index for address in addresses for index in _leading_to(state.routes, address)}
+    return [link.name for link in sorted(state.links, key=lambda link: link.index) if link.index in indices]
+
+
+def _leading_to(routes: Iterable[Route], address: bytes) -> set[int]:
+    best = -1
+    indices: set[int] = set()
+    for route in routes:
+        if route.kind is RouteKind.UNREACHABLE or route.index in (0, LOOPBACK_INDEX):
+            continue
+        if route.length < best or not contains(route.prefix, route.length, address):
+            continue
+        if route.length > best:
+            best = route.length
+            indices.clear()
+        indices.add(route.index)
+    return indices
+
+
+def interface_for(state: KernelState, address: bytes, name: str | None = None) -> Link:
+    """The link to put an address on: the one named, or else the one whose subnet contains the
+    address (the longest such prefix), or else the one the default route leaves by.
+
+    Raises:
+        NoInterfaceError: there is none.
+    """
+    if name is not None:
+        link = state.link(name)
+        if link is None:
+            raise NoInterfaceError(f"there is no interface {name}; create it or name another one")
+        return link
+    links = {link.index: link for link in state.links if link.index != LOOPBACK_INDEX}
+    if not _is_ipv6_link_local(address):  # every link has that subnet: it says nothing
+        subnets = [
+            (subnet.length, -subnet.index)
+            for subnet in state.addresses
+            if subnet.index in links
+            and subnet.length < 8 * len(subnet.ip)
+            and contains(subnet.ip, subnet.length, address)
+        ]
+        if subnets:
+            return links[-max(subnets)[1]]
+        defaults = [
+            (route.metric, route.index)
+            for route in state.routes
+            if route.length == 0
+            and len(route.prefix) == len(address)
+            and route.kind is RouteKind.UNICAST
+            and route.index in links
+        ]
+        if defaults:
+            return links[min(defaults)[1]]
+    raise NoInterfaceError(
+        "no interface has a subnet that contains it and no default route leads out;"
+        " give an interface an address of that subnet or name the interface"
+    )
+
+
+def _is_ipv6_link_local(address: bytes) -> bool:
+    return len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80  # fe80::/10
+
+
+def contains(prefix: bytes, length: int, address: bytes) -> bool:
+    """True if the first ``length`` bits of an address are those of a prefix of the same family."""
+    if len(prefix) != len(address):
+        return False
+    shift = 8 * len(prefix) - length
+    return int.from_bytes(prefix, "big") >> shift == int.from_bytes(address, "big") >> shift

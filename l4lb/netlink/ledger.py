@@ -1,0 +1,81 @@
+"""Remembers in a file which addresses l4lb has added to the host.
+
+So that after a kill -9 the next start knows its own from the administrator's. Runtime addresses do
+not outlive a boot, and neither does what is written here about them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Ledger:
+    """Addresses (4 or 16 bytes) and the name of the interface each was added to.
+
+    Every change is in the file before the method returns.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read the file. One that is missing, from before a reboot or unreadable counts as empty."""
+        self._path = path
+        self._boot = _BOOT_ID.read_text().strip()
+        self._interfaces: dict[bytes, str] = {}
+        try:
+            content = json.loads(path.read_text())
+            if content["boot"] == self._boot:
+                self._interfaces = {
+                    ip_address(address).packed: str(name) for address, name in content["addresses"].items()
+                }
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            _log.warning(
+                "%s cannot be read (%r): VIPs that a killed l4lb left behind are taken for the host's own",
+                path,
+                error,
+            )
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(tuple(self._interfaces))
+
+    def __contains__(self, ip: object) -> bool:
+        return ip in self._interfaces
+
+    def interface(self, ip: bytes) -> str | None:
+        """Where the address was added; None if it was not."""
+        return self._interfaces.get(ip)
+
+    def record(self, ip: bytes, interface: str) -> None:
+        """Note that an address is about to be added.
+
+        Raises:
+            OSError: the file cannot be written; nothing is noted.
+        """
+        self._write({**self._interfaces, ip: interface})
+
+    def forget(self, ip: bytes) -> None:
+        """Note that an address is gone, or not ours.
+
+        Raises:
+            OSError: the file cannot be written; nothing is noted.
+        """
+        self._write({other: name for other, name in self._interfaces.items() if other != ip})
+
+    def _write(self, interfaces: dict[bytes, str]) -> None:
+        if interfaces:
+            addresses = {str(ip_address(ip)): name for ip, name in interfaces.items()}
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            new = self._path.with_name(self._path.name + ".new")
+            new.write_text(json.dumps({"boot": self._boot, "addresses": addresses}) + "\n")
+            new.replace(self._path)
+        else:
+            self._path.unlink(missing_ok=True)
+        self._interfaces = interfaces

@@ -1,0 +1,250 @@
+"""Puts VIPs on the host and keeps them there.
+
+An address that is on the host before l4lb comes is used as it is, and never removed or restored: it
+belongs to whoever put it there, a keepalived for example. The others are added as /32 or /128, so that
+no subnet route comes with them, and are announced: when they are added, when their link gets its
+carrier back, and when its link-layer address changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+
+from l4lb.netlink.announcer import Announcer
+from l4lb.netlink.interfaces import NoInterfaceError, interface_for
+from l4lb.netlink.ledger import Ledger
+from l4lb.netlink.state import Change, KernelState, Link
+from l4lb.netlink.watch import KernelWatch
+
+_log = logging.getLogger(__name__)
+
+_SEEN_WITHIN = 1.0  # seconds for the kernel's events about changes that it has acknowledged
+_RESTORE_AFTER = 0.1  # seconds: a link that comes back comes in steps, and who removes VIPs may insist
+
+
+class VipError(Exception):
+    """A VIP could not be put on the host, or taken from it. One line for people."""
+
+
+class VipKeeper:
+    """Keeps a set of VIPs on this host. Addresses are packed, 4 or 16 bytes.
+
+    What it adds is remembered in a file, best under /run, so that after a kill -9 the next keeper
+    adopts or removes what is left.
+    """
+
+    def __init__(self, watch: KernelWatch, path: Path) -> None:
+        self._watch = watch
+        self._ledger = Ledger(path)
+        self._announcer = Announcer()
+        self._announced: dict[bytes, Link] = {}  # the link as it was when the VIP was announced on it
+        self._wanted: dict[bytes, str | None] = {}
+        self._borrowed: set[bytes] = set()  # those the host had before us
+        self._complaints: dict[bytes, str] = {}  # what stands in the way of those that are missing
+        self._leaving: set[tuple[bytes, str]] = set()  # removed, though the state may still have them
+        self._busy = asyncio.Lock()
+        self._restoring: asyncio.Task[None] | None = None
+        self._unsubscribe = watch.subscribe(self._on_change)
+
+    async def keep(self, vips: Mapping[bytes, str | None]) -> None:
+        """Make exactly these VIPs present, each on the interface named, or by default on the one
+        whose subnet contains it, else on the one the default route leaves by.
+
+        Raises:
+            VipError: not all of it could be done. The rest is, and what is missing is tried again
+                whenever a link or an address changes.
+        """
+        async with self._busy:
+            self._wanted = dict(vips)
+            self._borrowed &= vips.keys()
+            self._complaints.clear()
+            problems = []
+            for ip in self._ledger:
+                if ip not in vips:
+                    problems += await self._attempt_removal(ip)
+            for ip, name in vips.items():
+                try:
+                    await self._place(ip, name)
+                except VipError as error:
+                    self._complaints[ip] = str(error)
+                    problems.append(str(error))
+            await self._watch.wait_for(self._has_settled, _SEEN_WITHIN)
+            self._leaving.clear()
+            self._announce_due()
+        if problems:
+            raise VipError("; ".join(problems))
+
+    async def clear(self) -> None:
+        """Remove every address that this keeper, or a killed one before it, has added.
+
+        Raises:
+            VipError: some could not be removed; they stay remembered.
+        """
+        await self.keep({})
+
+    async def close(self) -> None:
+        """Announce and restore nothing further. The VIPs stay; call ``clear`` first to remove them."""
+        self._unsubscribe()
+        if self._restoring is not None:
+            self._restoring.cancel()
+            await asyncio.wait([self._restoring])
+        await self._announcer.close()
+
+    async def _place(self, ip: bytes, name: str | None) -> None:
+        holders = _holders(self._watch.state, ip)
+        ours = self._ledger.interface(ip)
+        if holders and ours not in holders:
+            if ip not in self._borrowed:
+                _log.info("VIP %s is on %s already and is used as it is", ip_address(ip), holders[0])
+            self._borrowed.add(ip)
+            if ours is not None:  # ours went away, and somebody else has it now
+                self._forget(ip)
+            return
+        self._borrowed.discard(ip)
+        if ours in holders:
+            if name in (None, ours):
+                return
+            await self._remove(ip)
+        try:
+            link = interface_for(self._watch.state, ip, name)
+        except NoInterfaceError as error:
+            raise VipError(f"VIP {ip_address(ip)}: {error}") from None
+        await self._add(ip, link)
+
+    async def _add(self, ip: bytes, link: Link) -> None:
+        text = str(ip_address(ip))
+        ours = self._ledger.interface(ip) == link.name
+        try:
+            self._ledger.record(ip, link.name)  # before the address, or a kill between leaves an orphan
+        except OSError as error:
+            raise VipError(f"VIP {text}: what l4lb adds must be remembered, but {error}") from None
+        problem = await _change_address("add", link.index, text)
+        if problem is None:
+            _log.info("VIP %s added on %s", text, link.name)
+            return
+        exists = problem[0] == errno.EEXIST
+        if exists and ours:  # unseen, as its link was down
+            return
+        if not ours:  # else it stays remembered: a link that was just going away will be back
+            self._forget(ip)
+        if exists:  # somebody else was faster
+            self._borrowed.add(ip)
+            return
+        raise VipError(f"VIP {text} cannot be put on {link.name}: {_explain(problem)}")
+
+    async def _remove(self, ip: bytes) -> None:
+        text = str(ip_address(ip))
+        name = self._ledger.interface(ip)
+        link = self._watch.state.link(name) if name is not None else None
+        self._announcer.stop(ip)
+        self._announced.pop(ip, None)
+        if link is not None:
+            problem = await _change_address("del", link.index, text)
+            if problem is None:
+                _log.info("VIP %s removed from %s", text, name)
+            elif problem[0] not in (errno.EADDRNOTAVAIL, errno.ENODEV):
+                raise VipError(f"VIP {text} cannot be removed from {name}: {_explain(problem)}")
+            self._leaving.add((ip, link.name))
+        self._forget(ip)
+
+    async def _attempt_removal(self, ip: bytes) -> list[str]:
+        try:
+            await self._remove(ip)
+        except VipError as error:
+            return [str(error)]
+        return []
+
+    def _forget(self, ip: bytes) -> None:
+        try:
+            self._ledger.forget(ip)
+        except OSError as error:
+            raise VipError(f"VIP {ip_address(ip)} stays remembered as ours: {error}") from None
+
+    def _on_change(self, change: Change) -> None:
+        if not (change.links or change.addresses):
+            return
+        self._announce_due()
+        missing = [
+            ip for ip in self._wanted if ip not in self._borrowed and not _holders(self._watch.state, ip)
+        ]
+        if missing and (self._restoring is None or self._restoring.done()):
+            self._restoring = asyncio.create_task(self._restore(), name="restore VIPs")
+
+    async def _restore(self) -> None:
+        await asyncio.sleep(_RESTORE_AFTER)
+        async with self._busy:
+            for ip, name in self._wanted.items():
+                if ip in self._borrowed:
+                    continue
+                try:
+                    # Where it was, even if another interface would be chosen while that one is away.
+                    await self._place(ip, name or self._ledger.interface(ip))
+                    self._complaints.pop(ip, None)
+                except VipError as error:
+                    if self._complaints.get(ip) != str(error):
+                        _log.warning("%s", error)
+                    self._complaints[ip] = str(error)
+            self._announce_due()
+
+    def _has_settled(self, state: KernelState) -> bool:
+        """True if a state has all that was added and nothing that was removed.
+
+        The kernel says nothing of an IPv6 address on a link that is down.
+        """
+        for ip in self._ledger:
+            link = state.link(self._ledger.interface(ip) or "")
+            if link is not None and link.up and link.name not in _holders(state, ip):
+                return False
+        return not any(
+            name in _holders(state, ip) and self._ledger.interface(ip) != name for ip, name in self._leaving
+        )
+
+    def _announce_due(self) -> None:
+        """Announce each VIP of ours that is on a working link and has not been announced there."""
+        for ip in self._ledger:
+            name = self._ledger.interface(ip) or ""
+            link = self._watch.state.link(name)
+            if ip not in self._wanted or link is None or not link.up:
+                self._announced.pop(ip, None)
+            elif name in _holders(self._watch.state, ip):
+                before = self._announced.get(ip)
+                if before is None or (before.index, before.mac) != (link.index, link.mac):
+                    self._announced[ip] = link
+                    self._announcer.start(link, ip)
+
+
+def _holders(state: KernelState, ip: bytes) -> list[str]:
+    """Names of the links that have an address."""
+    indices = {address.index for address in state.addresses if address.ip == ip}
+    return [link.name for link in state.links if link.index in indices]
+
+
+async def _change_address(command: str, index: int, text: str) -> tuple[int, str] | None:
+    """Add or delete a host address; the error number and the kernel's words if it refuses."""
+    from pyroute2 import AsyncIPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+    from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, IFA_F_NOPREFIXROUTE
+
+    options: dict[str, int] = {"prefixlen": 32}
+    if ":" in text:
+        # No duplicate address detection: a VIP that moves here may still be answered for elsewhere
+        # for a moment, and must work at once. No prefix route: an IPv4 /32 has none either.
+        options = {"prefixlen": 128, "flags": IFA_F_NODAD | IFA_F_NOPREFIXROUTE}
+    async with AsyncIPRoute(ext_ack=True) as kernel:
+        try:
+            await kernel.addr(command, index=index, address=text, **options)
+        except NetlinkError as error:
+            return error.code, str(error.args[1])
+    return None
+
+
+def _explain(problem: tuple[int, str]) -> str:
+    code, words = problem
+    if code == errno.EPERM:
+        return f"{words}; run l4lb as root"
+    return words

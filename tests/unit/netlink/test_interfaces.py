@@ -1,0 +1,102 @@
+"""Which interfaces to attach to, and which one a VIP goes on."""
+
+from ipaddress import ip_address, ip_interface, ip_network
+
+import pytest
+
+from l4lb.netlink.interfaces import NoInterfaceError, interface_for, interfaces_towards
+from l4lb.netlink.state import Address, KernelState, Link, Route, RouteKind
+
+LO = Link(1, "lo", bytes(6), 65536, True)
+WAN = Link(2, "wan", b"\2\0\0\0\0\2", 1500, True)
+LAN = Link(3, "lan", b"\2\0\0\0\0\3", 1500, False)
+BACKUP = Link(4, "backup", b"\2\0\0\0\0\4", 1500, True)
+
+
+def packed(text):
+    return ip_address(text).packed
+
+
+def address(index, text):
+    interface = ip_interface(text)
+    return Address(index, interface.ip.packed, interface.network.prefixlen)
+
+
+def route(prefix, index, kind=RouteKind.UNICAST, metric=0):
+    network = ip_network(prefix)
+    return Route(network.network_address.packed, network.prefixlen, index, kind=kind, metric=metric)
+
+
+STATE = KernelState(
+    links=(LAN, LO, BACKUP, WAN),
+    addresses=(
+        address(1, "127.0.0.1/8"),
+        address(2, "198.51.100.2/24"),
+        address(3, "10.1.0.1/16"),
+        address(4, "10.0.0.4/8"),
+        address(2, "fe80::2/64"),
+        address(3, "2001:db8:1::1/64"),
+        address(1, "192.0.2.7/32"),
+    ),
+    routes=(
+        route("198.51.100.0/24", 2),
+        route("10.1.0.0/16", 3),
+        route("10.0.0.0/8", 4),
+        route("2001:db8:1::/64", 3),
+        route("0.0.0.0/0", 2, metric=100),
+        route("0.0.0.0/0", 4, metric=200),
+        route("203.0.113.0/24", 0, RouteKind.UNREACHABLE),
+        route("10.1.0.1/32", 3, RouteKind.LOCAL),
+        route("192.0.2.7/32", 1, RouteKind.LOCAL),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "names"),
+    [
+        (["10.1.0.100"], ["lan"]),  # though it has no carrier
+        (["10.1.0.1"], ["lan"]),
+        (["10.9.0.1"], ["backup"]),
+        (["10.9.0.1", "10.1.2.3", "198.51.100.9"], ["wan", "lan", "backup"]),
+        (["9.9.9.9"], ["wan", "backup"]),  # both default routes
+        (["203.0.113.1"], ["wan", "backup"]),  # refusing is not leading there
+        (["192.0.2.7"], ["wan", "backup"]),  # on loopback: packets for it come from outside
+        (["127.0.0.1"], ["wan", "backup"]),
+        (["2001:db8:1::9"], ["lan"]),
+        (["2001:db8:2::9"], []),
+        ([], []),
+    ],
+)
+def test_interfaces_towards(addresses, names):
+    assert interfaces_towards(STATE, map(packed, addresses)) == names
+
+
+@pytest.mark.parametrize(
+    ("vip", "name", "chosen"),
+    [
+        ("10.1.0.100", None, LAN),  # the longer of two subnets
+        ("10.9.0.100", None, BACKUP),
+        ("10.9.0.100", "wan", WAN),
+        ("192.0.2.100", None, WAN),  # the default route with the lowest metric
+        ("127.0.0.9", None, WAN),  # never loopback unless named
+        ("127.0.0.9", "lo", LO),
+        ("2001:db8:1::100", None, LAN),
+        ("fe80::100", "lan", LAN),
+    ],
+)
+def test_interface_for_a_vip(vip, name, chosen):
+    assert interface_for(STATE, packed(vip), name) is chosen
+
+
+@pytest.mark.parametrize(
+    ("vip", "name", "words"),
+    [
+        ("2001:db8:2::100", None, "no interface has a subnet that contains it"),
+        ("fe80::100", None, "name the interface"),
+        ("10.1.0.100", "eth9", "there is no interface eth9"),
+    ],
+)
+def test_no_interface_for_a_vip(vip, name, words):
+    with pytest.raises(NoInterfaceError, match=words):
+        interface_for(STATE, packed(vip), name)

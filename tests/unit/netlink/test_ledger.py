@@ -1,0 +1,66 @@
+"""What is remembered between one run and the next."""
+
+import json
+from ipaddress import ip_address
+
+import pytest
+
+from l4lb.netlink.ledger import Ledger
+
+VIP4, VIP6 = ip_address("10.1.0.100").packed, ip_address("2001:db8::100").packed
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run" / "vips.json"
+
+
+def test_the_next_run_knows_what_this_one_added(path):
+    ledger = Ledger(path)
+    ledger.record(VIP4, "eth0")
+    ledger.record(VIP6, "eth1")
+    ledger.forget(VIP4)
+
+    ledger = Ledger(path)
+    assert list(ledger) == [VIP6]
+    assert ledger.interface(VIP6) == "eth1"
+    assert ledger.interface(VIP4) is None
+
+
+def test_there_is_no_file_when_there_is_nothing_to_remember(path):
+    ledger = Ledger(path)
+    assert list(ledger) == []
+    ledger.record(VIP4, "eth0")
+    ledger.forget(VIP4)
+    ledger.forget(VIP6)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_an_address_is_at_one_interface_at_a_time(path):
+    ledger = Ledger(path)
+    ledger.record(VIP4, "eth0")
+    ledger.record(VIP4, "eth1")
+    assert Ledger(path).interface(VIP4) == "eth1"
+
+
+def test_what_was_added_before_a_reboot_is_not_ours_now(path):
+    Ledger(path).record(VIP4, "eth0")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "boot": "another"}))
+    assert list(Ledger(path)) == []
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"addresses": {}}', "\x00"])
+def test_a_damaged_file_counts_as_empty_and_is_complained_about(path, caplog, content):
+    path.parent.mkdir()
+    path.write_text(content)
+    assert list(Ledger(path)) == []
+    assert f"{path} cannot be read" in caplog.text
+
+
+def test_nothing_is_noted_that_cannot_be_written(path):
+    path.parent.write_text("a file where the folder should be")
+    ledger = Ledger(path)
+    with pytest.raises(OSError, match=r"exists|directory"):
+        ledger.record(VIP4, "eth0")
+    assert list(ledger) == []
