@@ -31,7 +31,7 @@ def related(table: ConnectionTable, packet: Packet) -> Related | None:
     backend without a route to the clients can answer.
     """
     quoted = packet.quoted
-    if quoted is None or quoted.source != packet.destination:
+    if quoted is None or quoted.sport < 0 or quoted.source != packet.destination:
         return None
     flows = table.by_protocol.get(quoted.protocol)
     connection = flows.get(quoted.reverse_key) if flows is not None else None

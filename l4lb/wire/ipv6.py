@@ -16,7 +16,6 @@ DESTINATION: Final = 24
 HOP_BY_HOP: Final = 0
 ROUTING: Final = 43
 FRAGMENT: Final = 44
-AUTHENTICATION: Final = 51
 NO_NEXT_HEADER: Final = 59
 DESTINATION_OPTIONS: Final = 60
 
@@ -42,7 +41,8 @@ def walk(frame: bytearray, at: int, next_header: int, end: int) -> Chain | None:
     """Follow the extension headers from ``at``; None if they are malformed or reach beyond ``end``.
 
     The walk stops behind the fragment header of a fragment that is not the first: what follows is
-    payload. ESP is not an extension header here: what is behind it cannot be read.
+    payload. ESP and AH are upper layers here: what is behind the first cannot be read, and what is
+    behind the second must not be rewritten (RFC 4302 3.3.3).
     """
     fragment, offset, more, identification = False, 0, False, 0
     for _ in range(_LONGEST_CHAIN):
@@ -50,10 +50,6 @@ def walk(frame: bytearray, at: int, next_header: int, end: int) -> Chain | None:
             if at + 8 > end:
                 return None
             next_header, at = frame[at], at + 8 + 8 * frame[at + 1]
-        elif next_header == AUTHENTICATION:
-            if at + 8 > end:
-                return None
-            next_header, at = frame[at], at + 8 + 4 * frame[at + 1]
         elif next_header == FRAGMENT:
             if fragment or at + 8 > end:
                 return None
