@@ -12,7 +12,7 @@ from typing import Final
 from l4lb.director.connection import Hop
 from l4lb.model import DropReason
 from l4lb.netlink.routing import RoutingTable
-from l4lb.netlink.state import KernelState, Neighbour
+from l4lb.netlink.state import KernelState, Link, Neighbour
 from l4lb.wire.frame import ETHERTYPE_IPV4, ETHERTYPE_IPV6
 
 WAITING_EACH: Final = 16
@@ -33,6 +33,11 @@ kernel that its entry is in use."""
 CACHED_ADDRESSES: Final = 65_536
 
 Send = Callable[[memoryview | bytes | bytearray], int]
+
+
+def is_ethernet(link: Link) -> bool:
+    """True if frames on this link have Ethernet headers: tun and WireGuard have no addresses."""
+    return len(link.mac) == 6
 
 
 class NextHop(Hop):
@@ -89,8 +94,7 @@ class NextHops:
         self._hops.clear()
         self._by_address.clear()
         self._routes = RoutingTable(kernel.routes, kernel.links)
-        # An interface without 6-byte addresses (tun, WireGuard) carries no Ethernet frames.
-        self._macs = {link.index: link.mac for link in kernel.links if len(link.mac) == 6}
+        self._macs = {link.index: link.mac for link in kernel.links if is_ethernet(link)}
         self._neighbours = {
             (neighbour.index, neighbour.ip): neighbour.mac
             for neighbour in kernel.neighbours

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import socket
+from pathlib import Path
 from struct import Struct
 from typing import Final
 
@@ -20,6 +21,8 @@ _SO_MARK: Final = 36
 _ETH_P_ALL: Final = 0x0003
 _NOTHING: Final = 0  # a socket bound to protocol 0 receives no frames
 _BPF_INSTRUCTION: Final = 8
+_OPTMEM_MAX: Final = Path("/proc/sys/net/core/optmem_max")
+_OPTMEM_MAX_BEFORE_6_8: Final = 20_480
 
 RECEIVE_BUFFER: Final = 32 << 20
 """Bytes of kernel memory for frames not read yet: about 450 GSO frames of 64 KB with their overhead,
@@ -89,6 +92,14 @@ class PacketSocket:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+
+def option_memory() -> int:
+    """Bytes of memory that the options of one socket may take, filters included."""
+    try:
+        return int(_OPTMEM_MAX.read_text())
+    except (OSError, ValueError):
+        return _OPTMEM_MAX_BEFORE_6_8
 
 
 INTERFACE_GONE: Final = frozenset({errno.ENETDOWN, errno.ENXIO, errno.ENODEV})

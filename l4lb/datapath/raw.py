@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from l4lb.datapath.base import Capabilities, ConnectionFilter, DatapathError
 from l4lb.datapath.claim import Claim
+from l4lb.datapath.hops import is_ethernet
 from l4lb.datapath.shield import Shield
 from l4lb.model import ConnectionInfo, Counters, Plan
 from l4lb.netlink.state import Change
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 _START: Final = 20.0
 _ANSWER: Final = 60.0
 """Seconds. Long: saving a million connections takes some."""
+
+_GUARD: Final = 5.0
+"""Seconds between two looks at whether the shield is still there."""
 
 _CAPABILITIES: Final = "-all,+net_admin,+net_raw"
 """What the packet process keeps: opening packet sockets, marking frames, large buffers."""
@@ -70,6 +74,10 @@ class RawDatapath:
         if self._process is None:
             await self._start()
         await self._request("attach", self._interfaces)
+        for name in self._interfaces:
+            link = self._watch.state.link(name)
+            if link is not None and not is_ethernet(link):
+                log.warning("interface %s carries no Ethernet frames: its packets stay the host's", name)
         await self._apply_shield()
 
     async def apply(self, plan: Plan) -> None:
@@ -170,10 +178,13 @@ class RawDatapath:
         except DatapathError:
             await self._end_process()
             raise
+        self._spawn(self._guard_shield())
 
     async def _end_process(self) -> None:
         process, channel = self._process, self._channel
         self._channel = None
+        for task in self._tasks:
+            task.cancel()
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
@@ -253,6 +264,16 @@ class RawDatapath:
         async with self._shield_lock:
             if self._claim is not None:
                 await self._shield.apply(self._claim, self._present())
+
+    async def _guard_shield(self) -> None:
+        """Put the shield back when somebody else has removed it, as ``nft flush ruleset`` does."""
+        while True:
+            await asyncio.sleep(_GUARD)
+            async with self._shield_lock:
+                removed = self._claim is not None and not await self._shield.loaded()
+            if removed:
+                log.warning("somebody removed the nftables table 'netdev l4lb': it is loaded again")
+                await self._apply_shield()
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)

@@ -98,6 +98,11 @@ class Shield:
         self._shielded = set(await self._load(claim, interfaces, seconds))
         await _stop_handing_back()
 
+    async def loaded(self) -> bool:
+        """True unless the table is gone: rules of other programs come and go by ``flush ruleset``."""
+        result = await _run("nft", "list", "tables", "netdev")
+        return bool(result.status) or "table netdev l4lb" in result.output.splitlines()
+
     async def remove(self) -> bool:
         """Leave nothing of the shield in this network namespace, whoever loaded it.
 

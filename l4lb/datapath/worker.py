@@ -23,8 +23,8 @@ from typing import Any, Final
 
 from l4lb.datapath.base import ConnectionFilter
 from l4lb.datapath.claim import Claim
-from l4lb.datapath.hops import NextHop, NextHops, Send
-from l4lb.datapath.packet_socket import INTERFACE_GONE
+from l4lb.datapath.hops import NextHop, NextHops, Send, is_ethernet
+from l4lb.datapath.packet_socket import INTERFACE_GONE, option_memory
 from l4lb.datapath.port import Port
 from l4lb.datapath.reports import Job, connection_infos, counters, flush
 from l4lb.datapath.saved import restore, save
@@ -40,6 +40,9 @@ BATCH: Final = 64
 
 TICK: Final = 0.1
 """Seconds between two rounds of housekeeping."""
+
+_OPTION_SLACK: Final = 240
+"""Bytes of socket option memory for what is not instructions."""
 
 _TRACEBACKS: Final = 10
 """Of internal errors, written out; the rest is only counted."""
@@ -176,7 +179,7 @@ class Worker:
         if link is None:
             return None
         try:
-            port = Port(link.name, index, self._claim.packet_filter() if receive else None)
+            port = Port(link.name, index, self._filter() if receive else None)
         except OSError as error:
             self._log("warning", f"interface {link.name} cannot be used: {error.strerror}")
             return None
@@ -185,6 +188,11 @@ class Worker:
             self._receiving[port.socket.fileno()] = port
             self._poll.register(port.socket.fileno(), select.EPOLLIN)
         return port
+
+    def _filter(self) -> bytes:
+        """The socket filter, as exact as the kernel's memory for socket options lets it be: while a
+        filter is replaced, the old one and the new one count together."""
+        return self._claim.packet_filter(option_memory() // 2 - _OPTION_SLACK)
 
     def _shut(self, port: Port) -> None:
         descriptor = port.socket.fileno()
@@ -197,7 +205,9 @@ class Worker:
     def _reconcile_ports(self) -> None:
         """Make the open sockets fit the interfaces that exist and the ones to receive on."""
         present = {link.index: link.name for link in self._kernel.links}
-        wanted = {index for index, name in present.items() if name in self._attached}
+        wanted = {
+            link.index for link in self._kernel.links if link.name in self._attached and is_ethernet(link)
+        }
         for port in list(self._ports.values()):
             receives = port.socket.fileno() in self._receiving
             if present.get(port.index) != port.name or receives != (port.index in wanted):
@@ -257,7 +267,7 @@ class Worker:
         claim = Claim.of(plan)
         if claim != self._claim:
             self._claim = claim
-            program = claim.packet_filter()
+            program = self._filter()
             for port in self._receiving.values():
                 port.socket.set_filter(program)
         self._director.configure(plan)

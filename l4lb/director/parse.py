@@ -19,8 +19,8 @@ _PORTS = Struct("!HH")
 
 class Quoted:
     """The start of a packet that an ICMP error quotes: addresses, and ports from the 8 bytes of
-    transport header that are there (RFC 792) unless it is a later fragment; -1 without. Offsets count
-    from the frame's start."""
+    transport header that are always there (RFC 792), except of a later fragment, which has none (-1).
+    Offsets count from the frame's start."""
 
     __slots__ = ("at", "destination", "dport", "end", "protocol", "source", "sport", "transport")
 
@@ -238,8 +238,11 @@ def _parse_quoted(frame: bytearray, quoted: Quoted, version: int) -> Quoted | No
     quoted.source = source
     quoted.destination = destination
     if protocol in (tcp.PROTOCOL, udp.PROTOCOL):
-        if not later_fragment and quoted.transport + 8 <= quoted.end:
-            quoted.sport, quoted.dport = _PORTS.unpack_from(frame, quoted.transport)
+        if later_fragment:
+            return quoted
+        if quoted.transport + 8 > quoted.end:
+            return None
+        quoted.sport, quoted.dport = _PORTS.unpack_from(frame, quoted.transport)
     return quoted
 
 
