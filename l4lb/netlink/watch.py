@@ -80,10 +80,15 @@ class KernelWatch:
         """Read everything, then follow events until ``stop``.
 
         Raises:
-            OSError: no netlink socket can be had.
+            OSError: the kernel does not let its configuration be read.
         """
+        from pyroute2.netlink.exceptions import NetlinkError
+
         try:
             await self._read_everything()
+        except NetlinkError as error:
+            await self.stop()
+            raise OSError(error.code, f"netlink: {error.args[-1]}") from error
         except BaseException:
             await self.stop()
             raise
@@ -155,6 +160,7 @@ class KernelWatch:
             try:
                 if self._events is None:
                     await self._read_everything()
+                    self._publish_soon()
                     retry = _FIRST_RETRY
                 await self._follow()
             except Exception as error:

@@ -269,13 +269,14 @@ def test_lost_events_are_made_good_by_reading_everything(lab, caplog):
     count = 4000
 
     async def scenario(watch):
+        def added(state):
+            return sum(route.prefix[:2] == b"\xac\x14" for route in state.routes)
+
         # The loop stands still meanwhile, so that nobody empties the socket.
         ip(GATEWAY, "\n".join(f"route add 172.20.{n >> 8}.{n & 255}/32 dev lan0" for n in range(count)))
-        await until(watch, lambda state: sum(r.prefix[:2] == b"\xac\x14" for r in state.routes) == count)
+        await until(watch, lambda state: added(state) == count)
         ip(GATEWAY, "route del 172.20.0.7/32")
-        await until(
-            watch, lambda state: sum(r.prefix[:2] == b"\xac\x14" for r in state.routes) == count - 1
-        )
+        await until(watch, lambda state: added(state) == count - 1)
 
     run(scenario)
     assert "events were lost" in caplog.text

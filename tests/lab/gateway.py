@@ -1,0 +1,114 @@
+"""A gateway and its peer in two network namespaces, for the tests of l4lb.netlink.
+
+l4nl-gw  lan0 10.70.0.1/24 2001:db8:70::1/64 ---- peer0 .2 ::2  l4nl-peer
+         wan0 10.71.0.1/24 2001:db8:71::1/64 ---- peer1 .2 ::2
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+from ipaddress import ip_address
+
+import pytest
+
+from l4lb.netlink.watch import KernelWatch
+
+GATEWAY, PEER = "l4nl-gw", "l4nl-peer"
+DEADLINE = 10.0  # seconds until a test gives up waiting for an event
+
+UPLINKS = """
+    link add lan0 type veth peer name peer0 netns l4nl-peer
+    link add wan0 type veth peer name peer1 netns l4nl-peer
+    addr add 10.70.0.1/24 dev lan0
+    addr add 10.71.0.1/24 dev wan0
+    addr add 2001:db8:70::1/64 dev lan0 nodad
+    addr add 2001:db8:71::1/64 dev wan0 nodad
+    link set lo up
+    link set lan0 up
+    link set wan0 up
+"""
+FAR_ENDS = """
+    addr add 10.70.0.2/24 dev peer0
+    addr add 10.71.0.2/24 dev peer1
+    addr add 2001:db8:70::2/64 dev peer0 nodad
+    addr add 2001:db8:71::2/64 dev peer1 nodad
+    link set peer0 up
+    link set peer1 up
+"""
+
+
+def packed(text):
+    return ip_address(text).packed
+
+
+def ip(namespace, commands, *, force=False):
+    """Run ip commands, one a line, in a namespace; what they print."""
+    options = ["-force"] if force else []
+    result = subprocess.run(
+        ["ip", "-n", namespace, *options, "-batch", "-"],
+        input="\n".join(line.strip() for line in commands.strip().splitlines()) + "\n",
+        capture_output=True,
+        text=True,
+    )
+    assert force or result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@contextlib.contextmanager
+def inside(namespace):
+    """Put this thread into a namespace: sockets made there belong to it."""
+    from pyroute2 import netns
+
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        netns.setns(namespace)
+        yield
+    finally:
+        netns.setns(home)
+        os.close(home)
+
+
+def sysctl(namespace, **values):
+    with inside(namespace):
+        for name, value in values.items():
+            family, table, interface, key = name.split("__")
+            with open(f"/proc/sys/net/{family}/{table}/{interface}/{key}", "w") as file:
+                file.write(str(value))
+
+
+@contextlib.contextmanager
+def two_namespaces():
+    """Make the namespaces and put this thread into the gateway's, or skip with the reason."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root for network namespaces")
+    if shutil.which("ip") is None:
+        pytest.skip("needs ip (iproute2)")
+    for name in (GATEWAY, PEER):
+        subprocess.run(["ip", "netns", "del", name], capture_output=True)  # of a killed run
+        made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
+        if made.returncode != 0:
+            pytest.skip(f"network namespaces cannot be made here: {made.stderr.strip()}")
+    try:
+        ip(GATEWAY, UPLINKS)
+        ip(PEER, FAR_ENDS)
+        with inside(GATEWAY):
+            yield
+    finally:
+        for name in (GATEWAY, PEER):
+            subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def run(scenario):
+    """Run a coroutine function with a watch that follows the gateway."""
+
+    async def main():
+        async with KernelWatch() as watch:
+            await scenario(watch)
+
+    asyncio.run(main())
+
+
+async def until(watch, condition):
+    assert await watch.wait_for(condition, DEADLINE), f"did not happen in {DEADLINE} s: {watch.state}"
