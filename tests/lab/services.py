@@ -39,6 +39,6 @@ def service(name="web", *, vip=VIP, port=80, weights=None, health=UNCHECKED, bac
 
 def listed(daemon, field, name="web"):
     """One field of the backends of a service as the daemon lists them, by host."""
-    found = json.loads(daemon.cli("backend", "list", name, "--json").stdout)["backends"]
+    found = daemon.api.get("backends", service=name)["backends"]
     hosts = {address: host for version in BACKENDS for host, address in BACKENDS[version].items()}
     return {hosts[Endpoint.parse(one["address"]).host]: one[field] for one in found}

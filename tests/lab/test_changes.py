@@ -1,6 +1,5 @@
 """What an operator changes while traffic flows: weights, backends, services, the file, the VIPs."""
 
-import json
 from contextlib import ExitStack
 
 import pytest
@@ -13,10 +12,6 @@ pytestmark = pytest.mark.lab
 
 NAMES = list(BACKENDS[4])
 CLIENTS = [f"10.1.0.{number}" for number in range(10, 18)]
-
-
-def status(daemon):
-    return json.loads(daemon.cli("status", "--json").stdout)
 
 
 def addresses(lab):
@@ -97,7 +92,7 @@ def test_flushed_connections_are_reset(lab, web):
         assert web.cli("connection", "flush", "--client", CLIENTS[0]).stdout == "flushed 1 connection\n"
         assert closed_by_peer(mine)
         assert other.get() == name
-        shown = json.loads(web.cli("connection", "list", "--json").stdout)["connections"]
+        shown = web.api.get("connections")["connections"]
         assert [(one["client"].partition(":")[0], one["state"]) for one in shown] == [
             (CLIENTS[1], "established")
         ]
@@ -112,7 +107,7 @@ def test_a_reload_under_traffic_keeps_connections(lab, web):
             + service("web", weights={"web3": 5, "web2": 5, "web1": 7})
         )
         web.reload()
-        wait_for("the reload", lambda: status(web)["services"] == 2)
+        wait_for("the reload", lambda: web.api.get("status")["services"] == 2)
         download.progress()
         assert kept.get() == name
         download.finish()
