@@ -152,12 +152,12 @@ def test_what_a_killed_daemon_left_is_removed_by_stop(lab):
     with daemon:
         lab.curl(VIP)
         daemon.kill()
-    assert host(lab) != before
-    said = daemon.cli("stop").stdout
-    assert "VIP 10.1.0.100" in said
-    assert "VIP 2001:db8:1::100" in said
-    assert str(daemon.socket) in said
-    assert host(lab) == before
+        assert host(lab) != before
+        said = daemon.cli("stop").stdout
+        assert "VIP 10.1.0.100" in said
+        assert "VIP 2001:db8:1::100" in said
+        assert str(daemon.socket) in said
+        assert host(lab) == before
     assert files(daemon) == {"l4lb.toml", "l4lb.log"}
     assert "nothing was left" in daemon.cli("stop").stdout
 
