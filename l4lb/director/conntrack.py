@@ -2,8 +2,10 @@
 
 Each connection is found by two keys, its original and its reply tuple. Half-open connections are
 counted, limited and listed apart from established ones: a flood of forged SYNs can push out other
-half-open connections and nothing else. An entry younger than ``HANDSHAKE`` is not pushed out, its
-handshake may be under way; if only such are left, the newcomer is refused.
+half-open connections and nothing else. One that is reset before its handshake is over stays among
+them: forged SYNs that a backend refuses are a flood like any other. An entry younger than
+``HANDSHAKE`` is not pushed out, its handshake may be under way; if only such are left, the newcomer
+is refused.
 """
 
 from __future__ import annotations
@@ -85,14 +87,18 @@ class ConnectionTable:
     def set_state(self, connection: Connection, state: State) -> bool:
         """Move a connection to ``state``; False, and nothing changed, if it would become
         established and the limit is reached."""
-        if connection.state in HALF_OPEN and state not in HALF_OPEN:
+        path = connection.path
+        half_open = connection in self.half_open
+        if half_open and state not in HALF_OPEN and state is not State.CLOSED:
             if self.established >= self.limits.established:
                 return False
             del self.half_open[connection]
             self.established += 1
-            connection.path.half_open -= 1
-            connection.path.established += 1
-        connection.path.closed += (state in REUSABLE) - (connection.state in REUSABLE)
+            path.half_open -= 1
+            path.established += 1
+            half_open = False
+        if not half_open:
+            path.closed += (state in REUSABLE) - (connection.state in REUSABLE)
         connection.state = state
         self._wheel.place(connection, connection.seen + self.timeouts[state])
         return True
@@ -102,8 +108,7 @@ class ConnectionTable:
         flows = self.by_protocol[connection.path.protocol]
         del flows[connection.original]
         del flows[connection.reply]
-        if connection.state in HALF_OPEN:
-            del self.half_open[connection]
+        if self.half_open.pop(connection, None) is not None:
             connection.path.half_open -= 1
         else:
             self.established -= 1
