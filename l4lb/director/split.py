@@ -34,7 +34,7 @@ def split(frame: bytearray, packet: Packet, mtu: int) -> list[bytearray]:
         room = mtu - len(header) - (frame[packet.transport + 12] >> 4) * 4
         vnet._replace(gso_size=room).write(frame)
         return [frame[: packet.end]]
-    if vnet.gso_type == GSO_UDP:
+    if vnet.gso_type == GSO_UDP and vnet.gso_size:
         datagrams = _datagrams(frame, packet, vnet.gso_size)
         packets = [piece for head, body in datagrams for piece in _cut(head, body, packet, mtu)]
     else:
