@@ -88,17 +88,17 @@ class ConnectionTable:
         """Move a connection to ``state``; False, and nothing changed, if it would become
         established and the limit is reached."""
         path = connection.path
-        half_open = connection in self.half_open
-        if half_open and state not in HALF_OPEN and state is not State.CLOSED:
+        if connection not in self.half_open:
+            path.closed += (state in REUSABLE) - (connection.state in REUSABLE)
+        elif state is State.CLOSED:
+            path.half_open -= 1
+        elif state not in HALF_OPEN:
             if self.established >= self.limits.established:
                 return False
             del self.half_open[connection]
             self.established += 1
             path.half_open -= 1
             path.established += 1
-            half_open = False
-        if not half_open:
-            path.closed += (state in REUSABLE) - (connection.state in REUSABLE)
         connection.state = state
         self._wheel.place(connection, connection.seen + self.timeouts[state])
         return True
@@ -109,7 +109,7 @@ class ConnectionTable:
         del flows[connection.original]
         del flows[connection.reply]
         if self.half_open.pop(connection, None) is not None:
-            connection.path.half_open -= 1
+            connection.path.half_open -= connection.state in HALF_OPEN
         else:
             self.established -= 1
             connection.path.established -= 1
