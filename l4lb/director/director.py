@@ -135,7 +135,7 @@ class Director:
                 if unanswered or connection.state in REUSABLE:
                     return self._again(frame, packet, connection, now)
             if path.gone:
-                return self._end(frame, packet, connection, from_client, now)
+                return self._end(frame, packet, connection, from_client, DropReason.BACKEND_DOWN, now)
         elif path.gone:
             if from_client:
                 return self._again(frame, packet, connection, now)
@@ -144,18 +144,24 @@ class Director:
         return self._forward(frame, packet, connection, from_client, now)
 
     def _end(
-        self, frame: bytearray, packet: Packet, connection: Connection, from_client: bool, now: float
+        self,
+        frame: bytearray,
+        packet: Packet,
+        connection: Connection,
+        from_client: bool,
+        reason: DropReason,
+        now: float,
     ) -> Verdict:
-        """The backend is gone: RST to both ends, with the numbers this packet shows where it does."""
+        """It cannot go on: RST to both ends, with the numbers that this packet shows where it does."""
         if packet.flags & tcp.RST or not packet.flags & tcp.ACK:
             self.table.remove(connection)
-            return self._refuse(frame, packet, DropReason.BACKEND_DOWN, now)
+            return self._refuse(frame, packet, reason, now)
         if from_client:
             connection.acked_by_client = packet.acknowledgement
         else:
             connection.acked_by_backend = packet.acknowledgement
         self.reset(connection)
-        self.drops[DropReason.BACKEND_DOWN] += 1
+        self.drops[reason] += 1
         return Verdict.REPLY
 
     def _again(self, frame: bytearray, packet: Packet, connection: Connection, now: float) -> Verdict:
@@ -256,8 +262,7 @@ class Director:
         if new:
             self.table.add(connection, now)
         if not track(self.table, frame, packet, connection, from_client, now):
-            self.reset(connection)
-            return self._refuse(frame, packet, DropReason.ESTABLISHED_FULL, now)
+            return self._end(frame, packet, connection, from_client, DropReason.ESTABLISHED_FULL, now)
         return self._put_out(frame, packet, connection, from_client, hop, length)
 
     def _put_out(
