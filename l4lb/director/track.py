@@ -40,9 +40,11 @@ def _track_tcp(
         if not rst_acceptable(packet.sequence, expected, shift):
             return True  # its receiver will not believe it either
     elif event in (Event.SYN, Event.SYN_ACK):
-        scale = tcp.window_scale(frame, packet.transport + tcp.MINIMUM, packet.end - packet.payload) or 0
+        scale = tcp.window_scale(frame, packet.transport + tcp.MINIMUM, packet.end - packet.payload)
         if from_client:
-            connection.shifts = connection.shifts & ~SHIFT_MASK | scale
+            connection.shifts = connection.shifts & ~SHIFT_MASK | (scale or 0)
+        elif scale is None:
+            connection.shifts = 0  # what one end offers alone does not hold (RFC 7323 1.3)
         else:
             connection.shifts = connection.shifts & SHIFT_MASK | scale << BACKEND_SHIFT
     if packet.flags & tcp.ACK and event is not Event.RST:
