@@ -105,6 +105,8 @@ class Director:
         if packet.fragment_offset:
             return self._later_fragment(frame, packet, now)
         if flows is None:
+            if packet.is_fragment:  # a long ping: all its fragments are the host's
+                self._first_fragment(packet, None, BACKEND, Verdict.PASS, now)
             return Verdict.PASS
 
         connection = flows.get(packet.key)
@@ -372,11 +374,13 @@ class Director:
 
     def _source(self, path: Path, client: Endpoint) -> Endpoint | None:
         """What the backend will see: under destination NAT the client itself, unless that tuple is
-        taken (one client, two services, one backend): then another port of it, as nf_nat does."""
+        taken (one client, two services, one backend, or a direct connection to that backend): then
+        another port of it, as nf_nat does."""
         taken = self.table.by_protocol[path.protocol]
         if path.snat is not None:
             return ports.allocate(taken, path.snat, path.address, self.plan.snat_ports, self._random)
-        if tuple_key(path.address, client) not in taken:
+        reply = tuple_key(path.address, client)
+        if reply not in taken and reply not in self._direct:
             return client
         return ports.allocate(taken, client.ip, path.address, _ANY_PORT, self._random)
 

@@ -37,19 +37,38 @@ def on(lab, host):
             netns.setns(home)
 
 
-def connect(lab, address, port=80, *, host="client", source=None, timeout=DEADLINE):
+def connect(lab, address, port=80, *, host="client", source="", source_port=0):
     """A TCP connection, made from ``source`` if that is named."""
     with on(lab, host):
-        return socket.create_connection((address, port), timeout, source and (source, 0))
+        client = socket.socket(_family(address))
+    try:
+        client.settimeout(DEADLINE)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if source or source_port:
+            client.bind((source, source_port))
+        client.connect((address, port))
+    except BaseException:
+        client.close()
+        raise
+    return client
 
 
 def listen(lab, address, port, *, host):
     """A TCP socket that listens."""
     with on(lab, host):
-        return socket.create_server((address, port), family=_family(address))
+        server = socket.create_server((address, port), family=_family(address))
+    server.settimeout(DEADLINE)
+    return server
 
 
-def datagrams(lab, address, port, *, host="client", source=None):
+def accept(server):
+    """Who connects to a listening socket: address and port. The connection is closed."""
+    connection, peer = server.accept()
+    connection.close()
+    return peer[:2]
+
+
+def datagrams(lab, address, port, *, host="client", source=""):
     """A connected UDP socket: it learns of ICMP errors."""
     with on(lab, host):
         client = socket.socket(_family(address), socket.SOCK_DGRAM)
@@ -156,7 +175,7 @@ class Transfer(threading.Thread):
 class Download(Transfer):
     """Gets a file of the lab's; ``digest`` is its SHA-256 in the end."""
 
-    def __init__(self, lab, address, name, *, host="client", source=None):
+    def __init__(self, lab, address, name, *, host="client", source=""):
         super().__init__(lab, address, host, source)
         self._name = name
         self.digest = None
@@ -178,7 +197,7 @@ class Upload(Transfer):
     """Stores a file of the lab's www directory on a backend, as /upload/NAME; ``status`` is what the
     backend says in the end."""
 
-    def __init__(self, lab, address, name, *, host="client", source=None):
+    def __init__(self, lab, address, name, *, host="client", source=""):
         super().__init__(lab, address, host, source)
         # Small, so that what was moved has left.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CHUNK)

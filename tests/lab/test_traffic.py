@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from netlab.servers import UDP_ECHO_PORT
-from tests.lab.clients import connect, datagrams, digest, listen
+from tests.lab.clients import accept, connect, datagrams, digest, listen
 from tests.lab.services import BACKENDS, CLIENT, CLIENT6, VIP, VIP6, endpoint, service
 
 pytestmark = pytest.mark.lab
@@ -111,4 +111,4 @@ def test_ping_and_other_ports_of_the_vip_are_the_hosts_own(lab, daemon, vip):
     with pytest.raises(ConnectionRefusedError):
         connect(lab, vip, 81)
     with listen(lab, vip, 82, host="gateway") as server, connect(lab, vip, 82) as client:
-        assert server.accept()[1][:2] == client.getsockname()[:2]
+        assert accept(server) == client.getsockname()[:2]
