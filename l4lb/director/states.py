@@ -89,6 +89,13 @@ def rst_acceptable(sequence: int, expected: int | None, shift: int) -> bool:
     return expected is None or (sequence - expected) & 0xFFFF_FFFF <= 0xFFFF << shift
 
 
+def ends_handshake(acknowledgement: int, expected: int) -> bool:
+    """True if an ACK can be of a client that got the backend's SYN/ACK, ``expected`` being the number
+    behind it, and perhaps some data sent at once: who forged the SYN has not seen the number. It must
+    be in the window of a SYN/ACK, which is never scaled."""
+    return (acknowledgement - expected) & 0xFFFF_FFFF <= 0xFFFF
+
+
 def timeouts_by_state(timeouts: Timeouts) -> tuple[float, ...]:
     """Idle seconds, indexed by ``State``."""
     by_state = {
