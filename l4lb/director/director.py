@@ -22,7 +22,7 @@ from l4lb.director.select import ServiceState, select, select_again
 from l4lb.director.states import BACKEND, CLIENT, REUSABLE
 from l4lb.director.track import track
 from l4lb.director.translate import translate, translate_error
-from l4lb.model import DropReason, Endpoint, Nat, Plan, Protocol, State, Verdict
+from l4lb.model import DropReason, Endpoint, Plan, Protocol, State, Verdict
 from l4lb.wire import tcp
 from l4lb.wire.frame import IP
 
@@ -186,7 +186,7 @@ class Director:
                 if packet.flags & tcp.ACK:
                     return self._drop(DropReason.BAD_TCP_FLAGS)
                 state = State.SYN_SENT
-            elif service.plan.selection.consistent and service.affinity is None:
+            elif service.finds_again:
                 state = State.ESTABLISHED  # the table was lost, the hash finds the backend again
             else:
                 return self._refuse(frame, packet, DropReason.NO_CONNECTION, now)
@@ -224,11 +224,13 @@ class Director:
         if packet.key in self._direct:
             self._direct.move_to_end(packet.key)
             return Verdict.PASS
+        if packet.flags not in tcp.VALID_FLAGS:
+            return Verdict.PASS
         client = Endpoint(packet.destination, packet.dport)
         for service in services:
             original = tuple_key(client, service.plan.address)
             path = select_again(service, client.ip, original)
-            if path is None or path.nat is Nat.FULL or path.address.ip != packet.source:
+            if path is None or path.address.ip != packet.source:
                 continue
             if path.address.port != packet.sport or original in self.table.tcp:
                 continue

@@ -11,7 +11,7 @@ from random import Random
 from l4lb.director.affinity import Affinity
 from l4lb.director.connection import Path
 from l4lb.director.parse import Packet
-from l4lb.model import Costs, Endpoint, Key, ServicePlan, Table
+from l4lb.model import Costs, Endpoint, Key, Nat, ServicePlan, Table
 from l4lb.schedulers.hash import flow_hash, source_hash
 
 
@@ -27,6 +27,12 @@ class ServiceState:
         self.affinity: Affinity | None = None
         self.turn = 0
 
+    @property
+    def finds_again(self) -> bool:
+        """True if a packet from the middle of a connection shows which backend it is with: nothing
+        else, no client's affinity and no source port of full NAT, would have to be remembered."""
+        return self.plan.selection.consistent and self.affinity is None and self.plan.nat is not Nat.FULL
+
 
 def select(service: ServiceState, packet: Packet, now: float, random: Random) -> Path | None:
     """The path for a new connection that begins with ``packet``; None if no backend can take it."""
@@ -41,10 +47,10 @@ def select(service: ServiceState, packet: Packet, now: float, random: Random) ->
 
 
 def select_again(service: ServiceState, client: bytes, original: bytes) -> Path | None:
-    """The path that a consistent selection gives a connection, whoever's packet is at hand; None
-    if the selection is not consistent or the service remembers clients."""
+    """The path that a consistent selection gives a connection, whoever's packet is at hand; None if
+    the service cannot tell."""
     selection = service.plan.selection
-    if service.affinity is not None or not isinstance(selection, Table) or not selection.consistent:
+    if not service.finds_again or not isinstance(selection, Table):
         return None
     return _from_table(service, selection, client, original, None)
 
