@@ -5,7 +5,7 @@ from __future__ import annotations
 from l4lb.director.connection import BACKEND_SHIFT, SHIFT_MASK, Connection
 from l4lb.director.conntrack import ConnectionTable
 from l4lb.director.parse import Packet
-from l4lb.director.states import Event, advance, ends_handshake, event_of, rst_acceptable
+from l4lb.director.states import HALF_OPEN, Event, advance, ends_handshake, event_of, rst_acceptable
 from l4lb.model import Protocol, State
 from l4lb.wire import tcp
 
@@ -47,7 +47,9 @@ def _track_tcp(
             connection.shifts = 0  # what one end offers alone does not hold (RFC 7323 1.3)
         else:
             connection.shifts = connection.shifts & SHIFT_MASK | scale << BACKEND_SHIFT
-        if event is Event.SYN_ACK and connection.state is State.SYN_SENT and not from_client:
+        if event is Event.SYN_ACK and connection.state in HALF_OPEN and not from_client:
+            # The last one counts: a backend that has forgotten its first answer, or keeps none (SYN
+            # cookies), may choose another number for the next.
             connection.acked_by_client = (packet.sequence + 1) & 0xFFFF_FFFF
     elif connection.state is State.SYN_RECEIVED and from_client:
         expected = connection.acked_by_client

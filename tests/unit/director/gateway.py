@@ -9,6 +9,7 @@ Nothing else has a route. VIPs are 10.1.0.100 and 2001:db8:1::100; under full NA
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from random import Random
 
 from l4lb.director.connection import Connection, Hop
@@ -27,9 +28,10 @@ from l4lb.model import (
     Timeouts,
     Verdict,
 )
-from tests.unit.director.packets import Seen, Sent, read
+from tests.unit.director.packets import ACK, SYN, Seen, Sent, read
 
 START = 1000.0
+CLIENT_ISN, BACKEND_ISN = 1_000, 5_000_000
 CLIENTS, BACKENDS = 1, 2
 
 VIP = Endpoint.parse("10.1.0.100:80")
@@ -144,6 +146,18 @@ class Gateway:
         ((_, seen),) = self.seen
         assert seen.right
         return seen
+
+    def open(self, client: Endpoint = CLIENT, vip: Endpoint | None = None) -> tuple[Sent, Sent]:
+        """Establish a TCP connection: the next segment of the client, and of the backend."""
+        vip = vip or (VIP if client.version == 4 else VIP6)
+        syn = Sent(client, vip, sequence=CLIENT_ISN)
+        reached = self.forwarded(syn)
+        theirs = Sent(reached.destination, reached.source, sequence=BACKEND_ISN, flags=SYN | ACK)
+        self.forwarded(replace(theirs, acknowledgement=CLIENT_ISN + 1))
+        ours = {"flags": ACK, "sequence": CLIENT_ISN + 1, "acknowledgement": BACKEND_ISN + 1}
+        self.forwarded(replace(syn, **ours))
+        back = {"flags": ACK, "sequence": BACKEND_ISN + 1, "acknowledgement": CLIENT_ISN + 1}
+        return replace(syn, **ours), replace(theirs, **back)
 
     def tick(self, seconds: float = 0.0) -> None:
         """Let time pass, then do the housekeeping."""
