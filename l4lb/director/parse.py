@@ -112,8 +112,13 @@ def parse(frame: bytearray, end: int) -> Packet | None:
         packet = _parse_ipv6(frame, end)
     else:
         return None
-    if packet is not None and packet.error is None and not packet.fragment_offset:
+    if packet is None:
+        return None
+    if packet.error is None and not packet.fragment_offset:
         _parse_transport(frame, packet)
+    ip = ipv4 if packet.version == 4 else ipv6
+    if packet.source == packet.destination or not ip.can_be_source(packet.source):
+        packet.error = packet.error or DropReason.BAD_IP_HEADER  # forged: RFC 1812 5.3.7
     return packet
 
 

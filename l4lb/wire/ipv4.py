@@ -42,6 +42,13 @@ def rewrite(frame: bytearray, at: int, change: int) -> None:
     _U16.pack_into(frame, at + CHECKSUM, update(field, change + _DECREMENT))
 
 
+def can_be_source(address: bytes) -> bool:
+    """False for the addresses that no packet on a link may come from: this network, loopback,
+    multicast, limited broadcast (RFC 1122 3.2.1.3)."""
+    first = address[0]
+    return not (first in (0, 127) or 224 <= first < 240 or address == b"\xff\xff\xff\xff")
+
+
 def build(
     source: bytes,
     destination: bytes,

@@ -64,6 +64,12 @@ def walk(frame: bytearray, at: int, next_header: int, end: int) -> Chain | None:
     return None
 
 
+def can_be_source(address: bytes) -> bool:
+    """False for the addresses that no packet to a host may come from: unspecified, loopback,
+    multicast (RFC 4291 2.5.2, 2.5.3, 2.7)."""
+    return address[0] != 0xFF and (address[:15] != bytes(15) or address[15] > 1)
+
+
 def build(
     source: bytes, destination: bytes, protocol: int, payload: bytes, *, hop_limit: int = 64
 ) -> bytes:
