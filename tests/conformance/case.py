@@ -1,0 +1,204 @@
+"""A packet case: a plan, and steps that every datapath must answer in the same way.
+
+A case is a function that returns ``(plan, steps)``, decorated with ``packet_case``. Its name is the
+case's name and its docstring says what is tested and why, with the source. Given the hosts of one
+version of IP, it is a case for each version it is decorated with.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from l4lb.model import DropReason, Plan, State, Verdict
+from tests.conformance import cases
+from tests.conformance.packets import Frame
+from tests.conformance.world import NETS, Host, Net, Side
+
+
+class Need(Enum):
+    """What not every engine can give a case."""
+
+    CLOCK = "a clock that can be moved"
+    HELD_SWEEP = "a pause between a change of plan and the sweep through the connections"
+    UDP_GSO = "UDP segmentation offload on packet sockets (Linux 6.2)"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A packet with a port that the engine is free to choose: the source port of the first such
+    packet that comes out, which must be in ``among``, is the argument wherever it is used again."""
+
+    make: Callable[[int], Frame]
+    among: range = range(0)
+
+
+Wire = Frame | Chosen
+
+
+@dataclass(frozen=True)
+class Row:
+    """A connection as it should be in the table."""
+
+    client: Host
+    backend: Host
+    state: State
+    source: Host | None = None  # what the backend sees; None: the client
+
+
+@dataclass(frozen=True)
+class Send:
+    """A packet comes in: what becomes of it.
+
+    ``or_pass`` says that an engine may leave a malformed packet to the host, which drops it. ``host``
+    are the packets that the gateway's own stack sends because it got this one, or one handed back.
+    ``evicts`` counts the half-open connections that are pushed out.
+    """
+
+    packet: Wire
+    verdict: Verdict
+    out: tuple[Wire, ...] = ()
+    reason: DropReason | None = None
+    or_pass: bool = False
+    handed_back: tuple[Frame, ...] = ()
+    host: tuple[Frame, ...] = ()
+    side: Side | None = None  # None: the side of its source address
+    evicts: int = 0
+
+
+@dataclass(frozen=True)
+class Change:
+    """A new plan comes into force."""
+
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Housekeeping, ``seconds`` later: what it sends, and why it drops."""
+
+    seconds: float
+    out: tuple[Wire, ...]
+    reasons: tuple[DropReason, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """All connections that there are now, in any order."""
+
+    rows: tuple[Row | Callable[[int], Row], ...]
+
+
+Step = Send | Change | Sweep | Table
+Steps = Sequence[Step | Sequence["Step"]]
+Make = Callable[[Net], tuple[Plan, Steps]]
+
+
+# -- the notation for steps ------------------------------------------------------------------------
+
+
+def forward(packet: Wire, *out: Wire, side: Side | None = None, evicts: int = 0) -> Send:
+    """It is translated and goes on, as one packet or several."""
+    return Send(packet, Verdict.FORWARD, out, side=side, evicts=evicts)
+
+
+def reply(packet: Wire, reason: DropReason, *out: Wire) -> Send:
+    """It goes no further; the gateway answers."""
+    return Send(packet, Verdict.REPLY, out, reason)
+
+
+def drop(packet: Wire, reason: DropReason, *, or_pass: bool = False, side: Side | None = None) -> Send:
+    """It goes no further, and nothing is said."""
+    return Send(packet, Verdict.DROP, (), reason, or_pass, side=side)
+
+
+def leave(packet: Wire, *, host: Iterable[Frame] = (), handed_back: Iterable[Frame] = ()) -> Send:
+    """It is not ours: the kernel gets it as it came."""
+    return Send(packet, Verdict.PASS, host=tuple(host), handed_back=tuple(handed_back))
+
+
+def hold(packet: Wire) -> Send:
+    """It waits for its first fragment."""
+    return Send(packet, Verdict.HOLD)
+
+
+def change(plan: Plan) -> Change:
+    """A new plan."""
+    return Change(plan)
+
+
+def sweep(*out: Wire) -> Sweep:
+    """The sweep that follows a change of plan."""
+    return Sweep(0.0, out, ())
+
+
+def wait(seconds: float, *reasons: DropReason) -> Sweep:
+    """Time passes without a packet."""
+    return Sweep(seconds, (), reasons)
+
+
+def table(*rows: Row | Callable[[int], Row]) -> Table:
+    """What is in the connection table."""
+    return Table(rows)
+
+
+# -- the table of cases ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table."""
+
+    name: str
+    topic: str
+    make: Make
+    net: Net
+    needs: frozenset[Need]
+
+    @property
+    def about(self) -> str:
+        """What is tested and why."""
+        return inspect.getdoc(self.make) or ""
+
+    def play(self) -> tuple[Plan, list[Step]]:
+        """The plan, and the steps one after the other."""
+        plan, steps = self.make(self.net)
+        return plan, list(_flat(steps))
+
+    def __str__(self) -> str:
+        return f"{self.topic}.{self.name}-{self.net}"
+
+
+def _flat(steps: Steps) -> Iterator[Step]:
+    for step in steps:
+        if isinstance(step, Sequence):
+            yield from step
+        else:
+            yield step
+
+
+_CASES: Final[list[Case]] = []
+
+
+def packet_case(*nets: Net, needs: Iterable[Need] = ()) -> Callable[[Make], Make]:
+    """Put a function into the table, for these versions of IP (both if none is named)."""
+
+    def add(make: Make) -> Make:
+        topic = make.__module__.rpartition(".")[2]
+        for net in nets or NETS:
+            _CASES.append(Case(make.__name__, topic, make, net, frozenset(needs)))
+        return make
+
+    return add
+
+
+def all_cases() -> list[Case]:
+    """The whole table."""
+    for module in pkgutil.iter_modules(cases.__path__, cases.__name__ + "."):
+        importlib.import_module(module.name)
+    return list(_CASES)

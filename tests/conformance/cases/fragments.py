@@ -1,0 +1,280 @@
+"""Fragments: only the first shows the ports, the others follow it by the identification.
+
+Each case has identifications of its own, so that an engine may remember those of cases before.
+"""
+
+from scapy.layers.inet6 import IPv6ExtHdrDestOpt, PadN
+
+from l4lb.model import DropReason, State
+from tests.conformance.case import drop, forward, hold, leave, packet_case, reply, table, wait
+from tests.conformance.exchanges import HOP, asked, handshake, row
+from tests.conformance.packets import cut, fragments, icmp, patched, plain, quote, tcp, udp
+from tests.conformance.plans import NOBODY, UDP, full, plan, service, snat
+from tests.conformance.world import V4, V6
+
+DATA = bytes(range(256)) * 16
+SIZES = (1400, 1400)  # and the rest
+
+
+def cut_up(source, destination, identification, *sizes, ttl=64, **fields):
+    """The fragments of a datagram of 4,104 bytes."""
+    whole = udp(source, destination, DATA, ttl=ttl, df=False, **fields)
+    return fragments(whole, *(sizes or SIZES), identification=identification)
+
+
+def one_by_one(before, after):
+    """Each fragment is forwarded as it comes."""
+    return [forward(packet, out) for packet, out in zip(before, after, strict=True)]
+
+
+@packet_case()
+def in_order(net):
+    """A datagram in three fragments, both ways. Only the first one's ports and checksum change, and
+    the checksum is the whole datagram's (RFC 3022 2.2; DESIGN 7)."""
+    there = cut_up(net.client, net.vip, 0x1001), cut_up(net.client, net.web1, 0x1001, ttl=HOP)
+    back = cut_up(net.web1, net.client, 0x1002), cut_up(net.vip, net.client, 0x1002, ttl=HOP)
+    return plan(service(net, protocol=UDP)), [
+        one_by_one(*there),
+        table(row(net, net.web1, State.UDP_NEW)),
+        one_by_one(*back),
+        table(row(net, net.web1, State.UDP)),
+    ]
+
+
+@packet_case()
+def out_of_order(net):
+    """Later fragments that overtake the first wait for it, and follow it in their own order (RFC
+    4787 REQ-14 asks for out-of-order fragments)."""
+    before, after = cut_up(net.client, net.vip, 0x1003), cut_up(net.client, net.web1, 0x1003, ttl=HOP)
+    return plan(service(net, protocol=UDP)), [
+        hold(before[2]),
+        hold(before[1]),
+        table(),
+        forward(before[0], after[0], after[2], after[1]),
+    ]
+
+
+@packet_case()
+def last_before_the_middle(net):
+    """Once the first one was seen, the order of the others does not matter."""
+    before, after = cut_up(net.client, net.vip, 0x1004), cut_up(net.client, net.web1, 0x1004, ttl=HOP)
+    return plan(service(net, protocol=UDP)), [
+        forward(before[0], after[0]),
+        forward(before[2], after[2]),
+        forward(before[1], after[1]),
+    ]
+
+
+@packet_case()
+def replies_out_of_order(net):
+    """The same from the backend."""
+    before, after = cut_up(net.web1, net.client, 0x1005), cut_up(net.vip, net.client, 0x1005, ttl=HOP)
+    return plan(service(net, protocol=UDP)), [
+        asked(net, net.web1),
+        hold(before[1]),
+        forward(before[0], after[0], after[1]),
+        forward(before[2], after[2]),
+    ]
+
+
+@packet_case()
+def the_first_is_missing(net):
+    """What waits in vain is dropped after 30 s, as reassembly would give it up (RFC 791 3.2), and
+    its datagram is forgotten."""
+    before = cut_up(net.client, net.vip, 0x1006)
+    return plan(service(net, protocol=UDP)), [
+        hold(before[1]),
+        hold(before[2]),
+        wait(29.0),
+        wait(2.0, DropReason.FRAGMENT_UNKNOWN, DropReason.FRAGMENT_UNKNOWN),
+        hold(before[1]),
+    ]
+
+
+@packet_case()
+def too_many_wait(net):
+    """Fragments that wait for one first fragment are bounded in number: more than a datagram of 64 KB
+    has at the usual MTU are not kept."""
+    whole = udp(net.client, net.vip, bytes(800), df=False)
+    pieces = fragments(whole, *[8] * 60, identification=0x1007)
+    return plan(service(net, protocol=UDP)), [
+        [hold(piece) for piece in pieces[1:49]],
+        [drop(piece, DropReason.FRAGMENTS_FULL) for piece in pieces[49:51]],
+    ]
+
+
+@packet_case()
+def two_datagrams_at_once(net):
+    """Fragments of different datagrams mix on the way: the identification tells them apart."""
+    one, one_out = cut_up(net.client, net.vip, 0x1008), cut_up(net.client, net.web1, 0x1008, ttl=HOP)
+    two, two_out = cut_up(net.second, net.vip, 0x1008), cut_up(net.second, net.web2, 0x1008, ttl=HOP)
+    three, three_out = cut_up(net.client, net.vip, 0x1009), cut_up(net.client, net.web1, 0x1009, ttl=HOP)
+    return plan(service(net, protocol=UDP)), [
+        forward(one[0], one_out[0]),
+        forward(two[0], two_out[0]),
+        forward(three[0], three_out[0]),
+        forward(two[1], two_out[1]),
+        forward(one[1], one_out[1]),
+        forward(three[2], three_out[2]),
+        forward(one[2], one_out[2]),
+    ]
+
+
+@packet_case()
+def full_nat_both_ways(net):
+    """Under full NAT the source of every fragment changes, and the reply's fragments come to the
+    gateway's own address: they are the client's all the same."""
+    source = snat(net)
+    there = cut_up(net.client, net.vip, 0x100A), cut_up(source, net.web1, 0x100A, ttl=HOP)
+    back = cut_up(net.web1, source, 0x100B), cut_up(net.vip, net.client, 0x100B, ttl=HOP)
+    return full(net, protocol=UDP), [one_by_one(*there), one_by_one(*back)]
+
+
+@packet_case()
+def fragmented_tcp(net):
+    """TCP segments are fragmented too where path-MTU discovery is off; the first fragment has the
+    whole TCP header."""
+    data = {"seq": 1_000_001, "ack": 9_000_001, "data": DATA, "df": False}
+    before = fragments(tcp(net.client, net.vip, "PA", **data), *SIZES, identification=0x100C)
+    after = fragments(tcp(net.client, net.web1, "PA", **data, ttl=HOP), *SIZES, identification=0x100C)
+    return plan(service(net)), [handshake(net, net.web1), one_by_one(before, after)]
+
+
+@packet_case()
+def without_checksum(net):
+    """A fragmented datagram without a checksum stays without one: the zero in the first fragment is
+    the whole datagram's."""
+    before = cut_up(net.client, net.vip, 0x100D, sum=0)
+    after = cut_up(net.client, net.web1, 0x100D, sum=0, ttl=HOP)
+    return plan(service(net, protocol=UDP)), [one_by_one(before, after)]
+
+
+@packet_case(V6)
+def a_fragment_of_the_whole(net):
+    """An IPv6 "atomic" fragment has a fragment header and nothing is missing (RFC 6946): it is
+    translated like any packet, and its header stays."""
+    before = fragments(udp(net.client, net.vip), identification=0x100E)
+    after = fragments(udp(net.client, net.web1, ttl=HOP), identification=0x100E)
+    return plan(service(net, protocol=UDP)), [one_by_one(before, after)]
+
+
+@packet_case(V6)
+def extension_headers_in_the_fragments(net):
+    """What can be fragmented may begin with an extension header: the ports are behind it, in the
+    first fragment only (RFC 8200 4.5)."""
+    chain = [IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 4)])]
+    before = cut_up(net.client, net.vip, 0x100F, extensions=chain)
+    after = cut_up(net.client, net.web1, 0x100F, extensions=chain, ttl=HOP)
+    return plan(service(net, protocol=UDP)), [one_by_one(before, after)]
+
+
+@packet_case(V4)
+def ip_options_in_the_fragments(net):
+    """Options with the copied flag are in each fragment: later ones have a longer header too."""
+    alert = [b"\x94\x04\x00\x00"]
+    before = cut_up(net.client, net.vip, 0x1010, options=alert)
+    after = cut_up(net.client, net.web1, 0x1010, options=alert, ttl=HOP)
+    return plan(service(net, protocol=UDP)), [one_by_one(before, after)]
+
+
+@packet_case()
+def ttl_of_a_fragment(net):
+    """A first fragment at its end is answered; later ones are not talked about (RFC 792, RFC 1122
+    3.2.2), and there is nothing they could follow."""
+    first, second, _ = cut_up(net.client, net.vip, 0x1011, ttl=1)
+    room = (576 if net.version == 4 else 1280) - net.header - 8
+    answer = icmp(net.vip, net.client, net.time_exceeded, quote(first, room), **plain(net.vip))
+    return plan(service(net, protocol=UDP)), [
+        reply(first, DropReason.TTL_EXCEEDED, answer),
+        hold(second),
+        table(),
+    ]
+
+
+@packet_case()
+def ttl_of_a_later_fragment(net):
+    """Whose datagram is known: dropped without a word."""
+    before, after = cut_up(net.client, net.vip, 0x1012), cut_up(net.client, net.web1, 0x1012, ttl=HOP)
+    return plan(service(net, protocol=UDP)), [
+        forward(before[0], after[0]),
+        drop(cut_up(net.client, net.vip, 0x1012, ttl=1)[1], DropReason.TTL_EXCEEDED),
+        forward(before[2], after[2]),
+    ]
+
+
+@packet_case()
+def refused_with_its_fragments(net):
+    """With all backends down the first fragment is answered like a whole datagram; the others wait
+    for a first one that was not forwarded, and are given up."""
+    first, second, _ = cut_up(net.client, net.vip, 0x1013)
+    room = (576 if net.version == 4 else 1280) - net.header - 8
+    answer = icmp(net.vip, net.client, net.port_unreachable, quote(first, room), **plain(net.vip))
+    return plan(service(net, protocol=UDP, selection=NOBODY)), [
+        reply(first, DropReason.NO_BACKEND, answer),
+        hold(second),
+        wait(31.0, DropReason.FRAGMENT_UNKNOWN),
+    ]
+
+
+# -- the host's own --------------------------------------------------------------------------------
+
+
+@packet_case()
+def of_a_direct_connection(net):
+    """Fragments from a backend to a client which are no connection of ours: those that had to wait
+    for their first one are handed back, and the host forwards all of them."""
+    pieces = cut_up(net.web1.at(9999), net.client, 0x1014)
+    on = cut_up(net.web1.at(9999), net.client, 0x1014, ttl=HOP)
+    return plan(service(net, protocol=UDP)), [
+        hold(pieces[1]),
+        leave(pieces[0], handed_back=[pieces[1]], host=[on[0], on[1]]),
+        leave(pieces[2], host=[on[2]]),
+    ]
+
+
+@packet_case()
+def of_another_port_of_the_vip(net):
+    """Fragments to the VIP that are not for a service are the host's, in order or not. The host
+    reassembles them and knows no such port; here its answer is to a TCP segment."""
+    port = net.vip.at(81)
+    pieces = fragments(tcp(net.client, port, "S", data=DATA, df=False), *SIZES, identification=0x1015)
+    refused = tcp(port, net.client, "RA", ack=1 + len(DATA), window=0)
+    return plan(service(net)), [
+        hold(pieces[2]),
+        leave(pieces[0], handed_back=[pieces[2]]),
+        leave(pieces[1], host=[refused]),
+    ]
+
+
+# -- malformed -------------------------------------------------------------------------------------
+
+
+@packet_case()
+def too_small_for_tcp(net):
+    """A first fragment that does not hold the TCP header hides it from everybody on the way (RFC
+    1858 3): dropped."""
+    tiny = fragments(tcp(net.client, net.vip, "S", data=bytes(32), df=False), 16, identification=0x1016)
+    return plan(service(net)), [drop(tiny[0], DropReason.BAD_TCP_HEADER)]
+
+
+@packet_case()
+def beyond_64_kib(net):
+    """A fragment that would end beyond 65,535 bytes overflows the reassembly of old systems (the
+    "ping of death"): dropped."""
+    last = cut_up(net.client, net.vip, 0x1017)[2]
+    if net.version == 4:
+        reason = DropReason.BAD_IP_HEADER
+        last = patched(last, 6, (0x1FFF).to_bytes(2, "big"))
+    else:
+        reason = DropReason.BAD_EXTENSION_HEADERS
+        last = patched(last, 42, (0xFFF8).to_bytes(2, "big"))
+    return plan(service(net, protocol=UDP)), [drop(last, reason, or_pass=True)]
+
+
+@packet_case()
+def truncated(net):
+    """A fragment that is shorter than its header says."""
+    later = cut_up(net.client, net.vip, 0x1018)[1]
+    return plan(service(net, protocol=UDP)), [
+        drop(cut(later, len(later.packet) - 1), DropReason.TRUNCATED, or_pass=True)
+    ]

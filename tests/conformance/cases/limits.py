@@ -1,0 +1,183 @@
+"""A full table refuses by reason, and whoever is established is left alone (DESIGN 3, 7)."""
+
+from l4lb.model import DropReason, Limits, State
+from tests.conformance.case import drop, forward, packet_case, reply, table, wait
+from tests.conformance.exchanges import (
+    BACKEND_NEXT,
+    CLIENT_NEXT,
+    CLIENT_SEQ,
+    HOP,
+    answered,
+    asked,
+    from_backend,
+    from_client,
+    handshake,
+    row,
+    syn,
+    syn_ack,
+)
+from tests.conformance.packets import rst, tcp, udp
+from tests.conformance.plans import UDP, plan, service
+
+
+def limited(net, *, half_open=100, established=100, **settings):
+    return plan(
+        service(net, net.web1, **settings), limits=Limits(half_open=half_open, established=established)
+    )
+
+
+def refused(net, reason, client):
+    return drop(tcp(client, net.vip, "S", seq=CLIENT_SEQ), reason)
+
+
+@packet_case()
+def half_open_full_of_young_ones(net):
+    """Handshakes that may be under way are not disturbed: for a second, one initial RTO (RFC 6298
+    2.1), the newcomer is refused. Its SYN will come again."""
+    return limited(net, half_open=2), [
+        syn(net, net.web1),
+        syn(net, net.web1, net.client.at(40_001)),
+        refused(net, DropReason.HALF_OPEN_FULL, net.second),
+        syn_ack(net, net.web1),
+        from_client(net, net.web1),
+        syn(net, net.web1, net.second),
+        table(
+            row(net, net.web1, State.ESTABLISHED),
+            row(net, net.web1, State.SYN_SENT, net.client.at(40_001)),
+            row(net, net.web1, State.SYN_SENT, net.second),
+        ),
+    ]
+
+
+@packet_case()
+def half_open_full_of_old_ones(net):
+    """Who has not answered for more than a second gives way to a newcomer, the oldest first: a flood
+    of forged SYNs pushes out forged SYNs."""
+    packet = syn(net, net.web1, net.second)
+    evicting = forward(packet.packet, *packet.out, evicts=1)
+    return limited(net, half_open=2), [
+        syn(net, net.web1),
+        wait(0.5),
+        syn(net, net.web1, net.client.at(40_001)),
+        wait(0.4),
+        refused(net, DropReason.HALF_OPEN_FULL, net.second),
+        wait(0.2),
+        evicting,
+        table(
+            row(net, net.web1, State.SYN_SENT, net.client.at(40_001)),
+            row(net, net.web1, State.SYN_SENT, net.second),
+        ),
+    ]
+
+
+@packet_case()
+def a_flood_leaves_established_connections_alone(net):
+    """However many SYNs come, a connection that exists goes on, and completes closing."""
+    flood = [syn(net, net.web1, net.second.at(50_000 + number)) for number in range(4)]
+    more = [
+        forward(one.packet, *one.out, evicts=1)
+        for one in (syn(net, net.web1, net.second.at(60_000 + number)) for number in range(4))
+    ]
+    return limited(net, half_open=4), [
+        handshake(net, net.web1),
+        flood,
+        wait(1.5),
+        more,
+        from_client(net, net.web1, "PA", data=b"still here"),
+        from_backend(net, net.web1, ack=CLIENT_NEXT + 10),
+    ]
+
+
+@packet_case()
+def reset_handshakes_count_as_half_open(net):
+    """A forged SYN and a forged RST behind it, or a backend that refuses, must not fill the part of
+    the table that is for established connections."""
+    flood = [
+        [
+            syn(net, net.web1, net.second.at(port)),
+            from_client(net, net.web1, "R", net.second.at(port), seq=CLIENT_NEXT, ack=0),
+        ]
+        for port in (50_000, 50_001)
+    ]
+    return limited(net, established=2), [
+        *flood,
+        syn(net, net.web1, net.second),
+        from_backend(net, net.web1, "RA", net.second, seq=0, ack=CLIENT_NEXT),
+        handshake(net, net.web1),
+        handshake(net, net.web1, net.client.at(40_001)),
+    ]
+
+
+@packet_case()
+def established_full(net):
+    """No new connection, half-open or not; the established ones are untouched and, when one ends,
+    there is room again."""
+    return limited(net, established=1), [
+        handshake(net, net.web1),
+        refused(net, DropReason.ESTABLISHED_FULL, net.second),
+        from_client(net, net.web1, "PA", data=b"still here"),
+        table(row(net, net.web1, State.ESTABLISHED)),
+        from_backend(net, net.web1, "R", ack=0),
+        wait(12.0),
+        syn(net, net.web1, net.second),
+    ]
+
+
+@packet_case()
+def established_full_at_the_end_of_a_handshake(net):
+    """Two handshakes for one place: who comes second is told, and so is the backend, which believed
+    in a connection."""
+    late = tcp(net.second, net.vip, "A", seq=CLIENT_NEXT, ack=BACKEND_NEXT)
+    return limited(net, established=1), [
+        syn(net, net.web1),
+        syn(net, net.web1, net.second),
+        syn_ack(net, net.web1),
+        syn_ack(net, net.web1, net.second),
+        from_client(net, net.web1),
+        reply(
+            late,
+            DropReason.ESTABLISHED_FULL,
+            rst(net.vip, net.second, seq=BACKEND_NEXT),
+            rst(net.second, net.web1, seq=CLIENT_NEXT),
+        ),
+        table(row(net, net.web1, State.ESTABLISHED)),
+    ]
+
+
+@packet_case()
+def refused_by_the_backend_while_established_full(net):
+    """An RST needs no room: the client of a refused handshake hears of it though the table is full."""
+    return limited(net, established=1), [
+        syn(net, net.web1),
+        handshake(net, net.web1, net.second),
+        from_backend(net, net.web1, "RA", seq=0, ack=CLIENT_NEXT),
+    ]
+
+
+@packet_case()
+def udp_flows_full(net):
+    """Unanswered flows are half-open, answered ones established."""
+    limits = limited(net, half_open=1, established=1, protocol=UDP)
+    return limits, [
+        asked(net, net.web1),
+        drop(udp(net.second, net.vip), DropReason.HALF_OPEN_FULL),
+        answered(net, net.web1),
+        drop(udp(net.second, net.vip), DropReason.ESTABLISHED_FULL),
+        asked(net, net.web1),
+    ]
+
+
+@packet_case()
+def a_place_is_free_again(net):
+    """A handshake that ends makes room among the half-open at once."""
+    return limited(net, half_open=1), [
+        syn(net, net.web1),
+        refused(net, DropReason.HALF_OPEN_FULL, net.second),
+        syn_ack(net, net.web1),
+        refused(net, DropReason.HALF_OPEN_FULL, net.second),
+        from_client(net, net.web1),
+        forward(
+            tcp(net.second, net.vip, "S", seq=CLIENT_SEQ),
+            tcp(net.second, net.web1, "S", seq=CLIENT_SEQ, ttl=HOP),
+        ),
+    ]

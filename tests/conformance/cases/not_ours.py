@@ -1,0 +1,176 @@
+"""What is left to the kernel, untouched: only a service's packets are taken (DESIGN 3, 5, 6)."""
+
+from scapy.packet import Raw
+
+from tests.conformance.case import leave, packet_case
+from tests.conformance.exchanges import CLIENT_SEQ, HOP, handshake
+from tests.conformance.packets import Frame, frame, icmp, ip, tagged, tcp, udp
+from tests.conformance.plans import UDP, full, plan, service
+from tests.conformance.world import V4
+
+
+def passed_on(before, after):
+    """The host forwards it."""
+    return leave(before, host=[after])
+
+
+@packet_case()
+def ping_to_the_vip(net):
+    """The host answers."""
+    body = b"are you there?"
+    return plan(service(net)), [
+        leave(
+            icmp(net.client, net.vip, net.echo, body, value=0x0001_0002),
+            host=[icmp(net.vip, net.client, net.echo_reply, body, value=0x0001_0002)],
+        )
+    ]
+
+
+@packet_case()
+def ping_to_a_backend(net):
+    """The host forwards it, and the answer."""
+    body = {"body": b"are you there?", "value": 7}
+    return plan(service(net)), [
+        passed_on(
+            icmp(net.client, net.web1, net.echo, **body),
+            icmp(net.client, net.web1, net.echo, **body, ttl=HOP),
+        ),
+        passed_on(
+            icmp(net.web1, net.client, net.echo_reply, **body),
+            icmp(net.web1, net.client, net.echo_reply, **body, ttl=HOP),
+        ),
+    ]
+
+
+@packet_case()
+def another_port_of_the_vip(net):
+    """Only the service's port is taken; elsewhere the host says what it has to say."""
+    port = net.vip.at(22)
+    return plan(service(net)), [
+        leave(
+            tcp(net.client, port, "S", seq=CLIENT_SEQ),
+            host=[tcp(port, net.client, "RA", ack=CLIENT_SEQ + 1, window=0)],
+        )
+    ]
+
+
+@packet_case()
+def another_protocol_on_the_port(net):
+    """A UDP service does not take TCP."""
+    return plan(service(net, protocol=UDP)), [
+        leave(
+            tcp(net.client, net.vip, "S", seq=CLIENT_SEQ),
+            host=[tcp(net.vip, net.client, "RA", ack=CLIENT_SEQ + 1, window=0)],
+        )
+    ]
+
+
+@packet_case()
+def a_direct_connection(net):
+    """A client that asks a backend by its own address, through the gateway: the host forwards both
+    directions, while the same client is served through the VIP (DESIGN 6)."""
+    client = net.client.at(42_002)
+    there = [("S", 1, 0, b""), ("A", 2, 8, b""), ("PA", 2, 8, b"question"), ("FA", 10, 14, b"")]
+    back = [("SA", 7, 2, b""), ("PA", 8, 10, b"answer"), ("FA", 14, 11, b"")]
+
+    def on(source, destination, flags, seq, ack, data):
+        numbers = {"seq": seq, "ack": ack, "data": data}
+        return passed_on(
+            tcp(source, destination, flags, **numbers), tcp(source, destination, flags, **numbers, ttl=HOP)
+        )
+
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        on(client, net.web1, *there[0]),
+        on(net.web1, client, *back[0]),
+        on(client, net.web1, *there[1]),
+        on(client, net.web1, *there[2]),
+        on(net.web1, client, *back[1]),
+        on(client, net.web1, *there[3]),
+        on(net.web1, client, *back[2]),
+    ]
+
+
+@packet_case()
+def a_direct_udp_flow(net):
+    """The same for datagrams."""
+    client = net.client.at(42_003)
+    return plan(service(net, protocol=UDP)), [
+        passed_on(udp(client, net.web1), udp(client, net.web1, ttl=HOP)),
+        passed_on(udp(net.web1, client), udp(net.web1, client, ttl=HOP)),
+    ]
+
+
+@packet_case()
+def what_a_backend_does_itself(net):
+    """Connections that a backend makes, from other ports: to the world, through the gateway."""
+    source = net.web1.at(50_000)
+    return plan(service(net)), [
+        passed_on(tcp(source, net.far.at(443), "S"), tcp(source, net.far.at(443), "S", ttl=HOP))
+    ]
+
+
+@packet_case()
+def the_answer_to_a_health_check(net):
+    """From a backend's service port to the gateway itself: of no connection of a client, though it
+    looks like a reply. Nobody listens here, so the host resets it."""
+    source = net.wan.at(50_001)
+    answer = tcp(net.web1, source, "SA", seq=1, ack=9)
+    return plan(service(net)), [leave(answer, host=[tcp(source, net.web1, "R", seq=9, window=0)])]
+
+
+@packet_case()
+def to_the_gateway_under_full_nat(net):
+    """Under full NAT too: a packet of no connection, to a port that full NAT uses."""
+    source = net.wan.at(20_000)
+    answer = tcp(net.web1, source, "A", seq=1, ack=9)
+    return full(net), [leave(answer, host=[tcp(source, net.web1, "R", seq=9, window=0)])]
+
+
+@packet_case()
+def vlan_tagged(net):
+    """A tagged frame belongs to the VLAN's own interface, whatever is in it. There is none here, so
+    the host drops it."""
+    return plan(service(net)), [
+        leave(tagged(tcp(net.client, net.vip, "S", seq=CLIENT_SEQ), 7)),
+        leave(tagged(tcp(net.client, net.web1, "S", seq=CLIENT_SEQ), 7)),
+        handshake(net, net.web1),
+        leave(tagged(tcp(net.client, net.vip, "A", seq=CLIENT_SEQ + 1), 7)),
+        leave(tagged(tcp(net.web1, net.client, "A", seq=1), 7)),
+    ]
+
+
+@packet_case()
+def another_upper_layer(net):
+    """UDP-Lite (136) has ports like UDP, at the same place; it is not UDP."""
+    other = frame(ip(net.client, net.vip, **{"proto" if net.version == 4 else "nh": 136}) / Raw(bytes(16)))
+    return plan(service(net), service(net, protocol=UDP)), [leave(other, host=unknown_protocol(net, other))]
+
+
+def unknown_protocol(net, packet):
+    """What Linux says of a protocol that it does not have (here as a destination in IPv4; for IPv6 a
+    parameter problem)."""
+    if net.version == 4:
+        return [icmp(net.vip, net.client, (3, 2), packet.packet)]
+    return [icmp(net.vip, net.client, (4, 1), packet.packet, value=6)]
+
+
+@packet_case(V4)
+def not_ip(net):
+    """ARP and whatever else is not IP."""
+    arp = (
+        bytes.fromhex("0001080006040001")
+        + bytes(6)
+        + bytes((10, 1, 0, 2))
+        + bytes(6)
+        + bytes((10, 1, 0, 200))
+    )
+    return plan(service(net)), [leave(Frame(arp, 0x0806))]
+
+
+@packet_case()
+def the_wrong_version(net):
+    """An Ethernet type that does not fit the packet: the host drops it."""
+    packet = tcp(net.client, net.vip, "S")
+    wrong = 0x86DD if net.version == 4 else 0x0800
+    return plan(service(net)), [leave(Frame(packet.packet, wrong))]

@@ -1,0 +1,63 @@
+"""What runs a packet case: the interface between the table and a datapath.
+
+An engine plays the gateway of world.py. It takes whole frames, virtio-net header in front, and says
+what came out of which side, so that the program behind it may be anything: Python, an eBPF program
+under BPF_PROG_TEST_RUN, or a gateway in a network namespace.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from l4lb.model import ConnectionInfo, DropReason, Plan, Verdict
+from tests.conformance.case import Need
+from tests.conformance.world import Side
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one frame, or of a sweep."""
+
+    verdict: Verdict | None  # None for a sweep
+    out: Sequence[tuple[Side, bytes]]  # virtio-net header and frame, in the order of each side
+    reasons: Counter[DropReason] = field(default_factory=Counter)
+    handed_back: Sequence[bytes] | None = None
+    """Frames that waited and turned out to be the host's. None where that cannot be seen, because
+    there is a host, and what it does with them is in ``out``."""
+
+
+class Engine(ABC):
+    """A gateway with nothing in it at first."""
+
+    name: str
+    offers: frozenset[Need]
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget everything: a new case begins."""
+
+    @abstractmethod
+    def configure(self, plan: Plan) -> None:
+        """Make a plan true."""
+
+    @abstractmethod
+    def send(self, frame: bytes, side: Side) -> Result:
+        """A frame comes in."""
+
+    @abstractmethod
+    def sweep(self, seconds: float, expected: int) -> Result:
+        """Let time pass (0 where the engine has no clock to move), and housekeeping be done.
+
+        ``expected`` frames should come out; an engine that can only wait need not wait longer.
+        """
+
+    @abstractmethod
+    def connections(self) -> Sequence[ConnectionInfo]:
+        """The connection table."""
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        return

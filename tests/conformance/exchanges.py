@@ -1,0 +1,125 @@
+"""Steps that many cases begin with."""
+
+from __future__ import annotations
+
+from l4lb.model import State
+from tests.conformance.case import Row, Send, Step, forward
+from tests.conformance.packets import TTL, tcp, udp
+from tests.conformance.world import Host, Net
+
+CLIENT_SEQ = 1_000_000
+BACKEND_SEQ = 9_000_000
+"""Initial sequence numbers. The next ones are one more."""
+
+CLIENT_NEXT = CLIENT_SEQ + 1
+BACKEND_NEXT = BACKEND_SEQ + 1
+HOP = TTL - 1
+"""TTL of a forwarded packet."""
+
+
+def syn(
+    net: Net,
+    backend: Host,
+    client: Host | None = None,
+    *,
+    vip: Host | None = None,
+    source: Host | None = None,
+) -> Send:
+    """The client's SYN goes to this backend. ``source`` is what the backend sees."""
+    client = client or net.client
+    return forward(
+        tcp(client, vip or net.vip, "S", seq=CLIENT_SEQ),
+        tcp(source or client, backend, "S", seq=CLIENT_SEQ, ttl=HOP),
+    )
+
+
+def syn_ack(
+    net: Net,
+    backend: Host,
+    client: Host | None = None,
+    *,
+    vip: Host | None = None,
+    source: Host | None = None,
+) -> Send:
+    """The backend's answer goes to the client."""
+    client = client or net.client
+    numbers = {"seq": BACKEND_SEQ, "ack": CLIENT_NEXT}
+    return forward(
+        tcp(backend, source or client, "SA", **numbers),
+        tcp(vip or net.vip, client, "SA", **numbers, ttl=HOP),
+    )
+
+
+def from_client(
+    net: Net,
+    backend: Host,
+    flags: str = "A",
+    client: Host | None = None,
+    *,
+    vip: Host | None = None,
+    source: Host | None = None,
+    seq: int = CLIENT_NEXT,
+    ack: int = BACKEND_NEXT,
+    data: bytes = b"",
+) -> Send:
+    """A segment of the client goes to the backend."""
+    client = client or net.client
+    numbers = {"seq": seq, "ack": ack}
+    return forward(
+        tcp(client, vip or net.vip, flags, **numbers, data=data),
+        tcp(source or client, backend, flags, **numbers, data=data, ttl=HOP),
+    )
+
+
+def from_backend(
+    net: Net,
+    backend: Host,
+    flags: str = "A",
+    client: Host | None = None,
+    *,
+    vip: Host | None = None,
+    source: Host | None = None,
+    seq: int = BACKEND_NEXT,
+    ack: int = CLIENT_NEXT,
+    data: bytes = b"",
+) -> Send:
+    """A segment of the backend goes to the client."""
+    client = client or net.client
+    numbers = {"seq": seq, "ack": ack}
+    return forward(
+        tcp(backend, source or client, flags, **numbers, data=data),
+        tcp(vip or net.vip, client, flags, **numbers, data=data, ttl=HOP),
+    )
+
+
+def handshake(
+    net: Net,
+    backend: Host,
+    client: Host | None = None,
+    *,
+    vip: Host | None = None,
+    source: Host | None = None,
+) -> list[Step]:
+    """A client connects to a backend."""
+    return [
+        syn(net, backend, client, vip=vip, source=source),
+        syn_ack(net, backend, client, vip=vip, source=source),
+        from_client(net, backend, "A", client, vip=vip, source=source),
+    ]
+
+
+def asked(net: Net, backend: Host, client: Host | None = None, *, source: Host | None = None) -> Send:
+    """A datagram of the client goes to the backend."""
+    client = client or net.client
+    return forward(udp(client, net.vip, b"question"), udp(source or client, backend, b"question", ttl=HOP))
+
+
+def answered(net: Net, backend: Host, client: Host | None = None, *, source: Host | None = None) -> Send:
+    """A datagram of the backend goes to the client."""
+    client = client or net.client
+    return forward(udp(backend, source or client, b"answer"), udp(net.vip, client, b"answer", ttl=HOP))
+
+
+def row(net: Net, backend: Host, state: State, client: Host | None = None) -> Row:
+    """The connection of the client with this backend."""
+    return Row(client or net.client, backend, state)
