@@ -32,6 +32,10 @@ kernel that its entry is in use."""
 
 CACHED_ADDRESSES: Final = 65_536
 
+NEIGHBOURS: Final = 65_536
+"""Neighbours that next hops are kept for. Forged sources of a large network on a link, an IPv6 /64 say,
+make up as many as they like."""
+
 Send = Callable[[memoryview | bytes | bytearray], int]
 
 
@@ -77,22 +81,22 @@ class NextHops:
         self._routes = RoutingTable((), ())
         self._macs: dict[int, bytes] = {}
         self._neighbours: dict[tuple[int, bytes], bytes] = {}
-        self._hops: dict[tuple[int, bytes, int], NextHop] = {}
+        # By neighbour: more than one where routes through it differ in MTU or version.
+        self._hops: dict[tuple[int, bytes], list[NextHop]] = {}
         self._by_address: dict[bytes, NextHop] = {}
         self._with_waiting: set[NextHop] = set()
         self._waiting = 0
+        self._next_refresh = float("-inf")
 
     def __len__(self) -> int:
-        return len(self._hops)
+        return sum(map(len, self._hops.values()))
 
     def follow(self, kernel: KernelState) -> None:
         """Take over new links and routes. Connections find their hops anew when next used."""
-        for hop in self._hops.values():
-            hop.stale = True
-            hop.header = None
-            self._give_up(hop, DropReason.NO_ROUTE)
-        self._hops.clear()
-        self._by_address.clear()
+        for hops in self._hops.values():
+            for hop in hops:
+                self._give_up(hop, DropReason.NO_ROUTE)
+        self._forget()
         self._routes = RoutingTable(kernel.routes, kernel.links)
         self._macs = {link.index: link.mac for link in kernel.links if is_ethernet(link)}
         self._neighbours = {
@@ -108,11 +112,9 @@ class NextHops:
                 self._neighbours.pop((neighbour.index, neighbour.ip), None)
             else:
                 self._neighbours[neighbour.index, neighbour.ip] = neighbour.mac
-            for version in (4, 6):
-                hop = self._hops.get((neighbour.index, neighbour.ip, version))
-                if hop is not None:
-                    hop.learn(neighbour.mac)
-                    self._release(hop)
+            for hop in self._hops.get((neighbour.index, neighbour.ip), ()):
+                hop.learn(neighbour.mac)
+                self._release(hop)
 
     def route(self, destination: bytes) -> NextHop | None:
         """The next hop towards an address, None without a usable route."""
@@ -123,15 +125,19 @@ class NextHops:
         if found is None or found.index not in self._macs:
             return None
         version = 4 if len(destination) == 4 else 6
-        key = (found.index, found.address, version)
-        hop = self._hops.get(key)
-        if hop is None or hop.mtu != found.mtu:
+        neighbour = (found.index, found.address)
+        for hop in self._hops.get(neighbour, ()):
+            if hop.version == version and hop.mtu == found.mtu:
+                break
+        else:
             send = self._egress(found.index)
             if send is None:
                 return None
+            if len(self._hops) >= NEIGHBOURS:
+                self._forget()
             hop = NextHop(found.index, found.address, found.mtu, version, self._macs[found.index], send)
-            hop.learn(self._neighbours.get((found.index, found.address)))
-            self._hops[key] = hop
+            hop.learn(self._neighbours.get(neighbour))
+            self._hops.setdefault(neighbour, []).append(hop)
         if len(self._by_address) >= CACHED_ADDRESSES:
             self._by_address.clear()
         self._by_address[destination] = hop
@@ -159,11 +165,28 @@ class NextHops:
             elif now - hop.asked >= ASK_AGAIN:
                 hop.asked = now
                 self._resolve(hop.index, hop.address)
-        for hop in self._hops.values():
-            if hop.header is not None and now - hop.asked >= REFRESH:
-                if hop.asked > 0:
-                    self._resolve(hop.index, hop.address)
-                hop.asked = now
+        if now >= self._next_refresh:
+            self._next_refresh = now + ASK_AGAIN
+            self._refresh(now)
+
+    def _refresh(self, now: float) -> None:
+        for hops in self._hops.values():
+            for hop in hops:
+                if hop.header is not None and now - hop.asked >= REFRESH:
+                    if hop.asked > 0:
+                        self._resolve(hop.index, hop.address)
+                    hop.asked = now
+
+    def _forget(self) -> None:
+        """Forget all hops that no frame waits for. Whoever holds one finds it stale, and not fit for
+        the fast path, and asks for it anew."""
+        for neighbour, hops in list(self._hops.items()):
+            if not any(hop.waiting for hop in hops):
+                for hop in hops:
+                    hop.stale = True
+                    hop.header = None
+                del self._hops[neighbour]
+        self._by_address.clear()
 
     def _release(self, hop: NextHop) -> None:
         if hop.header is None:
