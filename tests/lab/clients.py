@@ -2,6 +2,7 @@
 
 import hashlib
 import http.client
+import select
 import socket
 import threading
 import time
@@ -24,13 +25,18 @@ def wait_for(what, condition, seconds=DEADLINE):
     return answer
 
 
-@contextmanager
 def on(lab, host):
     """This thread is on a host of the lab; sockets made here stay there."""
+    return inside(lab.namespace(host))
+
+
+@contextmanager
+def inside(namespace):
+    """This thread is in a network namespace."""
     from pyroute2 import netns
 
     with Path("/proc/thread-self/ns/net").open() as home:
-        netns.setns(str(NAMESPACES / lab.namespace(host)))
+        netns.setns(str(NAMESPACES / namespace))
         try:
             yield
         finally:
@@ -51,6 +57,23 @@ def connect(lab, address, port=80, *, host="client", source="", source_port=0):
         client.close()
         raise
     return client
+
+
+def begin_connecting(lab, address, port=80, *, host="client"):
+    """A TCP socket that has sent its SYN and goes on trying."""
+    with on(lab, host):
+        client = socket.socket(_family(address))
+    client.setblocking(False)
+    client.connect_ex((address, port))
+    return client
+
+
+def connected(client, seconds=DEADLINE):
+    """Wait until it is; False if it was refused."""
+    if not select.select([], [client], [], seconds)[1]:
+        raise TimeoutError(f"neither connected nor refused after {seconds} s")
+    client.settimeout(DEADLINE)
+    return client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
 
 
 def listen(lab, address, port, *, host):

@@ -26,13 +26,14 @@ def backend(name, version=4, port=80):
 
 
 def service(name="web", *, vip=VIP, port=80, weights=None, health=UNCHECKED, backend_port=None, **settings):
-    """The text of one service. ``weights``: host -> weight; all three have weight 1 by default."""
+    """The text of one service. ``weights``: host (or ADDRESS:PORT) -> weight; by default
+    all three hosts with weight 1."""
     version = 6 if ":" in vip else 4
     lines = ["[[services]]", f'name = "{name}"', f'address = "{endpoint(vip, port)}"']
     lines += [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
     lines += ["[services.health]", health]
     for host, weight in (weights or dict.fromkeys(BACKENDS[version], 1)).items():
-        address = backend(host, version, backend_port or port)
+        address = backend(host, version, backend_port or port) if host in BACKENDS[version] else host
         lines += ["[[services.backends]]", f'address = "{address}"', f"weight = {weight}"]
     return "\n".join(lines) + "\n"
 

@@ -1,14 +1,21 @@
 """Backends that go down and come back: what clients see, and what the operator is told."""
 
-import select
-import socket
 import time
 from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from netlab.servers import UDP_ECHO_PORT
-from tests.lab.clients import Browser, Download, answers, connect, datagrams, on, wait_for
+from tests.lab.clients import (
+    Browser,
+    Download,
+    answers,
+    begin_connecting,
+    connect,
+    connected,
+    datagrams,
+    wait_for,
+)
 from tests.lab.services import BACKENDS, CHECKED, VIP, VIP6, backend, listed, service
 
 pytestmark = pytest.mark.lab
@@ -206,16 +213,10 @@ def test_a_syn_to_a_dead_backend_is_rescheduled_when_sent_again(lab, web):
     with silent(lab, "web1"), ExitStack() as stack:
         waiting = []
         for _ in range(3):
-            with on(lab, "client"):
-                client = stack.enter_context(socket.socket())
-            client.setblocking(False)
-            client.connect_ex((VIP, 80))
-            waiting.append(client)
+            waiting.append(stack.enter_context(begin_connecting(lab, VIP)))
         served = set()
         for client in waiting:
-            assert select.select([], [client], [], 5)[1]
-            client.setblocking(True)
-            client.settimeout(5)
+            assert connected(client)
             client.sendall(b"GET / HTTP/1.0\r\n\r\n")
             served.add(client.makefile().read().split()[-1])
         assert served == {"web2", "web3"}
