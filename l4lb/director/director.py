@@ -206,6 +206,9 @@ class Director:
         connection = make_connection(path, client, source, state, now)
         if connection.original == connection.reply:
             return self._drop(DropReason.NO_FREE_PORT)  # a backend that calls itself through the VIP
+        former = self.table.by_protocol[packet.protocol].get(connection.reply)
+        if former is not None:
+            self.table.remove(former)  # over: its port is needed
         verdict = self._forward(frame, packet, connection, CLIENT, now, new=True)
         if verdict is Verdict.FORWARD and service.affinity is not None:
             service.affinity.remember(packet.source, path, now)

@@ -2,16 +2,18 @@
 
 The connection table is the allocator: a port is free if no connection has the reply tuple that it
 would make, so one port serves any number of backends at a time (RFC 4787 calls this
-address-and-port-dependent; nf_nat_core.c does the same).
+address-and-port-dependent; nf_nat_core.c does the same). Where none is free, a connection that is
+over gives up its port: TIME_WAIT of a busy service would hold them all (nf_nat_used_tuple_harder()).
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Mapping
 from random import Random
 from typing import Final
 
-from l4lb.director.connection import tuple_key
+from l4lb.director.connection import Connection, tuple_key
+from l4lb.director.states import REUSABLE
 from l4lb.model import Endpoint
 
 TRIES: Final = 128
@@ -19,9 +21,14 @@ TRIES: Final = 128
 
 
 def allocate(
-    taken: Container[bytes], source: bytes, backend: Endpoint, ports: tuple[int, int], random: Random
+    flows: Mapping[bytes, Connection],
+    source: bytes,
+    backend: Endpoint,
+    ports: tuple[int, int],
+    random: Random,
 ) -> Endpoint | None:
-    """A source endpoint whose tuple towards ``backend`` is not taken; None if none was found.
+    """A source endpoint whose tuple towards ``backend`` no connection of ``flows`` has, or only one
+    that is over; None if none was found.
 
     Starts at a random port (RFC 6056 3.3.1) within ``ports``, both inclusive, and walks on from
     there.
@@ -29,8 +36,12 @@ def allocate(
     low, high = ports
     size = high - low + 1
     start = random.randrange(size)
+    spare: Endpoint | None = None
     for step in range(min(TRIES, size)):
         candidate = Endpoint(source, low + (start + step) % size)
-        if tuple_key(backend, candidate) not in taken:
+        holder = flows.get(tuple_key(backend, candidate))
+        if holder is None:
             return candidate
-    return None
+        if spare is None and holder.state in REUSABLE:
+            spare = candidate
+    return spare
