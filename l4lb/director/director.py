@@ -73,7 +73,8 @@ class Director:
     def tick(self, now: float) -> None:
         """Housekeeping in small steps: expiry, and the resets of backends that went away."""
         self.table.expire(now)
-        self.drops[DropReason.FRAGMENT_UNKNOWN] += self._fragments.expire(now)
+        self._fragments.expire(now)
+        self.drops.update(self._fragments.take_lost())
         for _ in range(_SWEEP_STEP):
             connection = next(self._sweep, None)
             if connection is None:
@@ -97,15 +98,14 @@ class Director:
 
     def _process(self, frame: bytearray, packet: Packet, now: float) -> Verdict:
         if packet.error is not None:
-            ours = packet.destination in self.services.addresses or packet.source in self.services.addresses
-            return self._drop(packet.error) if ours else Verdict.PASS
+            return self._drop(packet.error) if self._ours(packet) else Verdict.PASS
         if packet.icmp_error:
             return self._icmp_error(frame, packet, now)
         flows = self.table.by_protocol.get(packet.protocol)
         if packet.fragment_offset:
             return self._later_fragment(frame, packet, now)
         if flows is None:
-            if packet.is_fragment:  # a long ping: all its fragments are the host's
+            if packet.more_fragments:  # a long ping: all its fragments are the host's
                 self._first_fragment(packet, None, BACKEND, Verdict.PASS, now)
             return Verdict.PASS
 
@@ -121,7 +121,7 @@ class Director:
             else:
                 from_client = BACKEND
                 verdict = self._unknown_reply(frame, packet, now)
-        if packet.is_fragment:
+        if packet.more_fragments:
             self._first_fragment(packet, flows.get(packet.key), from_client, verdict, now)
         return verdict
 
@@ -297,16 +297,13 @@ class Director:
         self, packet: Packet, connection: Connection | None, from_client: bool, verdict: Verdict, now: float
     ) -> None:
         """Let the fragments that came before the first one follow it."""
-        if verdict is Verdict.FORWARD or verdict is Verdict.PASS:
+        if self._ours(packet) and (verdict is Verdict.FORWARD or verdict is Verdict.PASS):
             for frame, end in self._fragments.first(packet, connection, from_client, now):
                 if self.process(frame, end, now) is Verdict.PASS:
                     self.out.append((None, frame, end))
 
     def _later_fragment(self, frame: bytearray, packet: Packet, now: float) -> Verdict:
-        if (
-            packet.destination not in self.services.addresses
-            and packet.source not in self.services.addresses
-        ):
+        if not self._ours(packet):
             return Verdict.PASS
         datagram = self._fragments.later(packet, now)
         if datagram is None:
@@ -404,6 +401,11 @@ class Director:
             width = (len(connection.original) - 4) // 2
             hop = connection.client_hop = self._route(connection.original[:width])
         return hop
+
+    def _ours(self, packet: Packet) -> bool:
+        """True if the packet is to or from a VIP or a backend, of whatever port."""
+        addresses = self.services.addresses
+        return packet.destination in addresses or packet.source in addresses
 
     # -- verdicts ------------------------------------------------------------------------------
 

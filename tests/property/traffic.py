@@ -101,9 +101,9 @@ class Run:
         return verdicts[Verdict.DROP] + verdicts[Verdict.REPLY]
 
     def _counted(self) -> int:
-        """By reasons. Answers not given, and fragments that waited in vain, are counted besides."""
+        """By reasons. Answers not given are counted besides."""
         drops = self.director.drops
-        return sum(drops.values()) - drops[DropReason.RATE_LIMITED] - drops[DropReason.FRAGMENT_UNKNOWN]
+        return sum(drops.values()) - drops[DropReason.RATE_LIMITED]
 
     def tick(self, seconds: float) -> None:
         """Time passes."""
