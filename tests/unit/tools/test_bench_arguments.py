@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import pytest
+
+from benchmark.arguments import chosen, parse
+
+
+@pytest.mark.parametrize(
+    ("words", "command"), [([], "all"), (["--rounds", "2"], "all"), (["micro"], "micro")]
+)
+def test_without_a_command_all_is_measured(words: list[str], command: str):
+    assert parse(words).command == command
+
+
+def test_naming_peers_leaves_the_loads_alone():
+    only = parse(["--only", "haproxy,l4lb"]).only
+    assert chosen(only, ["l4lb", "nginx", "haproxy"]) == ["l4lb", "haproxy"]
+    assert chosen(only, ["keepalive", "connections"]) == ["keepalive", "connections"]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--only", "haproxi"], "no peer or load 'haproxi'"),
+        (["profile", "--only", "haproxy"], "no load 'haproxy'"),
+        (["--rounds", "0"], "'0' is not a whole number"),
+        (["micro", "--sizes", "1k"], "'1k' is not a whole number"),
+        (["micro", "--rounds", "2"], "unrecognized arguments"),
+        (["--json", "/no/such/place/it.json"], "cannot write"),
+        (["--plot", "it.txt"], "has to end in .png"),
+    ],
+)
+def test_wrong_usage_is_refused(words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        parse(words)
+    assert ended.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_sizes_are_in_order_and_each_once():
+    assert parse(["micro", "--sizes", "100000,1000,100000"]).sizes == [1_000, 100_000]
+
+
+def test_an_output_that_exists_is_written_over(tmp_path: Path):
+    file = tmp_path / "figures.json"
+    file.write_text("{}")
+    assert parse(["micro", "--json", str(file)]).json == file

@@ -1,0 +1,46 @@
+import pytest
+
+from benchmark.results import Results
+from benchmark.statistics import Spread, spread
+from benchmark.table_size import TableSize
+from benchmark.targets import Target, targets
+
+
+@pytest.mark.parametrize(
+    ("bound", "below", "equal", "above"),
+    [("at least", False, True, True), ("at most", True, True, False), ("under", True, False, False)],
+)
+def test_a_bound_says_on_which_side_it_is_kept(bound: str, below: bool, equal: bool, above: bool):
+    found = [Target("it", bound, 2.0, "", value).reached for value in (1.0, 2.0, 3.0)]
+    assert found == [below, equal, above]
+
+
+def test_what_was_not_measured_is_neither_reached_nor_missed():
+    assert {target.reached for target in targets({}, {})} == {None}
+
+
+def test_ratio_targets_are_against_haproxy_and_take_the_median():
+    row: dict[str, Spread] = {"haproxy": spread([0.3, 0.5, 9.0]), "nginx": spread([7.0])}
+    (target,) = (it for it in targets({"keepalive": row}, {}) if it.value is not None)
+    assert (target.value, target.limit, target.reached) == (0.5, 0.4, True)
+
+
+def size(connections: int, fast: float, busy: float, lookup: float) -> TableSize:
+    return TableSize(connections, 470.0, 27.0, fast, busy, lookup, 0.5, 2.0)
+
+
+def test_growth_is_from_a_thousand_to_a_million_connections():
+    tables = [
+        size(1_000, 1_000.0, 900.0, 40.0),
+        size(100_000, 9e9, 9e9, 9e9),
+        size(1_000_000, 1_700.0, 990.0, 600.0),
+    ]
+    values = {target.title: target.value for target in Results({}, {}, sizes=tables).targets}
+    assert values["1M connections, memory"] == 470.0
+    grown = [value for title, value in values.items() if title.startswith("1M connections / 1k")]
+    assert grown == pytest.approx([1.1, 1.7, 15.0])
+
+
+def test_a_smaller_table_says_nothing_about_a_million():
+    results = Results({}, {}, sizes=[size(1_000, 1.0, 1.0, 1.0), size(100_000, 1.0, 1.0, 1.0)])
+    assert {target.value for target in results.targets} == {None}

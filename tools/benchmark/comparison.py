@@ -1,0 +1,55 @@
+"""l4lb and its peers under the same loads, in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from benchmark.loads import LOADS
+from benchmark.metrics import Measurement
+from benchmark.peers import PEERS
+from benchmark.site import Site, load_average
+from benchmark.statistics import rotated
+
+Progress = Callable[[str], None]
+"""Called after each step with what comes next."""
+
+
+def steps(peers: Sequence[str], loads: Sequence[str], rounds: int) -> int:
+    """How often ``compare`` reports progress."""
+    return rounds * len(peers) * (len(loads) + 1)
+
+
+def compare(
+    site: Site,
+    peers: Sequence[str],
+    loads: Sequence[str],
+    rounds: int,
+    seconds: int,
+    progress: Progress,
+) -> Iterator[Measurement]:
+    """Every peer under every load in every round; a peer runs only in its own turn.
+
+    Raises:
+        BenchError: a balancer does not start, does not balance, or leaves something behind.
+    """
+    for number in range(rounds):
+        for name in rotated(peers, number):
+            progress(f"round {number + 1}, {PEERS[name].title}: starts")
+            site.check_clean()
+            site.next_client()
+            with PEERS[name].serve(site) as frontend:
+                site.wait_serving(frontend)
+                for load in loads:
+                    progress(f"round {number + 1}, {PEERS[name].title}: {load}")
+                    busy = load_average()
+                    outcome = LOADS[load](site, frontend, seconds)
+                    yield Measurement(
+                        round=number + 1,
+                        peer=name,
+                        load=load,
+                        values=outcome.values,
+                        errors=outcome.errors,
+                        retransmits=outcome.retransmits,
+                        load_average=busy,
+                    )
+    site.check_clean()

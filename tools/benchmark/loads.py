@@ -1,0 +1,142 @@
+"""The loads: what a client does through a balancer, and what is read from the generator.
+
+iperf3 moves bulk data over one TCP connection to one backend. wrk asks the web backends, with
+``CONNECTIONS`` connections at a time, kept or a new one for each request, or with a single one.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from benchmark.site import IPERF_PORT, Frontend, Site
+
+WRK_SCRIPT: Final = Path(__file__).with_name("wrk.lua")
+
+THREADS: Final = 3
+"""Of wrk. One for each backend: a thread has one address, and plain forwarding has three."""
+
+CONNECTIONS: Final = 48
+
+_GRACE: Final = 20.0  # seconds a generator may take longer than it was told
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run of a generator gave."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    errors: dict[str, int] = field(default_factory=dict)
+    retransmits: int | None = None
+
+
+Load = Callable[[Site, Frontend, int], Outcome]
+"""(site, frontend, seconds) -> outcome. A generator that fails is an error in the outcome."""
+
+
+def read_iperf3(metric: str, text: str) -> Outcome:
+    """The outcome in what ``iperf3 --json`` printed."""
+    try:
+        report: dict[str, Any] = json.loads(text)
+    except ValueError:
+        return Outcome(errors={"iperf3 printed no report": 1})
+    if "error" in report:
+        return Outcome(errors={f"iperf3: {report['error']}": 1})
+    end = report["end"]
+    return Outcome(
+        values={metric: end["sum_received"]["bits_per_second"] / 1e9},
+        retransmits=end["sum_sent"].get("retransmits"),
+    )
+
+
+def read_wrk(text: str) -> tuple[dict[str, float], dict[str, int]]:
+    """Rate (a second), p50 and p99 (µs), and the errors that happened, as wrk.lua printed them.
+
+    Raises:
+        ValueError: wrk did not get as far as printing them.
+    """
+    line = next((line for line in text.splitlines() if line.startswith("{")), None)
+    if line is None:
+        raise ValueError("wrk printed no results")
+    report = json.loads(line)
+    errors = {f"wrk: {what}": count for what, count in report["errors"].items() if count}
+    if not report["requests"]:
+        errors["wrk: no answer at all"] = 1
+    rate = report["requests"] / (report["microseconds"] / 1e6)
+    return {"rate": rate, "p50": report["p50"], "p99": report["p99"]}, errors
+
+
+def _iperf3(site: Site, frontend: Frontend, seconds: int, metric: str, *options: str) -> Outcome:
+    command = ("iperf3", "--client", frontend.bulk, "--port", str(IPERF_PORT), "--time", str(seconds))
+    server = ("iperf3", "--server", "--one-off", "--port", str(IPERF_PORT))
+    try:
+        with site.server(site.lab.topology.backends[0].name, IPERF_PORT, *server):
+            done = site.run("client", *command, "--json", *options, timeout=seconds + _GRACE)
+    except subprocess.TimeoutExpired:
+        return Outcome(errors={"iperf3 did not come to an end": 1})
+    return read_iperf3(metric, done.stdout)
+
+
+def _wrk(
+    site: Site,
+    frontend: Frontend,
+    seconds: int,
+    names: dict[str, str],
+    threads: int,
+    connections: int,
+    *options: str,
+) -> Outcome:
+    """``names`` says which figure of ``read_wrk`` is which metric."""
+    command = (
+        *("env", f"WEB_ADDRESSES={' '.join(frontend.web)}"),
+        *("wrk", "--threads", str(threads), "--connections", str(connections)),
+        *("--duration", f"{seconds}s", "--timeout", "5s", "--script", str(WRK_SCRIPT)),
+    )
+    try:
+        done = site.run(
+            "client", *command, *options, f"http://{frontend.web[0]}/", timeout=seconds + _GRACE
+        )
+        figures, errors = read_wrk(done.stdout)
+    except subprocess.TimeoutExpired:
+        return Outcome(errors={"wrk did not come to an end": 1})
+    except ValueError as error:
+        return Outcome(errors={f"{error}: {done.stderr.strip()}": 1})
+    return Outcome({names[name]: value for name, value in figures.items() if name in names}, errors)
+
+
+def bulk_download(site: Site, frontend: Frontend, seconds: int) -> Outcome:
+    """One TCP connection, from the backend to the client as fast as it goes."""
+    return _iperf3(site, frontend, seconds, "bulk_download", "--reverse")
+
+
+def bulk_upload(site: Site, frontend: Frontend, seconds: int) -> Outcome:
+    """One TCP connection, from the client to the backend as fast as it goes."""
+    return _iperf3(site, frontend, seconds, "bulk_upload")
+
+
+def keepalive(site: Site, frontend: Frontend, seconds: int) -> Outcome:
+    """Small requests, each connection asking again as soon as it has its answer."""
+    names = {"rate": "keepalive", "p50": "keepalive_p50", "p99": "keepalive_p99"}
+    return _wrk(site, frontend, seconds, names, THREADS, CONNECTIONS)
+
+
+def connections(site: Site, frontend: Frontend, seconds: int) -> Outcome:
+    """A new connection for each small request."""
+    names = {"rate": "connections"}
+    return _wrk(site, frontend, seconds, names, THREADS, CONNECTIONS, "--header", "Connection: close")
+
+
+def ping_pong(site: Site, frontend: Frontend, seconds: int) -> Outcome:
+    """Small requests one after the other on a single connection."""
+    names = {"p50": "ping_pong_p50", "p99": "ping_pong_p99"}
+    return _wrk(site, frontend, seconds, names, 1, 1)
+
+
+LOADS: Final[dict[str, Load]] = {
+    load.__name__: load for load in (bulk_download, bulk_upload, keepalive, connections, ping_pong)
+}
+"""By the name used in metrics and on the command line, in the order they are run."""

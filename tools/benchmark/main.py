@@ -1,0 +1,114 @@
+"""What ``tools/bench`` does, from the command line to the exit status.
+
+Exit status 0: the run was valid, whatever the figures. 1: it was not. 2: wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmark import BenchError, comparison, hotspots, micro, table_size
+from benchmark.arguments import chosen, parse
+from benchmark.environment import BUSY, environment
+from benchmark.loads import CONNECTIONS, LOADS, THREADS
+from benchmark.peers import PEERS
+from benchmark.plot import plot
+from benchmark.report import show
+from benchmark.results import Results
+from benchmark.site import open_site
+from netlab import LabError
+
+_WIDTH = 130  # columns, where the output is no terminal
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[str], None]]:
+    """A bar on standard error, to be told what comes next."""
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("the lab comes up", total=total)
+        begun = False
+
+        def step(what: str) -> None:
+            nonlocal begun
+            bar.update(task, advance=int(begun), description=what)
+            begun = True
+
+        yield step
+
+
+def _compare(results: Results, options: argparse.Namespace) -> None:
+    peers, loads = chosen(options.only, list(PEERS)), chosen(options.only, list(LOADS))
+    total = comparison.steps(peers, loads, options.rounds)
+    with _progress(total) as step, open_site(options.prefix) as site:
+        measured = comparison.compare(site, peers, loads, options.rounds, options.seconds, step)
+        results.measurements.extend(measured)
+
+
+def _micro(results: Results, options: argparse.Namespace) -> None:
+    with _progress(len(micro.STEPS) + len(options.sizes)) as step:
+        for measure in micro.STEPS:
+            step("Python alone")
+            results.costs.append(measure())
+        for size in options.sizes:
+            step(f"a table of {size} connections")
+            results.sizes.append(table_size.measure(size))
+
+
+def _profile(results: Results, options: argparse.Namespace) -> None:
+    loads = chosen(options.only, list(LOADS))
+    with _progress(len(loads)) as step, open_site(options.prefix) as site:
+        results.hotspots += hotspots.look(site, loads, options.seconds, step)
+
+
+def _run(options: argparse.Namespace) -> int:
+    settings = {
+        name: value for name, value in vars(options).items() if name not in ("json", "plot", "prefix")
+    }
+    settings |= {"wrk threads": THREADS, "wrk connections": CONNECTIONS}
+    results = Results(environment(), settings)
+    if os.getloadavg()[0] > BUSY:
+        print(
+            f"tools/bench: the machine is busy, load average {os.getloadavg()[0]:.2f}: figures will be low",
+            file=sys.stderr,
+        )
+    if options.command in ("all", "compare"):
+        _compare(results, options)
+    if options.command in ("all", "micro"):
+        _micro(results, options)
+    if options.command == "profile":
+        for line in hotspots.missing():
+            print(f"tools/bench: {line}", file=sys.stderr)
+        _profile(results, options)
+
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    show(results, console)
+    if options.json:
+        options.json.write_text(json.dumps(results.as_json(), indent=1) + "\n")
+    if getattr(options, "plot", None):
+        plot(results, options.plot)
+    return 1 if results.errors else 0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the benchmark; its exit status."""
+    options = parse(argv)
+    # End as after an error, so that the lab is taken down.
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda number, frame: sys.exit(128 + number))
+    try:
+        return _run(options)
+    except (BenchError, LabError) as error:
+        print(f"tools/bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT

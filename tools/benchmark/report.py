@@ -1,0 +1,136 @@
+"""The results as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from benchmark.hotspots import Hotspots
+from benchmark.metrics import METRICS
+from benchmark.micro import Cost
+from benchmark.peers import PEERS, US
+from benchmark.results import Results
+from benchmark.statistics import Spread
+from benchmark.table_size import TableSize
+from benchmark.targets import Target
+
+
+def number(value: float, digits: int = 0) -> str:
+    """A number with a space between thousands, so that no country misreads it."""
+    return f"{value:,.{digits}f}".replace(",", " ")
+
+
+def _new(title: str, first: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column(first, no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _spread(it: Spread | None, digits: int) -> str:
+    if it is None:
+        return "-"
+    if len(it.values) == 1:
+        return number(it.median, digits)
+    return f"{number(it.median, digits)}\n[dim]{number(it.low, digits)} - {number(it.high, digits)}[/dim]"
+
+
+def _medians(results: Results) -> Iterator[Table]:
+    if not results.measurements:
+        return
+    peers = [name for name in PEERS if any(it.peer == name for it in results.measurements)]
+    summary, ratios = results.summary, results.ratios
+    metrics = [metric for metric in METRICS if metric.name in summary]
+
+    table = _new("Medians (least - largest)", "", [PEERS[name].title for name in peers])
+    for metric in metrics:
+        row = [_spread(summary[metric.name].get(peer), metric.digits) for peer in peers]
+        table.add_row(f"{metric.title}\n[dim]{metric.unit}[/dim]", *row)
+    yield table
+
+    others = [name for name in peers if name != US]
+    if ratios:
+        title = f"{PEERS[US].title}, divided by: medians of the rounds' ratios (least - largest)"
+        table = _new(title, "", [PEERS[name].title for name in others])
+        for metric in metrics:
+            row = [_spread(ratios.get(metric.name, {}).get(peer), 2) for peer in others]
+            less = "[dim]less is better[/dim]" if metric.lower_is_better else "[dim]more is better[/dim]"
+            table.add_row(f"{metric.title}\n{less}", *row)
+        yield table
+
+
+def _costs(costs: Sequence[Cost]) -> Iterator[Table]:
+    if costs:
+        table = _new("Python alone, CPU time", "", ["µs", "least", "largest", "per"])
+        for cost in costs:
+            values = (cost.seconds.median, cost.seconds.low, cost.seconds.high)
+            table.add_row(cost.title, *(number(value * 1e6, 2) for value in values), cost.per)
+        yield table
+
+
+def _sizes(sizes: Sequence[TableSize]) -> Iterator[Table]:
+    if sizes:
+        table = _new(
+            "Size of the connection table", "connections", [number(it.connections) for it in sizes]
+        )
+        table.add_row("memory, bytes each", *(number(it.bytes_each) for it in sizes))
+        table.add_row("fast path, 1 000 busy connections, ns", *(number(it.busy_ns) for it in sizes))
+        table.add_row("fast path, all in random order, ns", *(number(it.fast_path_ns) for it in sizes))
+        table.add_row("  of it, the lookup alone, ns", *(number(it.lookup_ns) for it in sizes))
+        table.add_row("handshake, 3 packets, µs", *(number(it.handshake_us, 1) for it in sizes))
+        table.add_row("expiry of one, µs", *(number(it.expiry_us, 2) for it in sizes))
+        table.add_row("longest housekeeping step, ms", *(number(it.longest_tick_ms, 1) for it in sizes))
+        yield table
+
+
+def _hotspots(loads: Sequence[Hotspots]) -> Iterator[Table]:
+    for it in loads:
+        table = _new(f"The packet process under {it.load}", "", [""])
+        table.add_row("CPU, user", f"{it.user / it.seconds:.0%} of a core")
+        table.add_row("CPU, system", f"{it.system / it.seconds:.0%} of a core")
+        table.add_row("packets a second", number(it.packets / it.seconds))
+        each = (it.user + it.system) / it.packets * 1e6 if it.packets else 0.0
+        table.add_row("CPU a packet", f"{number(each, 1)} µs")
+        for profiler, shares in (("perf", it.kernel), ("py-spy", it.python)):
+            if shares:
+                table.add_section()
+                table.add_row(f"[bold]share of {profiler}'s samples[/bold]")
+            for what, share in shares:
+                table.add_row(escape(what), f"{share:.1%}")
+        yield table
+
+
+def _targets(targets: Sequence[Target]) -> Iterator[Table]:
+    measured = [target for target in targets if target.value is not None]
+    if measured:
+        table = _new("Targets", "", ["to reach", "measured", ""])
+        for target in measured:
+            digits = 2 if target.limit < 100 else 0
+            verdict = "[green]reached[/green]" if target.reached else "[red]not reached[/red]"
+            bound = f"{target.bound} {number(target.limit, digits)} {target.unit}".rstrip()
+            table.add_row(target.title, bound, number(target.value or 0.0, digits), verdict)
+        yield table
+
+
+def show(results: Results, console: Console) -> None:
+    """Print all that was measured."""
+    console.print(", ".join(f"{name}: {value}" for name, value in results.environment.items()), style="dim")
+    for table in (
+        *_medians(results),
+        *_costs(results.costs),
+        *_sizes(results.sizes),
+        *_hotspots(results.hotspots),
+        *_targets(results.targets),
+    ):
+        console.print()
+        console.print(table)
+    if results.errors:
+        console.print("\n[red]Errors: the run is not valid[/red]")
+        for what, count in results.errors.items():
+            console.print(f"  {escape(what)}: {count}")
+    elif results.measurements:
+        console.print("\nNo errors in any load.")

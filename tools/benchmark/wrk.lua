@@ -1,0 +1,23 @@
+-- For wrk: each thread talks to the next of the addresses in WEB_ADDRESSES ("HOST:PORT HOST:PORT"),
+-- and the results are one line of JSON. No function here runs while requests do.
+
+local addresses = {}
+for host, port in os.getenv("WEB_ADDRESSES"):gmatch("([%d.]+):(%d+)") do
+   table.insert(addresses, wrk.lookup(host, port)[1])
+end
+
+local threads = 0
+
+function setup(thread)
+   thread.addr = addresses[threads % #addresses + 1]
+   threads = threads + 1
+end
+
+function done(summary, latency)
+   local errors = summary.errors
+   io.write(string.format(
+      '\n{"requests": %d, "microseconds": %d, "p50": %d, "p99": %d, "errors": {"connect": %d, ' ..
+      '"read": %d, "write": %d, "status": %d, "timeout": %d}}\n',
+      summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+      errors.connect, errors.read, errors.write, errors.status, errors.timeout))
+end
