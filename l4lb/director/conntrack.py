@@ -62,11 +62,21 @@ class ConnectionTable:
             return DropReason.ESTABLISHED_FULL
         if half_open and len(self.half_open) >= self.limits.half_open:
             oldest = next(iter(self.half_open), None)
-            if oldest is None or now - self.half_open[oldest] < HANDSHAKE:
+            if oldest is None or not self.gives_way(oldest, now):
                 return DropReason.HALF_OPEN_FULL
-            self.remove(oldest)
-            self.evicted += 1
+            self.push_out(oldest)
         return None
+
+    def gives_way(self, connection: Connection, now: float) -> bool:
+        """True if a new connection may take the place of this one: it is over, or was half-open for
+        longer than a handshake takes."""
+        began = self.half_open.get(connection)
+        return connection.state in REUSABLE or (began is not None and now - began >= HANDSHAKE)
+
+    def push_out(self, connection: Connection) -> None:
+        """Forget a connection that gives way."""
+        self.evicted += connection.state in HALF_OPEN
+        self.remove(connection)
 
     def add(self, connection: Connection, now: float) -> None:
         """Add a connection; both of its keys must be free and different, and ``refuses`` asked."""

@@ -200,7 +200,7 @@ class Director:
         if reason is not None:
             return self._drop(reason)
         client = Endpoint(packet.source, packet.sport)
-        source = self._source(path, client)
+        source = self._source(path, client, now)
         if source is None:
             return self._drop(DropReason.NO_FREE_PORT)
         connection = make_connection(path, client, source, state, now)
@@ -208,7 +208,7 @@ class Director:
             return self._drop(DropReason.NO_FREE_PORT)  # a backend that calls itself through the VIP
         former = self.table.by_protocol[packet.protocol].get(connection.reply)
         if former is not None:
-            self.table.remove(former)  # over: its port is needed
+            self.table.push_out(former)  # its port is needed
         verdict = self._forward(frame, packet, connection, CLIENT, now, new=True)
         if verdict is Verdict.FORWARD and service.affinity is not None:
             service.affinity.remember(packet.source, path, now)
@@ -374,17 +374,20 @@ class Director:
         self.table.add(connection, now)
         return True
 
-    def _source(self, path: Path, client: Endpoint) -> Endpoint | None:
+    def _source(self, path: Path, client: Endpoint, now: float) -> Endpoint | None:
         """What the backend will see: under destination NAT the client itself, unless that tuple is
         taken (one client, two services, one backend, or a direct connection to that backend): then
         another port of it, as nf_nat does."""
         taken = self.table.by_protocol[path.protocol]
-        if path.snat is not None:
-            return ports.allocate(taken, path.snat, path.address, self.plan.snat_ports, self._random)
-        reply = tuple_key(path.address, client)
-        if reply not in taken and reply not in self._direct:
-            return client
-        return ports.allocate(taken, client.ip, path.address, _ANY_PORT, self._random)
+        source, among = path.snat, self.plan.snat_ports
+        if source is None:
+            reply = tuple_key(path.address, client)
+            if reply not in taken and reply not in self._direct:
+                return client
+            source, among = client.ip, _ANY_PORT
+        return ports.allocate(
+            taken, source, path.address, among, self._random, lambda held: self.table.gives_way(held, now)
+        )
 
     def _hop(self, connection: Connection, from_client: bool) -> Hop | None:
         return self._hop_to_backend(connection.path) if from_client else self._hop_to_client(connection)

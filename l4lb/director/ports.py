@@ -2,18 +2,18 @@
 
 The connection table is the allocator: a port is free if no connection has the reply tuple that it
 would make, so one port serves any number of backends at a time (RFC 4787 calls this
-address-and-port-dependent; nf_nat_core.c does the same). Where none is free, a connection that is
-over gives up its port: TIME_WAIT of a busy service would hold them all (nf_nat_used_tuple_harder()).
+address-and-port-dependent; nf_nat_core.c does the same). Where none is free, a connection gives up its
+port that is over (TIME_WAIT of a busy service would hold them all, nf_nat_used_tuple_harder()) or
+half-open for long (a SYN flood would).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Final
 
 from l4lb.director.connection import Connection, tuple_key
-from l4lb.director.states import REUSABLE
 from l4lb.model import Endpoint
 
 TRIES: Final = 128
@@ -26,9 +26,10 @@ def allocate(
     backend: Endpoint,
     ports: tuple[int, int],
     random: Random,
+    gives_way: Callable[[Connection], bool],
 ) -> Endpoint | None:
     """A source endpoint whose tuple towards ``backend`` no connection of ``flows`` has, or only one
-    that is over; None if none was found.
+    that ``gives_way``; None if none was found.
 
     Starts at a random port (RFC 6056 3.3.1) within ``ports``, both inclusive, and walks on from
     there.
@@ -42,6 +43,6 @@ def allocate(
         holder = flows.get(tuple_key(backend, candidate))
         if holder is None:
             return candidate
-        if spare is None and holder.state in REUSABLE:
+        if spare is None and gives_way(holder):
             spare = candidate
     return spare

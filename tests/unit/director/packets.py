@@ -68,6 +68,12 @@ class Sent:
     def version(self) -> int:
         return self.source.version
 
+    @property
+    def key(self) -> bytes:
+        """The tuple, as a connection table has it."""
+        ports = struct.pack("!HH", self.source.port, self.destination.port)
+        return self.source.ip + self.destination.ip + ports
+
     def back(self, **changes: object) -> Sent:
         """The same packet in the other direction."""
         return replace(self, source=self.destination, destination=self.source, **changes)  # type: ignore[arg-type]
