@@ -170,6 +170,11 @@ class Case:
         plan, steps = self.make(self.net)
         return plan, list(_flat(steps))
 
+    def missing(self, offered: frozenset[Need]) -> frozenset[Need]:
+        """What the case needs and an engine with these offers does not have."""
+        moved = any(isinstance(step, Sweep) and step.seconds for step in self.play()[1])
+        return self.needs.union([Need.CLOCK] if moved else []) - offered
+
     def __str__(self) -> str:
         return f"{self.topic}.{self.name}-{self.net}"
 

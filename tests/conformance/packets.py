@@ -28,6 +28,7 @@ NEEDS_CHECKSUM: Final = 1  # linux/virtio_net.h
 GSO_TCPV4: Final = 1
 GSO_TCPV6: Final = 4
 GSO_UDP: Final = 5  # VIRTIO_NET_HDR_GSO_UDP_L4
+VNET: Final = 10  # bytes in front of every frame
 ETHERNET: Final = 14
 
 TTL: Final = 64

@@ -13,10 +13,8 @@ from scapy.utils import hexdump
 from l4lb.model import ConnectionInfo, DropReason, Verdict
 from tests.conformance.case import Case, Chosen, Row, Send, Step, Sweep, Table, Wire
 from tests.conformance.engines.engine import Engine
-from tests.conformance.packets import ETHERNET, IPV4, IPV6, VLAN, Frame, Vnet
+from tests.conformance.packets import ETHERNET, IPV4, IPV6, VLAN, VNET, Frame, Vnet
 from tests.conformance.world import GATEWAY_MAC, Side, route, side_of
-
-VNET = 10  # bytes in front of every frame
 
 
 class Mismatch(AssertionError):
@@ -161,14 +159,16 @@ def _packet(frame: bytes) -> bytes:
 
 
 def _without_host_choices(frame: bytes) -> bytes:
-    """Without what a host's stack is free to choose: identification, DF, TOS, flow label; and
-    without the sums over it."""
+    """Without what a host's stack is free to choose: identification, DF, TOS, flow label, the sum over
+    them, and whether it leaves the transport checksum to the receiver."""
     ether = Ether(frame[VNET:])
-    if isinstance(ether.payload, IP):
-        packet = ether.payload
+    packet = ether.payload
+    if isinstance(packet, IP):
         packet.id, packet.flags, packet.tos, packet.chksum = 0, 0, 0, 0
     else:
-        ether.payload.fl = ether.payload.tc = 0
+        packet.fl = packet.tc = 0
+    if Vnet.read(frame[:VNET]).partial:
+        del packet.payload.chksum  # of TCP or UDP: scapy computes it
     return bytes(VNET) + bytes(ether)
 
 

@@ -4,7 +4,7 @@ from scapy.packet import Raw
 
 from tests.conformance.case import leave, packet_case
 from tests.conformance.exchanges import CLIENT_SEQ, HOP, handshake
-from tests.conformance.packets import Frame, frame, icmp, ip, tagged, tcp, udp
+from tests.conformance.packets import Frame, frame, icmp, ip, quote, tagged, tcp, udp
 from tests.conformance.plans import UDP, full, plan, service
 from tests.conformance.world import V4
 
@@ -142,17 +142,15 @@ def vlan_tagged(net):
 
 @packet_case()
 def another_upper_layer(net):
-    """UDP-Lite (136) has ports like UDP, at the same place; it is not UDP."""
-    other = frame(ip(net.client, net.vip, **{"proto" if net.version == 4 else "nh": 136}) / Raw(bytes(16)))
-    return plan(service(net), service(net, protocol=UDP)), [leave(other, host=unknown_protocol(net, other))]
-
-
-def unknown_protocol(net, packet):
-    """What Linux says of a protocol that it does not have (here as a destination in IPv4; for IPv6 a
-    parameter problem)."""
+    """A protocol number that nobody has (RFC 3692), with what could be ports where TCP has its own."""
+    experimental = {"proto" if net.version == 4 else "nh": 253}
+    ports = Raw(bytes.fromhex("9c400050") + bytes(12))
+    packet = frame(ip(net.client, net.vip, **experimental) / ports)
     if net.version == 4:
-        return [icmp(net.vip, net.client, (3, 2), packet.packet)]
-    return [icmp(net.vip, net.client, (4, 1), packet.packet, value=6)]
+        answer = icmp(net.vip, net.client, (3, 2), quote(packet))  # protocol unreachable
+    else:
+        answer = icmp(net.vip, net.client, (4, 1), quote(packet), value=6)  # unknown next header
+    return plan(service(net), service(net, protocol=UDP)), [leave(packet, host=[answer])]
 
 
 @packet_case(V4)

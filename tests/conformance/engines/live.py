@@ -1,0 +1,152 @@
+"""The raw datapath on a real kernel as an engine: packets go in and come out on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from l4lb.datapath.base import ConnectionFilter
+from l4lb.datapath.raw import RawDatapath
+from l4lb.model import ConnectionInfo, Counters, DropReason, Plan, ServicePlan, Verdict
+from l4lb.netlink.watch import KernelWatch
+from tests.conformance.case import Need
+from tests.conformance.engines.engine import Engine, Result
+from tests.conformance.engines.namespaces import Namespaces, inside, remove_abandoned
+from tests.conformance.engines.wires import DEADLINE, FENCE, Wires
+from tests.conformance.plans import NOBODY, service
+from tests.conformance.world import V4, Side
+
+_UDP_GSO: Final = (6, 2)  # the first Linux with VIRTIO_NET_HDR_GSO_UDP_L4
+
+T = TypeVar("T")
+
+
+class LiveEngine(Engine):
+    """``RawDatapath`` in a namespace. There is no clock to move and no sweep to hold back."""
+
+    name = "live"
+
+    def __init__(self, state: Path) -> None:
+        """``state``: a directory for what the datapath keeps in files."""
+        release = Path("/proc/sys/kernel/osrelease").read_text().split(".")
+        udp_gso = (int(release[0]), int(release[1])) >= _UDP_GSO
+        self.offers = frozenset({Need.UDP_GSO} if udp_gso else ())
+        self._seen = Counters({}, {}, {})
+        self._fences_seen = 0
+        remove_abandoned()
+        self._namespaces = Namespaces()
+        try:
+            self._namespaces.up()
+            self._wires = Wires({side: self._namespaces.peer(side) for side in Side})
+            self._gateway = _Gateway(self._namespaces.gateway, state)
+        except BaseException:
+            self._namespaces.down()
+            raise
+
+    def close(self) -> None:
+        """See ``Engine``."""
+        try:
+            self._gateway.close()
+            self._wires.close()
+        finally:
+            self._namespaces.down()
+
+    def reset(self) -> None:
+        """See ``Engine``. What a datapath remembers beside connections is not forgotten: the first
+        fragments of datagrams, and direct connections. Cases do not share those."""
+        self._gateway.call(lambda datapath: datapath.flush(ConnectionFilter()))
+        self.configure(Plan())
+        self._wires.settle()
+        self._count()
+
+    def configure(self, plan: Plan) -> None:
+        """See ``Engine``."""
+        fence: ServicePlan = replace(service(V4, vip=FENCE, selection=NOBODY), backends=())
+        fenced = replace(plan, services=(*plan.services, fence))
+        self._gateway.call(lambda datapath: datapath.apply(fenced))
+
+    def send(self, frame: bytes, side: Side) -> Result:
+        """See ``Engine``."""
+        self._wires.send(side, frame)
+        out = self._wires.settle()
+        verdicts, reasons = self._count()
+        return Result(_one(verdicts), out, reasons)
+
+    def sweep(self, seconds: float, expected: int) -> Result:
+        """See ``Engine``."""
+        assert not seconds, "there is no clock to move"
+        out = self._wires.wait(expected) + self._wires.settle()
+        _, reasons = self._count()
+        return Result(None, out, reasons)
+
+    def connections(self) -> list[ConnectionInfo]:
+        """See ``Engine``."""
+        infos, _ = self._gateway.call(lambda datapath: datapath.connections(ConnectionFilter(), 1_000))
+        return infos
+
+    def _count(self) -> tuple[Counter[Verdict], Counter[DropReason]]:
+        """What was counted since the last time, but for the fences."""
+        before, self._seen = self._seen, self._gateway.call(lambda datapath: datapath.counters())
+        fences, self._fences_seen = self._wires.fences - self._fences_seen, self._wires.fences
+        verdicts = Counter(self._seen.verdicts)
+        verdicts.subtract(Counter(before.verdicts) + Counter({Verdict.REPLY: fences}))
+        reasons = Counter(self._seen.drops)
+        reasons.subtract(Counter(before.drops) + Counter({DropReason.NO_BACKEND: fences}))
+        # Fragments that wait in vain are given up after 30 s, when another case is under way.
+        del reasons[DropReason.FRAGMENT_UNKNOWN]
+        return +verdicts, +reasons
+
+
+def _one(verdicts: Counter[Verdict]) -> Verdict:
+    """The verdict on one packet. One that the filter did not let through was left to the host; one
+    that others had waited for counts with them."""
+    if Verdict.FORWARD in verdicts:
+        return Verdict.FORWARD
+    assert len(verdicts) <= 1, f"one packet, many verdicts: {verdicts}"
+    return next(iter(verdicts), Verdict.PASS)
+
+
+class _Gateway:
+    """The datapath in its namespace, on a thread of its own with an event loop."""
+
+    def __init__(self, namespace: str, state: Path) -> None:
+        self._started: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, args=(namespace, state), name=namespace)
+        self._thread.start()
+        self._started.result(2 * DEADLINE)
+
+    def call(self, ask: Callable[[RawDatapath], Coroutine[Any, Any, T]]) -> T:
+        """Ask the datapath something, from another thread."""
+        return asyncio.run_coroutine_threadsafe(ask(self._datapath), self._loop).result(2 * DEADLINE)
+
+    def close(self) -> None:
+        """Stop the datapath; nothing of it is left."""
+        self._loop.call_soon_threadsafe(self._closing.set)
+        self._thread.join(2 * DEADLINE)
+
+    def _run(self, namespace: str, state: Path) -> None:
+        try:
+            with inside(namespace):
+                asyncio.run(self._serve(state))
+        except BaseException as error:
+            if self._started.done():
+                raise
+            self._started.set_exception(error)
+
+    async def _serve(self, state: Path) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._closing = asyncio.Event()
+        async with KernelWatch() as watch:
+            self._datapath = RawDatapath(watch, state / "l4lb", 0.0)
+            try:
+                await self._datapath.attach([side.value for side in Side])
+                self._started.set_result(None)
+                await self._closing.wait()
+            finally:
+                await self._datapath.close(hold=False)
