@@ -8,18 +8,19 @@ may be damaged: what does not fit is left out.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgpack
 
 from l4lb.director.connection import Ends, make_connection
 from l4lb.director.director import Director
 from l4lb.director.states import HALF_OPEN
-from l4lb.model import State
+from l4lb.model import Protocol, State
 
 _FORMAT = "l4lb connections 1"
 _SHAPE = (int, bytes, bytes, int, float, int | None, int | None, int)
@@ -79,29 +80,48 @@ def restore(director: Director, path: Path, now: float) -> tuple[int, int]:
     return restored, left_out
 
 
-def _records(unpacker: msgpack.Unpacker) -> Iterator[tuple[list[Any], float]]:
+def _records(unpacker: msgpack.Unpacker) -> Iterator[tuple[object, float]]:
+    """Each value behind the header, and the seconds since the file was written."""
     try:
         header = next(unpacker, None)
         if not isinstance(header, list) or header[:2] != [_FORMAT, _BOOT_ID.read_text()]:
             return
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - header[2]
+        if not 0 <= age < math.inf:
+            return
         for record in unpacker:
             yield record, age
     except (ValueError, TypeError, IndexError, msgpack.UnpackException):
         return
 
 
-def _restore_one(director: Director, record: list[Any], age: float, now: float) -> bool:
-    if len(record) != len(_SHAPE) or not all(map(isinstance, record, _SHAPE)):
+def _restore_one(director: Director, record: object, age: float, now: float) -> bool:
+    if not _is_connection(record):
         return False
     protocol, original, reply, state, idle, by_client, by_backend, shifts = record
-    if len(original) not in (12, 36) or len(reply) != len(original):
-        return False
     ends = Ends(original, reply)
     path = director.services.find_path(protocol, ends.vip, ends.backend)
-    if path is None or not path.alive or state not in _STATES:
+    if path is None or not path.alive:
         return False
     connection = make_connection(path, ends.client, ends.source, State(state), now - idle - age)
     connection.acked_by_client, connection.acked_by_backend = by_client, by_backend
     connection.shifts = shifts
     return director.restore(connection, now)
+
+
+def _is_connection(record: object) -> TypeGuard[list[Any]]:
+    """True if every value is one that a connection can have."""
+    if not isinstance(record, list) or len(record) != len(_SHAPE):
+        return False
+    if not all(map(isinstance, record, _SHAPE)):
+        return False
+    protocol, original, reply, state, idle, by_client, by_backend, shifts = record
+    return (
+        state in _STATES
+        and (state == State.UDP) == (protocol == Protocol.UDP)
+        and len(original) in (12, 36)
+        and len(reply) == len(original)
+        and 0 <= idle < math.inf
+        and all(number is None or 0 <= number <= 0xFFFF_FFFF for number in (by_client, by_backend))
+        and 0 <= shifts <= 0xFF
+    )

@@ -365,8 +365,11 @@ class Director:
                 self.out.append((hop, frame, len(frame)))
 
     def restore(self, connection: Connection, now: float) -> bool:
-        """Add a connection that was saved; False if there is no room or its tuples are taken."""
+        """Add a connection that was saved; False if it has expired, or its tuples are taken or the
+        same, or there is no room."""
         flows = self.table.by_protocol[connection.path.protocol]
+        if self.table.expires(connection) <= now or connection.original == connection.reply:
+            return False
         if connection.original in flows or connection.reply in flows:
             return False
         if self.table.refuses(False, now) is not None:
