@@ -50,7 +50,8 @@ def _matches(connection: Connection, which: ConnectionFilter) -> bool:
         return False
     if which.backend is not None and path.address != which.backend:
         return False
-    return which.client is None or connection.original.startswith(which.client)
+    client, original = which.client, connection.original
+    return client is None or (len(original) == 2 * len(client) + 4 and original.startswith(client))
 
 
 Job = Generator[None, None, Any]
