@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +14,13 @@ from typing import IO, Any, TypeVar
 import click
 
 from l4lb.cli.client import TIMEOUT, Client, DaemonError
+from l4lb.cli.output import printable
 from l4lb.model import Endpoint
 
 CONFIG = Path("/etc/l4lb/l4lb.toml")
 SOCKET = Path("/run/l4lb/l4lb.sock")
+
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class Failure(click.ClickException):
@@ -27,7 +33,7 @@ class Failure(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Called by click before it exits."""
         for line in self.lines:
-            click.echo(f"l4lb: {line}", file=file, err=True)
+            click.echo(f"l4lb: {printable(line)}", file=file, err=True)
 
 
 @dataclass
@@ -58,12 +64,19 @@ pass_location = click.make_pass_decorator(Location, ensure=True)
 def _set_config(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
     if value is not None:
         location = context.ensure_object(Location)
-        location.config, location.config_named = value.absolute(), True
+        location.config, location.config_named = _absolute(value), True
 
 
 def _set_socket(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
     if value is not None:
-        context.ensure_object(Location).socket = value.absolute()
+        context.ensure_object(Location).socket = _absolute(value)
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.absolute()
+    except FileNotFoundError:
+        raise Failure(f"{path}: the directory this was started in is gone: write the whole path") from None
 
 
 def _location_options(*, environment: bool) -> list[click.Parameter]:
@@ -124,6 +137,18 @@ class MainGroup(Group):
 
     group_class = Group
     reads_environment = True
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Called to run the program."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if error.errno not in _CANNOT_WRITE:
+                raise
+            # What is left in the buffer would be tried again, and complained of, at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            click.echo(f"l4lb: the output cannot be written: {error.strerror}", err=True)
+            sys.exit(1)
 
 
 def endpoint(text: str) -> Endpoint:

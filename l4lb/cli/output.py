@@ -60,7 +60,8 @@ def write_annotated_table(
 def _fit(lines: Sequence[str]) -> bool:
     """Whether no line is wider than the terminal; in a file or a pipe there is no limit."""
     width = _UNLIMITED
-    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+    # There is no stdout at all where it was closed before we started.
+    if (sys.stdout is not None and sys.stdout.isatty()) or "COLUMNS" in os.environ:
         width = shutil.get_terminal_size().columns
     return all(len(click.unstyle(line)) <= width for line in lines)
 
@@ -86,7 +87,8 @@ def _lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], gap: int = 
             if column.states:
                 cell.stylize(_COLOURS.get(cell.plain, ""))
         table.add_row(*cells)
-    console = Console(width=_UNLIMITED)
+    # With a height too, or rich draws for 80 columns where TERM is "dumb".
+    console = Console(width=_UNLIMITED, height=len(rows) + 1)
     with console.capture() as drawn:
         console.print(table)
     return [line.rstrip() for line in drawn.get().splitlines()]
