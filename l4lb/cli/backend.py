@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -14,9 +15,22 @@ from l4lb.cli.output import Column, counted, duration, quantity, write_annotated
 from l4lb.cli.rates import Backends, Rates, measure
 from l4lb.model import Endpoint
 
+_LONGEST_INTERVAL = 60  # seconds
+
 _service = click.argument("service", shell_complete=complete_service)
 _new_address = click.argument("address", type=endpoint, metavar="ADDRESS:PORT")
 _address = click.argument("address", type=endpoint, metavar="ADDRESS:PORT", shell_complete=complete_backend)
+
+
+def _interval(text: str) -> float:
+    """The value of ``--interval``; not click.FloatRange, which takes nan."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= _LONGEST_INTERVAL:
+        raise click.BadParameter(f"'{text}' is not a number of seconds from 0 to {_LONGEST_INTERVAL}")
+    return value
 
 
 @click.group(cls=Group)
@@ -28,8 +42,8 @@ def backend() -> None:
 @click.argument("service", required=False, shell_complete=complete_service)
 @click.option(
     "--interval",
-    type=click.FloatRange(0, 60),
-    default=0.5,
+    type=_interval,
+    default="0.5",
     show_default=True,
     metavar="SECONDS",
     help="How long to measure rates; 0 leaves them out. JSON has counters instead.",
@@ -98,7 +112,9 @@ def write_backends(backends: Backends, rates: dict[tuple[str, str], Rates] | Non
 def _note(one: Mapping[str, Any]) -> str:
     """What is not plain from the state and the time it has lasted."""
     reason = "" if one["reason"].startswith("since ") else one["reason"]
-    return "; ".join(filter(None, (reason, "not in the config file" if one["source"] == "runtime" else "")))
+    return "; ".join(
+        filter(None, (reason, "not as in the config file" if one["source"] == "runtime" else ""))
+    )
 
 
 @backend.command()

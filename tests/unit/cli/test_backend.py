@@ -107,7 +107,7 @@ def test_list_without_rates_in_a_pipe_has_one_line_for_each_backend(l4lb, daemon
 
 def test_a_backend_that_is_not_in_the_file_is_marked(l4lb, daemon):
     daemon.answers["GET /v1/backends"] = {"backends": [backend(source="runtime")]}
-    assert "  not in the config file\n" in l4lb("backend", "list", "--interval", "0").stdout
+    assert "  not as in the config file\n" in l4lb("backend", "list", "--interval", "0").stdout
 
 
 def test_list_measures_rates_between_two_looks(l4lb, daemon, monkeypatch):
@@ -165,3 +165,11 @@ def test_what_a_server_says_cannot_control_the_terminal(l4lb, daemon):
     daemon.answers["GET /v1/backends"] = {"backends": [backend(reason="\x1b]0;owned\x07 [red]:boom:")]}
     output = l4lb("backend", "list", "--interval", "0").stdout
     assert "?]0;owned? [red]:boom:" in output
+
+
+@pytest.mark.parametrize("interval", ["nan", "inf", "-1", "60.1", "soon", ""])
+def test_an_interval_that_cannot_be_waited_for(l4lb, daemon, interval):
+    result = l4lb("backend", "list", "--interval", interval)
+    assert result.exit_code == 2
+    assert f"'{interval}' is not a number of seconds from 0 to 60" in result.stderr
+    assert daemon.asked == []
