@@ -14,11 +14,11 @@ class Affinity:
     anew. Entries are in the order of their last use, so expired ones are at the front.
     """
 
-    __slots__ = ("_clients", "_limit", "timeout")
+    __slots__ = ("_clients", "limit", "timeout")
 
     def __init__(self, timeout: float, limit: int) -> None:
         self.timeout = timeout
-        self._limit = limit
+        self.limit = limit
         self._clients: OrderedDict[bytes, tuple[Path, float]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -42,6 +42,6 @@ class Affinity:
         clients.move_to_end(client)
         while clients:
             oldest = next(iter(clients))
-            if len(clients) <= self._limit and clients[oldest][1] > now:
+            if len(clients) <= self.limit and clients[oldest][1] > now:
                 break
             del clients[oldest]

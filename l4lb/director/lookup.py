@@ -82,6 +82,7 @@ class Services:
             state.affinity = Affinity(service.affinity_timeout, affinity_limit)
         else:
             state.affinity.timeout = service.affinity_timeout
+            state.affinity.limit = affinity_limit
 
         before, state.paths = state.paths, {}
         attention = False
