@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from l4lb.control.config import ConfigError
 from l4lb.control.control_plane import ControlPlane
@@ -68,8 +69,11 @@ class Api:
 
     def application(self) -> web.Application:
         """The routes, for an aiohttp runner."""
+        logging.getLogger("aiohttp.server").addFilter(_without_traceback)
         app = web.Application(middlewares=[_errors_as_json])
-        service, backend = "/v1/services/{name}", "/v1/services/{name}/backends/{address}"
+        # An empty name matches as well: it is a service that does not exist.
+        service = "/v1/services/{name:[^/]*}"
+        backend = service + "/backends/{address}"
         app.add_routes(
             [
                 web.get("/v1/status", self._status),
@@ -185,6 +189,16 @@ async def _errors_as_json(request: web.Request, handler: _Handler) -> web.Stream
         return _refused(500, f"internal error: {error!r}; the daemon's log has more")
 
 
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Where a request is not HTTP, one line of the log says so."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError | web.RequestPayloadError):
+        record.msg = "what came by the control socket is not HTTP: %s"
+        record.args = (" ".join(str(error).split()),)
+        record.exc_info = None
+    return True
+
+
 def _refused(status: int, *lines: str) -> web.Response:
     return web.json_response({"errors": list(lines)}, status=status)
 
@@ -192,8 +206,12 @@ def _refused(status: int, *lines: str) -> web.Response:
 async def _body(request: web.Request, *known: str) -> Json:
     try:
         body = json.loads(await request.read() or b"{}")
+    except web.RequestPayloadError:
+        raise BadRequest("the body is not encoded as its headers say") from None
     except ValueError:
         raise BadRequest("the body is not JSON") from None
+    except RecursionError:
+        raise BadRequest("the body is nested too deeply") from None
     if not isinstance(body, dict):
         raise BadRequest("the body must be a JSON object")
     if unknown := body.keys() - known:

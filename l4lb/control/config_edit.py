@@ -69,6 +69,8 @@ def add_service(text: str, fields: Mapping[str, object]) -> str:
         return document.append(("services",), fields)
     except ValueError as error:
         raise ConfigError([f"cannot add the service: {error}"]) from None
+    except RecursionError:
+        raise ConfigError(["cannot add the service: nested too deeply"]) from None
 
 
 def remove_service(text: str, service: str) -> str:

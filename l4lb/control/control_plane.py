@@ -162,8 +162,11 @@ class ControlPlane:
         """Reset and forget connections; how many.
 
         Raises:
+            NotFound: there is no such service.
             DatapathError: the datapath is not running.
         """
+        if which.service is not None:
+            find_service(self._desired.config, which.service)
         count = await self._supervisor.running.flush(which)
         log.info("%d connections flushed by request", count)
         return count

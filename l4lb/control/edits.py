@@ -8,6 +8,7 @@ from typing import Protocol as Interface
 
 from l4lb.control import config_edit
 from l4lb.control.config import Config
+from l4lb.control.config_values import shown
 from l4lb.model import Backend, Endpoint, Service
 
 
@@ -159,7 +160,7 @@ def find_service(config: Config, name: str) -> Service:
         if service.name == name:
             return service
     names = ", ".join(service.name for service in config.services) or "none"
-    raise NotFound(f"there is no service '{name}' (services: {names})")
+    raise NotFound(f"there is no service {shown(name)} (services: {names})")
 
 
 def find_backend(config: Config, name: str, address: Endpoint) -> Backend:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 
 import pytest
 
@@ -240,6 +242,22 @@ def test_a_service_is_added_and_removed(tmp_path):
             404,
             "there is no service 'shop' (services: web, dns)",
         ),
+        ("GET", "/v1/services/", None, 404, "there is no service '' (services: web, dns)"),
+        ("GET", "/v1/services/a%0ab", None, 404, r"there is no service 'a\nb' (services: web, dns)"),
+        (
+            "POST",
+            "/v1/services//backends",
+            {"address": "10.2.0.13:80"},
+            404,
+            "there is no service '' (services: web, dns)",
+        ),
+        (
+            "DELETE",
+            "/v1/connections?service=shop",
+            None,
+            404,
+            "there is no service 'shop' (services: web, dns)",
+        ),
         ("GET", "/v1/connections?client=me", None, 400, "'me' is not an IP address"),
         ("GET", "/v1/connections?limit=0", None, 400, "limit must be a whole number, 1 or more"),
         (
@@ -300,12 +318,57 @@ def test_refusals(tmp_path, method, path, body, status, line):
     with_daemon(tmp_path, scenario)
 
 
-def test_a_body_that_is_not_json(tmp_path):
+@pytest.mark.parametrize(
+    ("body", "header", "line"),
+    [
+        (b"{", b"", "the body is not JSON"),
+        (b"\xff", b"", "the body is not JSON"),
+        (b"[" * 100_000, b"", "the body is nested too deeply"),
+        (
+            b'{"service": {"name": "x", "a": %b}}' % (b"[" * 900 + b"]" * 900),
+            b"",
+            "cannot add the service: nested too deeply",
+        ),
+        (b"not gzip", b"Content-Encoding: gzip\r\n", "the body is not encoded as its headers say"),
+        (b"x" * 2_000_000, b"", "POST /v1/services: Request Entity Too Large"),
+    ],
+    ids=["cut short", "bytes", "deep", "deep in a service", "not gzip", "huge"],
+)
+def test_a_body_that_is_no_request(tmp_path, caplog, body, header, line):
+    request = b"POST /v1/services HTTP/1.1\r\nHost: x\r\n%bContent-Length: %d\r\n\r\n%b"
+
     async def scenario(l4lb):
-        async with l4lb._session.post("/v1/services", data=b"{") as answer:
-            assert (answer.status, await answer.json()) == (400, {"errors": ["the body is not JSON"]})
+        head, _, answer = (await said_to(l4lb, request % (header, len(body), body))).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 4")
+        assert json.loads(answer) == {"errors": [line]}
 
     with_daemon(tmp_path, scenario)
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "said", [b"GET /v1/status HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\0\r\n\r\n"]
+)
+def test_what_is_not_http_is_refused_and_no_more_than_a_line_of_the_log(tmp_path, caplog, said):
+    async def scenario(l4lb):
+        assert b" 400 Bad Request" in await said_to(l4lb, said)
+        assert (await l4lb.get("/v1/status"))["services"] == 2
+
+    with_daemon(tmp_path, scenario)
+    assert "Traceback" not in caplog.text
+    assert all(message.count("\n") == 0 for message in caplog.messages)
+
+
+async def said_to(l4lb, request):
+    """What the daemon answers to bytes, until it has answered whole."""
+    reader, writer = await asyncio.open_unix_connection(l4lb.socket)
+    try:
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(re.search(rb"Content-Length: (\d+)", head)[1])
+        return head + await reader.readexactly(length)
+    finally:
+        writer.transport.abort()
 
 
 def test_every_error_of_a_service_is_told(tmp_path):
