@@ -58,6 +58,22 @@ def resets(connection: Connection) -> list[tuple[bool, bytearray]]:
     return frames
 
 
+def farewells(client: Endpoint, vip: Endpoint, packet: Packet) -> list[bytearray]:
+    """What makes a client end its connection to ``vip``, of which nothing is known but this segment
+    of a backend's.
+
+    An RST ends it if the segment is the next that the client expects, and makes it say what it
+    expects (RFC 5961 3.2) if one before is missing. If it has the segment already, as its ACK was
+    lost, it ignores the RST, but answers an ACK from below its window (RFC 9293 3.10.7.4). What it
+    says is then refused with the right number.
+    """
+    below = (packet.sequence - 1) & 0xFFFF_FFFF
+    return [
+        _segment(vip, client, tcp.RST, packet.sequence, 0),
+        _segment(vip, client, tcp.ACK, below, packet.acknowledgement),
+    ]
+
+
 def _segment(here: Endpoint, there: Endpoint, flags: int, sequence: int, acknowledgement: int) -> bytearray:
     segment = tcp.build(
         here.ip, there.ip, here.port, there.port, flags, sequence=sequence, acknowledgement=acknowledgement

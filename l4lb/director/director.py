@@ -22,7 +22,7 @@ from l4lb.director.select import ServiceState, select, select_again
 from l4lb.director.states import BACKEND, CLIENT, REUSABLE
 from l4lb.director.track import track
 from l4lb.director.translate import translate, translate_error
-from l4lb.model import DropReason, Endpoint, Plan, Protocol, State, Verdict
+from l4lb.model import DropReason, Endpoint, Nat, Plan, Protocol, State, Verdict
 from l4lb.wire import tcp
 from l4lb.wire.frame import IP
 
@@ -220,9 +220,7 @@ class Director:
         if services is None or packet.protocol != Protocol.TCP or packet.flags & tcp.RST:
             return Verdict.PASS
         if packet.flags & tcp.SYN:
-            self._direct[packet.key] = None
-            if len(self._direct) > _DIRECT_LIMIT:
-                self._direct.popitem(last=False)
+            self._note_direct(packet.key)
             return Verdict.PASS
         if packet.key in self._direct:
             self._direct.move_to_end(packet.key)
@@ -240,7 +238,29 @@ class Director:
             if self.table.refuses(False, now) is None:
                 connection = make_connection(path, client, client, State.ESTABLISHED, now)
                 return self._forward(frame, packet, connection, BACKEND, now, new=True)
+        self._disown(packet, client, services, now)
         return Verdict.PASS
+
+    def _note_direct(self, key: bytes) -> None:
+        self._direct[key] = None
+        if len(self._direct) > _DIRECT_LIMIT:
+            self._direct.popitem(last=False)
+
+    def _disown(
+        self, packet: Packet, client: Endpoint, services: tuple[ServiceState, ...], now: float
+    ) -> None:
+        """Whose connection this was cannot be found out again. If it was ours, the client may be
+        waiting for data and would never learn that it is over: it is told. One without such a
+        connection to the VIP does not mind, and for it the packet goes on as a direct connection's.
+        Of full NAT, the client is not known."""
+        self._note_direct(packet.key)
+        hop = self._route(client.ip)
+        for service in services:
+            vip = service.plan.address
+            if hop is None or service.plan.nat is Nat.FULL or tuple_key(client, vip) in self.table.tcp:
+                continue
+            if self._answers.allows(now):
+                self.out += [(hop, frame, len(frame)) for frame in answer.farewells(client, vip, packet)]
 
     def _forward(
         self,

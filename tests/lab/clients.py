@@ -174,12 +174,12 @@ class Transfer(threading.Thread):
         self._hurry.wait(0.01)
 
     def progress(self, size=1 << 20, seconds=DEADLINE):
-        """Wait until ``size`` more bytes have passed."""
+        """Wait until ``size`` more bytes have passed, or all."""
         goal = self.moved + size
 
         def passed():
             assert self.error is None, f"after {self.moved} bytes: {self.error!r}"
-            return self.moved >= goal
+            return self.moved >= goal or not self.is_alive()
 
         wait_for(f"{size} more bytes after {self.moved}", passed, seconds)
 
