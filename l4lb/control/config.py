@@ -7,16 +7,20 @@ Indices count from 0.
 
 from __future__ import annotations
 
+import codecs
 import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from l4lb import model
 from l4lb.control import config_rules
 from l4lb.control.config_layout import KeyPath, Layout, layout, line_and_column
+
+_LARGEST: Final = 16 << 20
+"""Bytes: room for 100,000 backends. What is larger is a device or another file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +67,16 @@ def read(path: Path) -> str:
     """The text of a config file.
 
     Raises:
-        ConfigError: it cannot be read or is not UTF-8.
+        ConfigError: it cannot be read, is too large or is not UTF-8.
     """
     try:
-        return path.read_bytes().decode()
+        with path.open("rb") as file:
+            data = file.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            raise ConfigError([f"{path}: larger than {_LARGEST >> 20} MiB: this is not a config file"])
+        if data.startswith(codecs.BOM_UTF8):
+            raise ConfigError([f"{path}:1:1: begins with a byte order mark: save it as UTF-8 without one"])
+        return data.decode()
     except OSError as error:
         raise ConfigError([f"{path}: cannot read the config: {error.strerror}"]) from None
     except UnicodeDecodeError as error:
@@ -74,8 +84,10 @@ def read(path: Path) -> str:
         raise ConfigError([f"{path}:{line}: not UTF-8 text"]) from None
 
 
-def parse(text: str, path: Path) -> Config:
+def parse(text: str, path: Path, *, in_file: bool = True) -> Config:
     """Check the text of a config file; ``path`` is where it came from or will go.
+
+    Unless it is ``in_file``, its errors are told without a line: there would be another one in the file.
 
     Raises:
         ConfigError: it has errors.
@@ -89,7 +101,7 @@ def parse(text: str, path: Path) -> Config:
     if isinstance(tables, list):
         problems = [*tables, *problems]
     if problems or isinstance(tables, list):
-        raise ConfigError(_lines(problems, document, text, path))
+        raise ConfigError(_lines(problems, document, text, path if in_file else None))
     return Config(
         gateway=config_schema.gateway(tables.gateway),
         services=tuple(map(config_schema.service, tables.services)),
@@ -114,14 +126,15 @@ def _toml(text: str, path: Path) -> dict[str, Any]:
 
 
 def _lines(
-    problems: Iterable[config_rules.Problem], document: dict[str, Any], text: str, path: Path
+    problems: Iterable[config_rules.Problem], document: dict[str, Any], text: str, path: Path | None
 ) -> list[str]:
     """The problems as lines for people, in the order of the file."""
     places = layout(text)
     lines = []
     for problem in sorted(problems, key=lambda problem: _offset(problem.path, places)):
         line, column = line_and_column(text, _offset(problem.path, places))
-        lines.append(f"{path}:{line}:{column}: {_shown(problem.path, document)}: {problem.message}")
+        place = f"{path}:{line}:{column}: " if path else ""
+        lines.append(f"{place}{_shown(problem.path, document)}: {problem.message}")
     return lines
 
 

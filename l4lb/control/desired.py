@@ -77,15 +77,15 @@ class DesiredState:
         if runtime:
             edit.check(state.config)
             text = edit.written(state.text)
-            return Change(text, parse(text, self._path), state.file_config)
+            return Change(text, parse(text, self._path, in_file=False), state.file_config)
         before = read(self._path)
         self._check_file(edit, parse(before, self._path))
         file_text = edit.written(before)
-        file_config = parse(file_text, self._path)
+        file_config = parse(file_text, self._path, in_file=False)
         if before == state.text:
             return Change(file_text, file_config, file_config, file_text)
         text = insist(edit, state.text, state.config)
-        return Change(text, parse(text, self._path), file_config, file_text)
+        return Change(text, parse(text, self._path, in_file=False), file_config, file_text)
 
     def _check_file(self, edit: Edit, file_config: Config) -> None:
         """Check an edit against the file; where it makes sense in force only, say so."""

@@ -328,6 +328,22 @@ def test_a_file_that_is_not_utf_8_names_the_line(tmp_path):
     assert caught.value.errors == [f"{path}:2: not UTF-8 text"]
 
 
+def test_a_byte_order_mark_is_named(tmp_path):
+    path = tmp_path / "l4lb.toml"
+    path.write_text(service(), encoding="utf-8-sig")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert caught.value.errors == [
+        f"{path}:1:1: begins with a byte order mark: save it as UTF-8 without one"
+    ]
+
+
+def test_a_device_without_end_is_not_read_to_its_end():
+    with pytest.raises(ConfigError) as caught:
+        load(Path("/dev/zero"))
+    assert caught.value.errors == ["/dev/zero: larger than 16 MiB: this is not a config file"]
+
+
 def test_load_reads_what_parse_reads(tmp_path):
     path = tmp_path / "l4lb.toml"
     path.write_text(service())

@@ -132,19 +132,29 @@ def test_an_edit_that_makes_no_sense(desired, path, edit, error, line, runtime):
 
 @pytest.mark.parametrize("runtime", [False, True])
 @pytest.mark.parametrize(
-    "edit",
+    ("edit", "line"),
     [
-        AddBackend("web", Endpoint.parse("[2001:db8::1]:80"), 1),
-        SetWeight("web", A, 1 << 20),
-        AddService({"name": "other", "address": "10.1.0.100:80"}),
-        AddService({"name": "other"}),
-        AddService({"address": "10.1.0.100:81"}),
+        (
+            AddBackend("web", Endpoint.parse("0.0.0.0:80"), 1),
+            "services[web].backends[2].address: '0.0.0.0' is the unspecified address",
+        ),
+        (
+            SetWeight("web", A, 1 << 20),
+            "services[web].backends[0].weight: 1048576 is too large: at most 65535",
+        ),
+        (
+            AddService({"name": "other", "address": "10.1.0.100:80"}),
+            "services[other].address: service 'web' already has 10.1.0.100:80 (tcp)",
+        ),
+        (AddService({"name": "other"}), "services[other].address: missing"),
+        (AddService({"address": "10.1.0.100:81"}), "services[1].name: missing"),
     ],
 )
-def test_an_edit_with_a_bad_result_changes_nothing(desired, path, edit, runtime):
+def test_an_edit_with_a_bad_result_changes_nothing(desired, path, edit, line, runtime):
     before = desired.config
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError) as caught:
         do(desired, edit, runtime=runtime)
+    assert caught.value.errors == [line]  # without a line number: the file has nothing of it
     assert desired.config == before
     assert path.read_text() == TEXT
 
