@@ -24,8 +24,8 @@ from tests.conformance.world import NETS, Host, Net, Side
 class Need(Enum):
     """What not every engine can give a case."""
 
-    CLOCK = "a clock that can be moved"
-    HELD_SWEEP = "a pause between a change of plan and the sweep through the connections"
+    CLOCK = "clock that can be moved"
+    HELD_SWEEP = "pause between a change of plan and the sweep through the connections"
     UDP_GSO = "UDP segmentation offload on packet sockets (Linux 6.2)"
 
 
@@ -117,9 +117,9 @@ def drop(packet: Wire, reason: DropReason, *, or_pass: bool = False, side: Side 
     return Send(packet, Verdict.DROP, (), reason, or_pass, side=side)
 
 
-def leave(packet: Wire, *, host: Iterable[Frame] = (), handed_back: Iterable[Frame] = ()) -> Send:
-    """It is not ours: the kernel gets it as it came."""
-    return Send(packet, Verdict.PASS, host=tuple(host), handed_back=tuple(handed_back))
+def leave(packet: Wire, *out: Wire, host: Iterable[Frame] = (), handed_back: Iterable[Frame] = ()) -> Send:
+    """It is not ours: the kernel gets it as it came. ``out`` is what the gateway says besides."""
+    return Send(packet, Verdict.PASS, out, host=tuple(host), handed_back=tuple(handed_back))
 
 
 def hold(packet: Wire) -> Send:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from l4lb.model import State
 from tests.conformance.case import Row, Send, Step, forward
-from tests.conformance.packets import TTL, tcp, udp
+from tests.conformance.packets import TTL, Frame, gso, rst, tcp, udp
 from tests.conformance.world import Host, Net
 
 CLIENT_SEQ = 1_000_000
@@ -43,7 +45,7 @@ def syn_ack(
 ) -> Send:
     """The backend's answer goes to the client."""
     client = client or net.client
-    numbers = {"seq": BACKEND_SEQ, "ack": CLIENT_NEXT}
+    numbers: dict[str, Any] = {"seq": BACKEND_SEQ, "ack": CLIENT_NEXT}
     return forward(
         tcp(backend, source or client, "SA", **numbers),
         tcp(vip or net.vip, client, "SA", **numbers, ttl=HOP),
@@ -64,7 +66,7 @@ def from_client(
 ) -> Send:
     """A segment of the client goes to the backend."""
     client = client or net.client
-    numbers = {"seq": seq, "ack": ack}
+    numbers: dict[str, Any] = {"seq": seq, "ack": ack}
     return forward(
         tcp(client, vip or net.vip, flags, **numbers, data=data),
         tcp(source or client, backend, flags, **numbers, data=data, ttl=HOP),
@@ -85,7 +87,7 @@ def from_backend(
 ) -> Send:
     """A segment of the backend goes to the client."""
     client = client or net.client
-    numbers = {"seq": seq, "ack": ack}
+    numbers: dict[str, Any] = {"seq": seq, "ack": ack}
     return forward(
         tcp(backend, source or client, flags, **numbers, data=data),
         tcp(vip or net.vip, client, flags, **numbers, data=data, ttl=HOP),
@@ -123,3 +125,24 @@ def answered(net: Net, backend: Host, client: Host | None = None, *, source: Hos
 def row(net: Net, backend: Host, state: State, client: Host | None = None) -> Row:
     """The connection of the client with this backend."""
     return Row(client or net.client, backend, state)
+
+
+def to_client(net: Net, client: Host | None = None, seq: int = BACKEND_NEXT) -> Frame:
+    """The RST that ends a client's connection from the middle."""
+    return rst(net.vip, client or net.client, seq=seq)
+
+
+def to_backend(net: Net, backend: Host, client: Host | None = None, seq: int = CLIENT_NEXT) -> Frame:
+    """The RST that ends it for the backend."""
+    return rst(client or net.client, backend, seq=seq)
+
+
+def payload(net: Net, length: int, transport: int = 20) -> bytes:
+    """As much as makes a packet of ``length`` bytes."""
+    return bytes(index % 251 for index in range(length - net.header - transport))
+
+
+def bulk(net: Net, source: Host, destination: Host, size: int, *, ttl: int = TTL, **fields: Any) -> Frame:
+    """A GSO frame: 20 kB of a client's connection, in segments of ``size`` bytes."""
+    numbers: dict[str, Any] = {"seq": CLIENT_NEXT, "ack": BACKEND_NEXT, "data": bytes(20_001)}
+    return gso(tcp(source, destination, "PA", **numbers, ttl=ttl, **fields), size)

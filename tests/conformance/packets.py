@@ -183,7 +183,7 @@ def rst(source: Host, destination: Host, *, seq: int = 0, ack: int | None = None
     return tcp(source, destination, flags, seq=seq, ack=ack or 0, window=0, **plain(source))
 
 
-def plain(source: Host) -> dict[str, int]:
+def plain(source: Host) -> dict[str, Any]:
     """The header fields of packets that the gateway makes itself."""
     return {"tc": 0, "fl": 0} if ":" in source.ip else {"tos": 0, "id": 0}
 
@@ -202,12 +202,17 @@ def icmp(
     message = struct.pack("!BBHI", *kind, 0, value) + body
     if ":" in source.ip:
         layer.lastlayer().nh = 58
-        pseudo = bytes(in6_pseudoheader(58, IPv6(src=source.ip, dst=destination.ip), len(message)))
+        pseudo = _pseudo_header(58, IPv6(src=source.ip, dst=destination.ip), len(message))
     else:
         layer.proto = 1
         pseudo = b""  # only ICMPv6 sums one
     total = checksum(pseudo + message)
     return frame(layer / Raw(message[:2] + total.to_bytes(2, "big") + message[4:]))
+
+
+def _pseudo_header(protocol: int, layer: Any, length: int) -> bytes:
+    make: Any = in4_pseudoheader if isinstance(layer, IP) else in6_pseudoheader
+    return bytes(make(protocol, layer, length))
 
 
 def quote(packet: Frame, length: int | None = None) -> bytes:
@@ -259,12 +264,9 @@ def partial(packet: Frame) -> Frame:
     at, layer = packet.transport, packet.dissected
     protocol = 6 if layer.haslayer(TCP) else 17
     length = len(packet.packet) - at
-    if packet.ethertype == IPV4:
-        pseudo = in4_pseudoheader(protocol, layer, length)
-    else:
-        pseudo = in6_pseudoheader(protocol, layer, length)
+    pseudo = _pseudo_header(protocol, layer, length)
     offset = 16 if protocol == 6 else 6
-    field = checksum(bytes(pseudo)) ^ 0xFFFF
+    field = checksum(pseudo) ^ 0xFFFF
     vnet = Vnet(True, ETHERNET + at, offset)
     return replace(patched(packet, at + offset, field.to_bytes(2, "big")), vnet=vnet)
 

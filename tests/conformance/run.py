@@ -90,25 +90,31 @@ class _Play:
     def _compare_out(
         self, out: Sequence[tuple[Side, bytes]], expected: Iterable[Wire], host: Iterable[Frame]
     ) -> None:
-        """Frames by side: between the sides there is no order. What the host says comes last."""
+        """Frames by side: between the sides, and between l4lb and the host, there is no order."""
         rest = {side: [frame for found, frame in out if found is side] for side in Side}
-        for wire, own in [*((wire, True) for wire in expected), *((frame, False) for frame in host)]:
+        for frame in host:
+            side, wanted = self._wanted(frame)
+            got = next((f for f in rest[side] if _same_for_host(f, wanted)), None)
+            assert got is not None, f"the host did not send {_text(frame.packet)} by {side.value}"
+            rest[side].remove(got)
+        for wire in expected:
             if isinstance(wire, Chosen) and self._port is None:
                 self._learn(wire, rest)
-            frame = self._frame(wire)
-            hop = route(frame.dissected.dst)
-            assert hop is not None, f"the case expects a packet that has no route: {_text(frame.packet)}"
-            wanted = frame.on_wire(GATEWAY_MAC[hop.side], hop.mac)
-            assert rest[hop.side], f"nothing came out by {hop.side.value}, expected {_text(frame.packet)}"
-            got = rest[hop.side].pop(0)
-            if not own:
-                got, wanted = _without_host_choices(got), _without_host_choices(wanted)
-            _compare_frames(got, wanted)
+            side, wanted = self._wanted(self._frame(wire))
+            assert rest[side], f"nothing came out by {side.value}, expected {_text(_packet(wanted))}"
+            _compare_frames(rest[side].pop(0), wanted)
         for side, frames in rest.items():
             if frames:
                 raise AssertionError(
                     f"more came out by {side.value}: " + ", ".join(_text(_packet(f)) for f in frames)
                 )
+
+    @staticmethod
+    def _wanted(frame: Frame) -> tuple[Side, bytes]:
+        """Where a packet should come out, between which Ethernet addresses."""
+        hop = route(frame.dissected.dst)
+        assert hop is not None, f"the case expects a packet that has no route: {_text(frame.packet)}"
+        return hop.side, frame.on_wire(GATEWAY_MAC[hop.side], hop.mac)
 
     def _learn(self, wire: Chosen, rest: dict[Side, list[bytes]]) -> None:
         frames = [frame for frames in rest.values() for frame in frames]
@@ -172,22 +178,26 @@ def _without_host_choices(frame: bytes) -> bytes:
     return bytes(VNET) + bytes(ether)
 
 
+def _same_for_host(got: bytes, wanted: bytes) -> bool:
+    return _without_host_choices(got) == _without_host_choices(wanted)
+
+
 def _compare_frames(got: bytes, wanted: bytes) -> None:
     if Vnet.read(got[:VNET]) == Vnet.read(wanted[:VNET]) and got[VNET:] == wanted[VNET:]:
         return
-    lines = [f"expected {_text(_packet(wanted))}", f"got      {_text(_packet(got))}"]
+    lines: list[str] = [f"expected {_text(_packet(wanted))}", f"got      {_text(_packet(got))}"]
     if got[VNET:] == wanted[VNET:]:
         lines += [f"expected {Vnet.read(wanted[:VNET])}", f"got      {Vnet.read(got[:VNET])}"]
     lines += _differences(Ether(got[VNET:]), Ether(wanted[VNET:]))
     if len(got) <= 256 and len(wanted) <= 256:
-        lines += ["expected bytes:", hexdump(wanted[VNET:], dump=True)]
-        lines += ["got bytes:", hexdump(got[VNET:], dump=True)]
+        lines += ["expected bytes:", hexdump(wanted[VNET:], dump=True) or ""]
+        lines += ["got bytes:", hexdump(got[VNET:], dump=True) or ""]
     raise AssertionError("another frame came out\n" + "\n".join(lines))
 
 
 def _differences(got: Packet, wanted: Packet) -> list[str]:
     """The fields in which two packets differ, layer by layer."""
-    lines = []
+    lines: list[str] = []
     while got and wanted:
         if type(got) is not type(wanted):
             return [*lines, f"  {wanted.name}: got {got.name}"]

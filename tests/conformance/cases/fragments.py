@@ -5,7 +5,7 @@ Each case has identifications of its own, so that an engine may remember those o
 
 from scapy.layers.inet6 import IPv6ExtHdrDestOpt, PadN
 
-from l4lb.model import DropReason, State
+from l4lb.model import DropReason, Limits, State
 from tests.conformance.case import drop, forward, hold, leave, packet_case, reply, table, wait
 from tests.conformance.exchanges import HOP, asked, handshake, row
 from tests.conformance.packets import cut, fragments, icmp, patched, plain, quote, tcp, udp
@@ -100,6 +100,25 @@ def too_many_wait(net):
     return plan(service(net, protocol=UDP)), [
         [hold(piece) for piece in pieces[1:49]],
         [drop(piece, DropReason.FRAGMENTS_FULL) for piece in pieces[49:51]],
+    ]
+
+
+@packet_case()
+def no_room_for_another_datagram(net):
+    """Where there is no room the oldest gives way, and who waits before who is known: forged fragments
+    must not keep honest ones out."""
+    one, two, three = (cut_up(net.client, net.vip, 0x101A + number) for number in range(3))
+    _, two_out, three_out = (cut_up(net.client, net.web1, 0x101A + number, ttl=HOP) for number in range(3))
+    return plan(service(net, net.web1, protocol=UDP), limits=Limits(fragments=2)), [
+        hold(one[1]),
+        hold(two[1]),
+        forward(three[0], three_out[0]),
+        wait(0.2, DropReason.FRAGMENTS_FULL),
+        forward(two[0], two_out[0], two_out[1]),
+        forward(three[1], three_out[1]),
+        hold(one[1]),
+        hold(three[2]),
+        forward(two[2], two_out[2]),
     ]
 
 
@@ -216,6 +235,25 @@ def refused_with_its_fragments(net):
     ]
 
 
+@packet_case()
+def overlapping(net):
+    """Nothing is reassembled here: fragments that overlap go through as they came, and who puts them
+    together judges them (RFC 5722, RFC 1858)."""
+    before, after = cut_up(net.client, net.vip, 0x1019), cut_up(net.client, net.web1, 0x1019, ttl=HOP)
+    sizes = (1360, 1400)
+    shifted = (
+        cut_up(net.client, net.vip, 0x1019, *sizes)[1],
+        cut_up(net.client, net.web1, 0x1019, *sizes, ttl=HOP)[1],
+    )
+    return plan(service(net, protocol=UDP)), [
+        forward(before[0], after[0]),
+        forward(*shifted),
+        forward(before[1], after[1]),
+        forward(before[0], after[0]),
+        forward(before[2], after[2]),
+    ]
+
+
 # -- the host's own --------------------------------------------------------------------------------
 
 
@@ -243,6 +281,26 @@ def of_another_port_of_the_vip(net):
         hold(pieces[2]),
         leave(pieces[0], handed_back=[pieces[2]]),
         leave(pieces[1], host=[refused]),
+    ]
+
+
+@packet_case()
+def of_a_long_ping(net):
+    """An echo request that needs three fragments, to a backend and back: the host forwards them, in
+    whatever order they come."""
+
+    def pinged(source, destination, kind, ttl=64):
+        fields = {"df": False} if net.version == 4 else {}
+        whole = icmp(source, destination, kind, DATA, value=7, ttl=ttl, **fields)
+        return fragments(whole, *SIZES, identification=0x101E)
+
+    there, there_on = (pinged(net.client, net.web1, net.echo, ttl) for ttl in (64, HOP))
+    back, back_on = (pinged(net.web1, net.client, net.echo_reply, ttl) for ttl in (64, HOP))
+    return plan(service(net)), [
+        [leave(packet, host=[on]) for packet, on in zip(there, there_on, strict=True)],
+        hold(back[1]),
+        leave(back[0], handed_back=[back[1]], host=[back_on[0], back_on[1]]),
+        leave(back[2], host=[back_on[2]]),
     ]
 
 

@@ -4,7 +4,7 @@
 from dataclasses import replace
 
 from l4lb.model import DropReason, State
-from tests.conformance.case import Chosen, Row, drop, forward, packet_case, table, wait
+from tests.conformance.case import Chosen, Row, drop, forward, leave, packet_case, table, wait
 from tests.conformance.exchanges import (
     BACKEND_NEXT,
     CLIENT_NEXT,
@@ -95,6 +95,36 @@ def ports_are_used_up(net):
 
 
 @packet_case()
+def the_port_of_a_connection_that_is_over(net):
+    """TIME_WAIT keeps no port from a new connection where there is no other
+    (nf_nat_used_tuple_harder): a busy service would run out of them."""
+    source = snat(net)
+    return full(net), [
+        handshake(net, net.web1, source=source),
+        from_client(net, net.web1, "FA", source=source),
+        from_backend(net, net.web1, "FA", source=source, ack=CLIENT_NEXT + 1),
+        from_client(net, net.web1, "A", source=source, seq=CLIENT_NEXT + 1, ack=BACKEND_NEXT + 1),
+        handshake(net, net.web1, net.second, source=source),
+        table(Row(net.second, net.web1, State.ESTABLISHED, source)),
+    ]
+
+
+@packet_case()
+def the_port_of_a_half_open_connection(net):
+    """Nor do forged SYNs, once a handshake has had its time."""
+    source = snat(net)
+    later = syn(net, net.web1, net.second, source=source)
+    return full(net), [
+        syn(net, net.web1, source=source),
+        wait(0.5),
+        drop(tcp(net.second, net.vip, "S", seq=CLIENT_SEQ), DropReason.NO_FREE_PORT),
+        wait(0.6),
+        forward(later.packet, *later.out, evicts=1),
+        table(Row(net.second, net.web1, State.SYN_SENT, source)),
+    ]
+
+
+@packet_case()
 def one_port_for_many_backends(net):
     """A port is taken towards one backend only (RFC 4787 calls it address and port dependent): the
     number of connections is limited for each backend, not for all together."""
@@ -168,6 +198,31 @@ def two_services_on_one_backend(net):
         table(
             row(net, net.web1, State.ESTABLISHED),
             lambda port: Row(net.client, net.web1, State.ESTABLISHED, net.client.at(port)),
+        ),
+    ]
+
+
+@packet_case()
+def beside_a_direct_connection(net):
+    """A client that is connected to the backend directly asks the service from the same port: its
+    backend must not get two connections that look alike."""
+    client = net.client.at(42_010)
+    ports = range(1_024, 65_536)
+    answer = {"seq": 7, "ack": 2}
+    return plan(service(net, net.web1)), [
+        leave(tcp(client, net.web1, "S", seq=1), host=[tcp(client, net.web1, "S", seq=1, ttl=HOP)]),
+        leave(tcp(net.web1, client, "SA", **answer), host=[tcp(net.web1, client, "SA", **answer, ttl=HOP)]),
+        forward(
+            tcp(client, net.vip, "S", seq=CLIENT_SEQ),
+            Chosen(lambda port: tcp(net.client.at(port), net.web1, "S", seq=CLIENT_SEQ, ttl=HOP), ports),
+        ),
+        leave(
+            tcp(net.web1, client, "A", seq=8, ack=2),
+            host=[tcp(net.web1, client, "A", seq=8, ack=2, ttl=HOP)],
+        ),
+        forward(
+            Chosen(lambda port: tcp(net.web1, net.client.at(port), "SA", seq=7, ack=CLIENT_NEXT)),
+            tcp(net.vip, client, "SA", seq=7, ack=CLIENT_NEXT, ttl=HOP),
         ),
     ]
 

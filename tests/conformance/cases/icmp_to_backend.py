@@ -17,7 +17,7 @@ from tests.conformance.exchanges import (
     handshake,
     row,
 )
-from tests.conformance.packets import cut, icmp, quote, tcp, udp
+from tests.conformance.packets import cut, fragments, icmp, quote, tcp, udp
 from tests.conformance.plans import UDP, full, plan, service, snat
 from tests.conformance.world import V4
 
@@ -180,6 +180,19 @@ def quotes_too_little(net):
             drop(icmp(net.router, net.vip, net.too_big, quote(seen, length)), DropReason.BAD_ICMP_HEADER)
             for length in (net.header + 7, net.header, net.header - 1, 1, 0)
         ],
+    ]
+
+
+@packet_case()
+def about_a_later_fragment(net):
+    """A later fragment has no ports to tell whose it was (RFC 792 wants no errors about them): the
+    host's, who has no use for it."""
+    whole = udp(net.vip, net.client, bytes(2_000), df=False, ttl=LATER)
+    later = fragments(whole, 1400, identification=0x1031)[1]
+    return plan(service(net, protocol=UDP)), [
+        asked(net, net.web1),
+        answered(net, net.web1),
+        leave(icmp(net.client, net.vip, net.time_exceeded, quote(later))),
     ]
 
 

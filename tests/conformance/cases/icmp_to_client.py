@@ -21,7 +21,7 @@ from tests.conformance.exchanges import (
     row,
     syn,
 )
-from tests.conformance.packets import damaged, data_summing_to, icmp, quote, tcp, udp
+from tests.conformance.packets import damaged, data_summing_to, fragments, icmp, quote, tcp, udp
 from tests.conformance.plans import UDP, full, plan, service, snat
 from tests.conformance.world import V4, V6
 
@@ -208,6 +208,33 @@ def ip_options_of_the_error(net):
             icmp(net.border, net.client, net.time_exceeded, quote(quoted["seen"]), **alert),
             icmp(net.vip, net.client, net.time_exceeded, quote(quoted["sent"]), **alert, ttl=HOP),
         ),
+    ]
+
+
+@packet_case(V6)
+def extension_headers_of_the_error(net):
+    """IPv6 has them between the header and ICMP."""
+    quoted = tcp_quoted(net)
+    chain = {"extensions": [IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 4)])]}
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        forward(
+            icmp(net.border, net.client, net.too_big, quote(quoted["seen"]), value=1300, **chain),
+            icmp(net.vip, net.client, net.too_big, quote(quoted["sent"]), value=1300, **chain, ttl=HOP),
+        ),
+    ]
+
+
+@packet_case()
+def about_a_first_fragment(net):
+    """A backend that misses the rest quotes the first fragment (time exceeded, code 1): it shows the
+    ports."""
+    data, kind = bytes(2_000), (net.time_exceeded[0], 1)
+    whole = [udp(net.client, to, data, df=False, ttl=LATER) for to in (net.vip, net.web1)]
+    sent, seen = (fragments(packet, 1400, identification=0x1030)[0] for packet in whole)
+    return plan(service(net, protocol=UDP)), [
+        asked(net, net.web1),
+        error(net, net.web1, kind, sent=sent, seen=seen, length=548),
     ]
 
 

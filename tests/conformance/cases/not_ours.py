@@ -153,6 +153,22 @@ def another_upper_layer(net):
     return plan(service(net), service(net, protocol=UDP)), [leave(packet, host=[answer])]
 
 
+@packet_case()
+def authenticated(net):
+    """An authentication header (RFC 4302) signs the addresses, so nobody may translate them: the host
+    forwards the packet, though it is of a connection of ours."""
+    segment = tcp(net.web1, net.client, "A", seq=1).packet[net.header :]
+    ah = {"proto" if net.version == 4 else "nh": 51}
+    behind = Raw(bytes((6, 4)) + bytes(22) + segment)
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        leave(
+            frame(ip(net.web1, net.client, **ah) / behind),
+            host=[frame(ip(net.web1, net.client, **ah, ttl=HOP) / behind)],
+        ),
+    ]
+
+
 @packet_case(V4)
 def not_ip(net):
     """ARP and whatever else is not IP."""

@@ -15,7 +15,7 @@ from tests.conformance.exchanges import (
     row,
     syn,
 )
-from tests.conformance.packets import rst, tcp, udp
+from tests.conformance.packets import plain, rst, tcp, udp
 from tests.conformance.plans import FULL, NOBODY, UDP, by_flow, by_source, plan, service
 
 NUMBERS = {"seq": CLIENT_NEXT, "ack": BACKEND_NEXT}
@@ -33,6 +33,24 @@ def refused(net, *, flags="A", data=b""):
         DropReason.NO_CONNECTION,
         rst(net.vip, net.client, seq=BACKEND_NEXT),
     )
+
+
+def passed_on(packet, *out):
+    """The host forwards it; ``out`` is what the gateway says besides."""
+    source, destination, flags, numbers = packet
+    return leave(
+        tcp(source, destination, flags, **numbers),
+        *out,
+        host=[tcp(source, destination, flags, **numbers, ttl=HOP)],
+    )
+
+
+def told(net, client):
+    """What a client hears whose connection may be the one that cannot be found again: an RST, if this
+    segment is the next that it expects (RFC 5961 3.2), and an ACK from below its window, which it
+    answers (RFC 9293 3.10.7.4) and is refused, if it has the segment already."""
+    last = {"seq": BACKEND_NEXT - 1, "ack": CLIENT_NEXT, "window": 0}
+    return rst(net.vip, client, seq=BACKEND_NEXT), tcp(net.vip, client, "A", **last, **plain(net.vip))
 
 
 @packet_case()
@@ -102,12 +120,10 @@ def a_guess_that_was_wrong(net):
 @packet_case()
 def a_reset_is_not_picked_up(net):
     """An RST begins nothing, in neither direction; the backend's is left to the host."""
+    client = net.client.at(42_023)
     return consistent(net), [
         drop(tcp(net.client, net.vip, "R", seq=CLIENT_NEXT), DropReason.NO_CONNECTION),
-        leave(
-            tcp(net.web1, net.client, "R", seq=BACKEND_NEXT),
-            host=[tcp(net.web1, net.client, "R", seq=BACKEND_NEXT, ttl=HOP)],
-        ),
+        passed_on((net.web1, client, "R", {"seq": BACKEND_NEXT})),
         table(),
     ]
 
@@ -115,11 +131,10 @@ def a_reset_is_not_picked_up(net):
 @packet_case()
 def damaged_flags_are_not_picked_up(net):
     """What no TCP sends belongs to no connection, from a backend neither."""
-    bad = [tcp(net.web1, net.client, flags, **BACK) for flags in ("", "F", "FPU", "PU")]
-    on = [tcp(net.web1, net.client, flags, **BACK, ttl=HOP) for flags in ("", "F", "FPU", "PU")]
+    client = net.client.at(42_024)
     return consistent(net), [
         [drop(tcp(net.client, net.vip, flags), DropReason.BAD_TCP_FLAGS) for flags in ("", "F", "FPU")],
-        [leave(packet, host=[out]) for packet, out in zip(bad, on, strict=True)],
+        [passed_on((net.web1, client, flags, BACK)) for flags in ("", "F", "FPU", "PU")],
         table(),
     ]
 
@@ -132,11 +147,13 @@ def refused_by_round_robin(net):
 
 @packet_case()
 def from_the_backend_by_round_robin(net):
-    """It may be of a direct connection, so the host forwards it; a client that does not know it will
-    reset it."""
-    packet = tcp(net.web1, net.client, "PA", **BACK, data=b"?")
+    """Whose it was cannot be found out. It may be of a direct connection, so the host forwards it. It
+    may have been ours, and a client that waits for data would never learn that there is nothing to
+    wait for: it is told, once, in words that mean nothing to one without such a connection."""
+    client = net.client.at(42_020)
     return plan(service(net)), [
-        leave(packet, host=[tcp(net.web1, net.client, "PA", **BACK, data=b"?", ttl=HOP)]),
+        passed_on((net.web1, client, "PA", {**BACK, "data": b"?"}), *told(net, client)),
+        passed_on((net.web1, client, "PA", {**BACK, "data": b"?"})),
         table(),
     ]
 
@@ -168,10 +185,11 @@ def refused_when_nobody_is_there(net):
 
 @packet_case()
 def of_another_backend(net):
-    """A backend that the hash would not have chosen: its packet is of a direct connection."""
-    packet = tcp(net.web2, net.client, "PA", **BACK, data=b"?")
+    """A backend that the hash would not choose now: of a direct connection, or of one to the VIP from
+    before the backends changed."""
+    client = net.client.at(42_021)
     return consistent(net), [
-        leave(packet, host=[tcp(net.web2, net.client, "PA", **BACK, data=b"?", ttl=HOP)]),
+        passed_on((net.web2, client, "PA", {**BACK, "data": b"?"}), *told(net, client)),
         table(),
     ]
 
@@ -196,14 +214,12 @@ def of_a_direct_connection(net):
 @packet_case()
 def into_a_full_table(net):
     """What is picked up needs room like any other."""
+    client = net.second.at(42_022)
     full_table = plan(service(net, selection=by_flow(0)), limits=Limits(established=1))
     return full_table, [
         from_client(net, net.web1),
-        drop(tcp(net.second, net.vip, "A", **NUMBERS), DropReason.ESTABLISHED_FULL),
-        leave(
-            tcp(net.web1, net.second, "A", **BACK),
-            host=[tcp(net.web1, net.second, "A", **BACK, ttl=HOP)],
-        ),
+        drop(tcp(client, net.vip, "A", **NUMBERS), DropReason.ESTABLISHED_FULL),
+        passed_on((net.web1, client, "A", BACK), *told(net, client)),
         from_client(net, net.web1),
     ]
 

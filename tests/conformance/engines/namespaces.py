@@ -23,6 +23,7 @@ from tests.conformance.world import (
     NARROW_HOSTS,
     NARROW_MTU,
     NETS,
+    OWN,
     PREFIXES,
     UNREACHABLE,
     Host,
@@ -88,9 +89,9 @@ def _gateway_lines(side: Side) -> Iterator[str]:
         own = (net.vip, net.lan) if side is Side.CLIENTS else (net.wan,)
         for host in own:
             yield f"address add {host.ip}/{_bits(host)} dev {link}{' nodad' if net.version == 6 else ''}"
-        for host in _hosts(side, net.version):
-            mac = NextHop(side, host, MTU).mac
-            yield f"neighbour add {host} lladdr {mac} dev {link} nud permanent"
+        for address in _addresses(side, net.version):
+            mac = NextHop(side, address, MTU).mac
+            yield f"neighbour add {address} lladdr {mac} dev {link} nud permanent"
     for prefix in PREFIXES[side]:
         yield f"route add {prefix} dev {link} mtu {MTU}"
 
@@ -110,11 +111,10 @@ def _bits(host: Host) -> int:
     return 128 if ":" in host.ip else 32
 
 
-def _hosts(side: Side, version: int) -> list[str]:
-    """Every address of the prefix that the world uses, by its last number."""
+def _addresses(side: Side, version: int) -> list[str]:
+    """Of all hosts that a side has room for."""
     prefix = next(prefix for prefix in PREFIXES[side] if prefix.version == version)
-    own = {host.ip for net in NETS for host in (net.vip, net.lan, net.wan)}
-    return [str(prefix[number]) for number in range(2, 255) if str(prefix[number]) not in own]
+    return [str(prefix[number]) for number in range(2, 255) if str(prefix[number]) not in OWN]
 
 
 def _batch(namespace: str, *lines: str) -> None:
