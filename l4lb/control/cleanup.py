@@ -7,7 +7,7 @@ import contextlib
 from ipaddress import ip_address
 from pathlib import Path
 
-from l4lb.control.lock import lock_namespace, remove_stale_socket
+from l4lb.control.lock import Refused, lock_namespace, remove_stale_socket
 from l4lb.control.state_files import state_prefix, vip_file
 from l4lb.datapath.raw import RawDatapath
 from l4lb.netlink.ledger import Ledger
@@ -22,18 +22,30 @@ def clean_up(socket_path: Path) -> list[str]:
         What was removed, one line each; empty if nothing was left.
 
     Raises:
-        Refused: a daemon is running here, which ``l4lb stop`` has to ask.
+        Refused: a daemon is running here, which ``l4lb stop`` has to ask; or the socket's path is
+            something else's.
         VipError, DatapathError: something could not be removed.
         OSError: a file could not be removed.
     """
-    with contextlib.closing(lock_namespace()):
+    try:
+        lock = lock_namespace()
+    except Refused:
+        raise Refused(
+            f"a daemon is running in this network namespace, but not at {socket_path}: "
+            "name its socket with --socket"
+        ) from None
+    with contextlib.closing(lock):
         return asyncio.run(_clean_up(socket_path))
 
 
 async def _clean_up(socket_path: Path) -> list[str]:
     removed = []
-    if remove_stale_socket(socket_path):
-        removed.append(f"the control socket {socket_path}")
+    problem: OSError | None = None
+    try:
+        if remove_stale_socket(socket_path):
+            removed.append(f"the control socket {socket_path}")
+    except OSError as error:
+        problem = error  # a file is less than what is still on the host
     removed += await RawDatapath.clean_up(state_prefix(socket_path))
     async with KernelWatch() as watch:
         vips = tuple(Ledger(vip_file(socket_path)))
@@ -43,4 +55,6 @@ async def _clean_up(socket_path: Path) -> list[str]:
         finally:
             await keeper.close()
     removed += [f"VIP {ip_address(ip)}" for ip in sorted(vips, key=lambda ip: (len(ip), ip))]
+    if problem is not None:
+        raise problem
     return removed

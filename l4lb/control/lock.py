@@ -8,13 +8,15 @@ killed daemon left behind is told from a living one by connecting to it.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
+import logging
 import os
 import socket
 import stat
 from pathlib import Path
 from typing import Final
+
+log = logging.getLogger(__name__)
 
 _ABSTRACT_NAME: Final = "\0l4lb.daemon"
 _LONGEST_PATH: Final = 107  # sockaddr_un.sun_path without its final NUL
@@ -50,10 +52,14 @@ class ControlSocket:
 
     def remove(self) -> None:
         """Remove the file, once, unless it is another daemon's by now. The socket stays open."""
-        # An open socket holds its inode, so no other file can have got the number.
-        with contextlib.suppress(FileNotFoundError):
+        try:
+            # An open socket holds its inode, so no other file can have got the number.
             if self._identity == _identity(self.path):
                 self.path.unlink()
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # no reason not to stop: the next start removes it
+            log.warning("the control socket %s cannot be removed: %s", self.path, error.strerror)
         self._identity = None
 
     def close(self) -> None:
@@ -73,6 +79,8 @@ def claim_socket(path: Path) -> ControlSocket:
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileExistsError:
+        raise Refused(f"cannot use {path.parent} for the control socket: Not a directory") from None
     except OSError as error:
         raise Refused(f"cannot use {path.parent} for the control socket: {error.strerror}") from None
     try:

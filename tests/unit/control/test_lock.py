@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -9,6 +10,7 @@ import stat
 import pytest
 
 from l4lb.control import lock
+from l4lb.control.cleanup import clean_up
 from l4lb.control.lock import Refused, claim_socket, lock_namespace, remove_stale_socket
 
 
@@ -83,6 +85,12 @@ def test_a_directory_that_cannot_be_made_is_one_line(tmp_path):
         claim_socket(tmp_path / "file" / "run" / "l4lb.sock")
 
 
+def test_a_directory_that_is_a_file_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Refused, match=r"cannot use .*/file for the control socket: Not a directory"):
+        claim_socket(tmp_path / "file" / "l4lb.sock")
+
+
 def test_a_path_longer_than_the_kernel_takes(tmp_path):
     with pytest.raises(Refused, match="longer than a unix socket's path may be"):
         claim_socket(tmp_path / ("x" * 120) / "l4lb.sock")
@@ -99,6 +107,26 @@ def test_the_file_is_removed_by_who_made_it_only(path):
     leave_stale(path)
     second.close()
     assert path.exists()
+
+
+def test_a_file_that_cannot_be_removed_does_not_keep_a_daemon_from_stopping(path, monkeypatch, caplog):
+    def read_only(path):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    control = claim_socket(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), "unlink", read_only)
+        control.close()
+    assert control.listening.fileno() == -1
+    assert caplog.messages == [f"the control socket {path} cannot be removed: Read-only file system"]
+
+
+def test_stop_with_another_socket_than_the_daemons_says_so(path):
+    with lock_namespace(), pytest.raises(Refused) as caught:
+        clean_up(path)
+    assert str(caught.value) == (
+        f"a daemon is running in this network namespace, but not at {path}: name its socket with --socket"
+    )
 
 
 def test_a_stale_socket_is_cleaned_up_and_nothing_else(path):
