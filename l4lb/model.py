@@ -224,6 +224,7 @@ class DropReason(IntEnum):
     RATE_LIMITED = 24  # our own ICMP errors and RSTs are limited
     RECEIVE_OVERRUN = 25  # the kernel dropped it before us: our socket's queue was full
     INTERNAL = 26  # a bug in l4lb; logged with its traceback
+    UNREADABLE = 27  # offloaded in a way that a packet socket cannot show (old UFO frames)
 
     @property
     def label(self) -> str:

@@ -10,33 +10,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import shutil
-import socket
-import sys
-from collections.abc import Mapping, Sequence
-from multiprocessing.connection import Connection as Channel
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from l4lb.datapath.base import Capabilities, ConnectionFilter, DatapathError
 from l4lb.datapath.claim import Claim
 from l4lb.datapath.hops import is_ethernet
+from l4lb.datapath.packet_process import PacketProcess
 from l4lb.datapath.shield import Shield
-from l4lb.model import ConnectionInfo, Counters, Plan
+from l4lb.model import ConnectionInfo, Counters, Plan, ServicePlan
 from l4lb.netlink.state import Change
 from l4lb.netlink.watch import KernelWatch
 
 log = logging.getLogger(__name__)
 
-_START: Final = 20.0
-_ANSWER: Final = 60.0
-"""Seconds. Long: saving a million connections takes some."""
+_LOOK: Final = 5.0
+"""Seconds between two looks at whether the shield is there and the packet process answers."""
 
-_GUARD: Final = 5.0
-"""Seconds between two looks at whether the shield is still there."""
-
-_CAPABILITIES: Final = "-all,+net_admin,+net_raw"
-"""What the packet process keeps: opening packet sockets, marking frames, large buffers."""
+_HANGS: Final = 30.0
+"""Seconds without an answer after which the packet process is taken to hang."""
 
 
 def connections_file(state_prefix: Path) -> Path:
@@ -57,13 +51,11 @@ class RawDatapath:
         self._shield = Shield()
         self._shield_lock = asyncio.Lock()
         self._interfaces: tuple[str, ...] = ()
-        self._plan: Plan | None = None
         self._claim: Claim | None = None
-        self._process: asyncio.subprocess.Process | None = None
-        self._channel: Channel | None = None
-        self._unsubscribe: Any = None
-        self._answers: dict[int, asyncio.Future[Any]] = {}
-        self._requests = 0
+        self._process: PacketProcess | None = None
+        self._services: dict[str, ServicePlan] = {}  # as the packet process knows them
+        self._restored = False
+        self._unsubscribe: Callable[[], None] = lambda: None
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- the interface of every datapath -------------------------------------------------------
@@ -73,55 +65,58 @@ class RawDatapath:
         self._interfaces = tuple(interfaces)
         if self._process is None:
             await self._start()
-        await self._request("attach", self._interfaces)
         for name in self._interfaces:
             link = self._watch.state.link(name)
             if link is not None and not is_ethernet(link):
                 log.warning("interface %s carries no Ethernet frames: its packets stay the host's", name)
         await self._apply_shield()
+        await self._running.request("attach", self._interfaces)
 
     async def apply(self, plan: Plan) -> None:
         """See ``Datapath``."""
-        first = self._plan is None
-        self._plan = plan
-        claim = Claim.of(plan)
-        if claim != self._claim:
+        before, self._claim = self._claim, Claim.of(plan)
+        if self._claim != before:
             # The shield first: a packet lost for a moment is sent again, an RST of the host is final.
-            self._claim = claim
-            await self._apply_shield()
-        await self._request("plan", plan)
-        if first:
-            restored, left_out = await self._request("restore", self._connections_file)
-            if restored or left_out:
-                log.info("%d connections restored, %d left out", restored, left_out)
+            try:
+                await self._apply_shield()
+            except DatapathError:
+                self._claim = before  # so that the next plan tries again
+                raise
+        known, self._services = self._services, {}
+        services = [each.name if known.get(each.name) == each else each for each in plan.services]
+        saved = None if self._restored else self._connections_file
+        restored, left_out = await self._running.request(
+            "plan", replace(plan, services=()), services, saved
+        )
+        self._services = {each.name: each for each in plan.services}
+        self._restored = True
+        if restored or left_out:
+            log.info("%d connections restored, %d left out", restored, left_out)
 
     async def counters(self) -> Counters:
         """See ``Datapath``."""
-        answer: Counters = await self._request("counters")
+        answer: Counters = await self._running.request("counters")
         return answer
 
     async def connections(self, which: ConnectionFilter, limit: int) -> tuple[list[ConnectionInfo], int]:
         """See ``Datapath``."""
-        answer: tuple[list[ConnectionInfo], int] = await self._request("connections", which, limit)
-        return answer
+        return await self._running.request_parts("connections", which, limit)
 
     async def flush(self, which: ConnectionFilter) -> int:
         """See ``Datapath``."""
-        answer: int = await self._request("flush", which)
+        answer: int = await self._running.request("flush", which)
         return answer
 
     async def details(self) -> Mapping[str, str]:
         """See ``Datapath``."""
-        answer: dict[str, str] = await self._request("details")
-        if self._process is not None:
-            answer["packet process"] = str(self._process.pid)
-        return answer
+        answer: dict[str, str] = await self._running.request("details")
+        return {**answer, "packet process": str(self._running.pid)}
 
     async def wait_failed(self) -> str:
         """See ``Datapath``."""
-        assert self._process is not None
-        status = await self._process.wait()
-        if self._process is None or self._channel is None:
+        process = self._running
+        status = await process.wait()
+        if self._process is not process:
             await asyncio.Event().wait()  # a wanted end is not a failure
         return f"the packet process ended with status {status}"
 
@@ -130,10 +125,14 @@ class RawDatapath:
         keep = hold and self._hold > 0
         # A packet process that died could not say; its clients may still be there.
         live: int | None = None
-        if self._process is not None and self._process.returncode is None:
+        self._unsubscribe()
+        for task in self._tasks:
+            task.cancel()
+        process, self._process = self._process, None
+        if process is not None:
             with contextlib.suppress(DatapathError):
-                live = await self._request("stop", self._connections_file if keep else None)
-        await self._end_process()
+                live = await process.request("stop", self._connections_file if keep else None)
+            await process.end()
         async with self._shield_lock:
             if keep and live != 0 and self._claim is not None:
                 if live:
@@ -156,106 +155,41 @@ class RawDatapath:
             removed.append(f"saved connections ({saved})")
         return removed
 
-    # -- the packet process --------------------------------------------------------------------
+    # -- what it is made of --------------------------------------------------------------------
+
+    @property
+    def _running(self) -> PacketProcess:
+        if self._process is None:
+            raise DatapathError("the packet process is not running")
+        return self._process
 
     async def _start(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-m", "l4lb.datapath.worker", str(theirs.fileno())]
-            setpriv = shutil.which("setpriv")
-            if setpriv is not None:
-                command = [setpriv, "--no-new-privs", "--bounding-set", _CAPABILITIES, *command]
-            self._process = await asyncio.create_subprocess_exec(*command, pass_fds=[theirs.fileno()])
-        self._channel = Channel(ours.detach())
-        asyncio.get_running_loop().add_reader(self._channel.fileno(), self._receive)
+        process = PacketProcess(lambda index, ip: self._spawn(self._watch.resolve(index, ip)))
+        await process.start()
+        self._process = process
         self._unsubscribe = self._watch.subscribe(self._kernel_changed)
-        try:
-            async with asyncio.timeout(_START):
-                await self._request("kernel", self._watch.state)
-        except TimeoutError:
-            await self._end_process()
-            raise DatapathError("the packet process did not start") from None
-        except DatapathError:
-            await self._end_process()
-            raise
-        self._spawn(self._guard_shield())
-
-    async def _end_process(self) -> None:
-        process, channel = self._process, self._channel
-        self._channel = None
-        for task in self._tasks:
-            task.cancel()
-        if self._unsubscribe is not None:
-            self._unsubscribe()
-            self._unsubscribe = None
-        if channel is not None:
-            asyncio.get_running_loop().remove_reader(channel.fileno())
-            channel.close()
-        self._fail_requests("the packet process has stopped")
-        if process is not None:
-            try:
-                async with asyncio.timeout(5):
-                    await process.wait()
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-        self._process = None
-
-    async def _request(self, name: str, *arguments: Any) -> Any:
-        self._requests += 1
-        number = self._requests
-        future = self._answers[number] = asyncio.get_running_loop().create_future()
-        self._tell(name, number, *arguments)
-        try:
-            async with asyncio.timeout(_ANSWER):
-                return await future
-        except TimeoutError:
-            raise DatapathError(f"the packet process did not answer '{name}'") from None
-        finally:
-            self._answers.pop(number, None)
-
-    def _tell(self, name: str, *arguments: Any) -> None:
-        if self._channel is None:
-            raise DatapathError("the packet process is not running")
-        try:
-            self._channel.send((name, *arguments))
-        except OSError as error:
-            raise DatapathError(f"the packet process is gone ({error.strerror})") from None
-
-    def _receive(self) -> None:
-        assert self._channel is not None
-        try:
-            while self._channel.poll():
-                message = self._channel.recv()
-                if message[0] == "answer":
-                    future = self._answers.get(message[1])
-                    if future is not None and not future.done():
-                        future.set_result(message[2])
-                elif message[0] == "resolve":
-                    self._spawn(self._watch.resolve(message[1], message[2]))
-                elif message[0] == "log":
-                    log.log(logging.getLevelName(message[1].upper()), "%s", message[2])
-        except (EOFError, OSError):
-            asyncio.get_running_loop().remove_reader(self._channel.fileno())
-            self._fail_requests("the packet process is gone")
-
-    def _fail_requests(self, reason: str) -> None:
-        for future in self._answers.values():
-            if not future.done():
-                future.set_exception(DatapathError(reason))
-
-    # -- the kernel's side ---------------------------------------------------------------------
+        await process.request("kernel", self._watch.state)
+        self._spawn(self._look_after(process))
 
     def _kernel_changed(self, change: Change) -> None:
-        if self._channel is None:
+        if self._process is None:
             return
-        with contextlib.suppress(DatapathError):  # wait_failed reports that
-            if change.links or change.addresses or change.routes:
-                self._tell("kernel", 0, self._watch.state)
-            elif change.neighbours:
-                self._tell("neighbours", 0, change.neighbours)
         if change.links:
-            self._spawn(self._apply_shield())
+            # An interface that has come back is shielded before its packets are taken.
+            self._spawn(self._follow_links(self._process))
+        elif change.routes:
+            self._process.tell("kernel", self._watch.state)
+        else:
+            if change.addresses:
+                self._process.tell("addresses", self._watch.state.addresses)
+            if change.neighbours:
+                self._process.tell("neighbours", change.neighbours)
+
+    async def _follow_links(self, process: PacketProcess) -> None:
+        try:
+            await self._apply_shield()
+        finally:
+            process.tell("kernel", self._watch.state)
 
     def _present(self) -> list[str]:
         return [name for name in self._interfaces if self._watch.state.link(name) is not None]
@@ -265,18 +199,29 @@ class RawDatapath:
             if self._claim is not None:
                 await self._shield.apply(self._claim, self._present())
 
-    async def _guard_shield(self) -> None:
-        """Put the shield back when somebody else has removed it, as ``nft flush ruleset`` does."""
+    async def _look_after(self, process: PacketProcess) -> None:
+        """Put the shield back when somebody else has removed it, as ``nft flush ruleset`` does, and
+        end a packet process that hangs, so that it is started again."""
         while True:
-            await asyncio.sleep(_GUARD)
-            async with self._shield_lock:
-                removed = self._claim is not None and not await self._shield.loaded()
-            if removed:
-                log.warning("somebody removed the nftables table 'netdev l4lb': it is loaded again")
-                await self._apply_shield()
+            await asyncio.sleep(_LOOK)
+            try:
+                await process.request("ping", timeout=_HANGS)
+            except DatapathError as error:
+                if process.open:
+                    log.error("%s: it is killed", error)
+                    process.kill()
+                return
+            try:
+                async with self._shield_lock:
+                    removed = self._claim is not None and not await self._shield.loaded()
+                if removed:
+                    log.warning("somebody removed the nftables table 'netdev l4lb': it is loaded again")
+                    await self._apply_shield()
+            except DatapathError as error:
+                log.error("%s", error)
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
 

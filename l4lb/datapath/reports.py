@@ -54,33 +54,37 @@ def _matches(connection: Connection, which: ConnectionFilter) -> bool:
     return client is None or (len(original) == 2 * len(client) + 4 and original.startswith(client))
 
 
-Job = Generator[None, None, Any]
-"""Work over the whole table, in steps between which packets are forwarded; its value is the answer."""
+Job = Generator[list[ConnectionInfo], None, Any]
+"""Work over the whole table, in steps between which packets are forwarded. It yields parts of the
+answer, possibly empty, and returns its end."""
 
-_STEP = 200
-"""Connections looked at in one step: about 0.1 ms."""
+_STEP = 50
+"""Connections looked at in one step: at most half a millisecond. Copying the references of the table
+at the start takes 20 ms for a million."""
 
 
 def connection_infos(director: Director, which: ConnectionFilter, limit: int, now: float) -> Job:
-    """Up to ``limit`` connections that match, and how many match: (list, total)."""
-    infos: list[ConnectionInfo] = []
+    """Up to ``limit`` connections that match, as parts; returns how many match."""
+    part: list[ConnectionInfo] = []
     total = 0
     for number, connection in enumerate(director.table):
         if number % _STEP == 0:
-            yield
+            yield part
+            part = []
         if connection.bucket is not None and _matches(connection, which):
             total += 1
-            if len(infos) < limit:
-                infos.append(_info(director, connection, now))
-    return infos, total
+            if total <= limit:
+                part.append(_info(director, connection, now))
+    yield part
+    return total
 
 
 def flush(director: Director, which: ConnectionFilter) -> Job:
-    """Reset and forget the connections that match; how many."""
+    """Reset and forget the connections that match; returns how many."""
     count = 0
     for number, connection in enumerate(director.table):
         if number % _STEP == 0:
-            yield
+            yield []
         if connection.bucket is not None and _matches(connection, which):
             director.reset(connection)
             count += 1

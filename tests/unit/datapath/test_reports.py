@@ -26,18 +26,18 @@ FULL = replace(VIP, port=81)
 
 
 def answer(job):
-    """Run a job to its end: its answer, and the steps that it took."""
-    steps = 0
+    """Run a job to its end: the end of its answer, and the parts, one for each step."""
+    parts = []
     while True:
         try:
-            next(job)
+            parts.append(next(job))
         except StopIteration as end:
-            return end.value, steps
-        steps += 1
+            return end.value, parts
 
 
 def shown(gateway, which=ConnectionFilter(), limit=100):  # noqa: B008 - frozen
-    return answer(connection_infos(gateway.director, which, limit, gateway.now))[0]
+    total, parts = answer(connection_infos(gateway.director, which, limit, gateway.now))
+    return [info for part in parts for info in part], total
 
 
 class TestCounters:
@@ -180,15 +180,16 @@ class TestSteps:
         monkeypatch.setattr(reports, "_STEP", 2)
 
     def test_a_long_list_takes_many(self, busy):
-        _, steps = answer(connection_infos(busy.director, ConnectionFilter(), 100, busy.now))
-        assert steps == 3
+        total, parts = answer(connection_infos(busy.director, ConnectionFilter(), 100, busy.now))
+        assert (total, list(map(len, parts))) == (5, [0, 2, 2, 1])
 
     def test_what_ends_meanwhile_is_not_shown(self, busy):
         job = connection_infos(busy.director, ConnectionFilter(), 100, busy.now)
         next(job)
         for connection in list(busy.director.table)[:3]:
             busy.director.reset(connection)
-        assert answer(job)[0][1] == 2
+        total, parts = answer(job)
+        assert (total, sum(map(len, parts))) == (2, 2)
 
     def test_what_ends_meanwhile_is_not_reset_twice(self, busy):
         job = flush(busy.director, ConnectionFilter())
