@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from scapy.layers.inet import IP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 from scapy.utils import hexdump
 
-from l4lb.model import ConnectionInfo, DropReason, Verdict
+from l4lb.model import DropReason, Verdict
 from tests.conformance.case import Case, Chosen, Row, Send, Step, Sweep, Table, Wire
 from tests.conformance.engines.engine import Engine
 from tests.conformance.packets import ETHERNET, IPV4, IPV6, VLAN, VNET, Frame, Vnet
@@ -125,23 +125,17 @@ class _Play:
 
     def _compare_table(self, step: Table) -> None:
         rows = [row if isinstance(row, Row) else self._row(row) for row in step.rows]
-        _compare(
-            "the connection table",
-            sorted(_row_text(info) for info in self._engine.connections()),
-            sorted(
-                f"{row.client} {row.source or row.client} {row.backend} {row.state.label}" for row in rows
-            ),
-        )
+        _compare("the connection table", _rows(self._engine.connections()), _rows(rows))
 
-    def _row(self, make: object) -> Row:
-        assert callable(make)
+    def _row(self, make: Callable[[int], Row]) -> Row:
         assert self._port is not None, "the case uses a port that was not chosen yet"
-        row: Row = make(self._port)
-        return row
+        return make(self._port)
 
 
-def _row_text(info: ConnectionInfo) -> str:
-    return f"{info.client} {info.source} {info.backend} {info.state.label}"
+def _rows(rows: Iterable[Row]) -> list[str]:
+    return sorted(
+        f"{row.client} {row.source or row.client} {row.backend} {row.state.label}" for row in rows
+    )
 
 
 def _compare(what: str, got: object, wanted: object) -> None:

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from l4lb.model import ConnectionInfo, DropReason, Plan, Verdict
-from tests.conformance.case import Need
+from l4lb.model import DropReason, Plan, Verdict
+from tests.conformance.case import Need, Row
 from tests.conformance.world import Side
 
 
@@ -55,8 +55,8 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def connections(self) -> Sequence[ConnectionInfo]:
-        """The connection table."""
+    def connections(self) -> Sequence[Row]:
+        """The connection table; ``source`` is always given."""
 
     def close(self) -> None:
         """Leave nothing behind."""

@@ -15,12 +15,12 @@ from l4lb.datapath.base import ConnectionFilter
 from l4lb.datapath.raw import RawDatapath
 from l4lb.model import ConnectionInfo, Counters, DropReason, Plan, ServicePlan, Verdict
 from l4lb.netlink.watch import KernelWatch
-from tests.conformance.case import Need
+from tests.conformance.case import Need, Row
 from tests.conformance.engines.engine import Engine, Result
 from tests.conformance.engines.namespaces import Namespaces, inside, remove_abandoned
 from tests.conformance.engines.wires import DEADLINE, FENCE, Wires
 from tests.conformance.plans import NOBODY, service
-from tests.conformance.world import V4, Side
+from tests.conformance.world import V4, Host, Side
 
 _UDP_GSO: Final = (6, 2)  # the first Linux with VIRTIO_NET_HDR_GSO_UDP_L4
 
@@ -85,10 +85,12 @@ class LiveEngine(Engine):
         _, reasons = self._count()
         return Result(None, out, reasons)
 
-    def connections(self) -> list[ConnectionInfo]:
+    def connections(self) -> list[Row]:
         """See ``Engine``."""
         infos, _ = self._gateway.call(lambda datapath: datapath.connections(ConnectionFilter(), 1_000))
-        return infos
+        return [
+            Row(_host(info.client), _host(info.backend), info.state, _host(info.source)) for info in infos
+        ]
 
     def _count(self) -> tuple[Counter[Verdict], Counter[DropReason]]:
         """What was counted since the last time, but for the fences."""
@@ -110,6 +112,11 @@ def _one(verdicts: Counter[Verdict]) -> Verdict:
         return Verdict.FORWARD
     assert len(verdicts) <= 1, f"one packet, many verdicts: {verdicts}"
     return next(iter(verdicts), Verdict.PASS)
+
+
+def _row(info: ConnectionInfo) -> Row:
+    client, backend, source = (Host(end.host, end.port) for end in (info.client, info.backend, info.source))
+    return Row(client, backend, info.state, source)
 
 
 class _Gateway:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator
 from ipaddress import ip_address
 from random import Random
-from typing import Any
 
-from l4lb.datapath.base import ConnectionFilter
-from l4lb.datapath.reports import connection_infos
-from l4lb.director.connection import Hop
+from l4lb.director.connection import Connection, Ends, Hop
 from l4lb.director.director import Director
-from l4lb.model import ConnectionInfo, DropReason, Plan, Verdict
+from l4lb.model import DropReason, Plan, Verdict
 from l4lb.wire.frame import ETHERNET, FRAME_MAX, IP
-from tests.conformance.case import Need
+from tests.conformance.case import Need, Row
 from tests.conformance.engines.engine import Engine, Result
-from tests.conformance.world import GATEWAY_MAC, Side, route
+from tests.conformance.world import GATEWAY_MAC, Host, Side, route
 
 _STALE = bytes(range(256)) * (FRAME_MAX // 256 + 1)
 _START = 1_000.0  # seconds; anything but zero, which could pass for "never"
@@ -67,10 +63,9 @@ class PureEngine(Engine):
         self._emit(out)
         return Result(None, out, self._drops())
 
-    def connections(self) -> list[ConnectionInfo]:
+    def connections(self) -> list[Row]:
         """See ``Engine``."""
-        infos, _ = _finish(connection_infos(self._director, ConnectionFilter(), 1_000, self._now))
-        return list(infos)
+        return [_row(connection) for connection in self._director.table]
 
     def _emit(self, out: list[tuple[Side, bytes]]) -> list[bytes]:
         """What the worker does with the director's output; the frames for the host."""
@@ -104,10 +99,7 @@ class PureEngine(Engine):
         return hop
 
 
-def _finish(job: Generator[None, None, Any]) -> Any:
-    """Run a job of reports.py to its end."""
-    while True:
-        try:
-            next(job)
-        except StopIteration as end:
-            return end.value
+def _row(connection: Connection) -> Row:
+    ends = Ends(connection.original, connection.reply)
+    client, backend, source = (Host(end.host, end.port) for end in (ends.client, ends.backend, ends.source))
+    return Row(client, backend, connection.state, source)
