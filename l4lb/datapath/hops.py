@@ -30,6 +30,9 @@ REFRESH: Final = 30.0
 """Seconds after which a known neighbour is confirmed: what we send by packet socket does not tell the
 kernel that its entry is in use."""
 
+REFRESH_AT_ONCE: Final = 200
+"""Neighbours confirmed in a second: each costs the control plane a message to the kernel."""
+
 CACHED_ADDRESSES: Final = 65_536
 
 NEIGHBOURS: Final = 65_536
@@ -145,6 +148,9 @@ class NextHops:
 
     def wait(self, hop: NextHop, frame: bytes, now: float) -> None:
         """Keep a frame until the neighbour is known."""
+        if now - hop.asked >= ASK_AGAIN:
+            hop.asked = now
+            self._resolve(hop.index, hop.address)
         if len(hop.waiting) >= WAITING_EACH or self._waiting >= WAITING_ALL:
             self._count(DropReason.NEIGHBOUR_QUEUE_FULL)
             return
@@ -153,12 +159,9 @@ class NextHops:
             self._with_waiting.add(hop)
         hop.waiting.append(frame)
         self._waiting += 1
-        if now - hop.asked >= ASK_AGAIN:
-            hop.asked = now
-            self._resolve(hop.index, hop.address)
 
     def tick(self, now: float) -> None:
-        """Ask again, give up, and confirm what has been in use for long."""
+        """Ask again, give up, and confirm what has been known for long."""
         for hop in list(self._with_waiting):
             if hop.deadline <= now:
                 self._give_up(hop, DropReason.NEIGHBOUR_UNREACHABLE)
@@ -170,12 +173,17 @@ class NextHops:
             self._refresh(now)
 
     def _refresh(self, now: float) -> None:
+        """Confirm known neighbours, the ones due, in order, and not too many at once."""
+        budget = REFRESH_AT_ONCE
         for hops in self._hops.values():
             for hop in hops:
                 if hop.header is not None and now - hop.asked >= REFRESH:
                     if hop.asked > 0:
                         self._resolve(hop.index, hop.address)
+                        budget -= 1
                     hop.asked = now
+            if budget <= 0:
+                return
 
     def _forget(self) -> None:
         """Forget all hops that no frame waits for. Whoever holds one finds it stale, and not fit for

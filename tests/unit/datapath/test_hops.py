@@ -184,6 +184,7 @@ class TestWaiting:
         late = outside.hops.route(HOST)
         outside.hops.wait(late, FRAME, 0.0)
         assert outside.drops == [DropReason.NEIGHBOUR_QUEUE_FULL]
+        assert outside.asked[-1] == (LAN.index, HOST), "a healthy neighbour is found all the same"
         outside.hops.learn([Neighbour(LAN.index, ip4(1, 0), MAC)])
         outside.hops.wait(late, FRAME, 0.0)
         assert len(outside.drops) == 1
@@ -220,6 +221,16 @@ class TestRefresh:
         for second in range(100, 100 + 3 * int(REFRESH)):
             outside.hops.tick(float(second))
         assert outside.asked == [(LAN.index, HOST)] * 2
+
+    def test_many_are_confirmed_some_at_a_time(self, outside, monkeypatch):
+        monkeypatch.setattr(hops, "REFRESH_AT_ONCE", 3)
+        for last in range(10):
+            outside.hops.route(ip4(1, last))
+            outside.hops.learn([Neighbour(LAN.index, ip4(1, last), MAC)])
+        outside.hops.tick(100.0)
+        for second in range(4):
+            outside.hops.tick(100.0 + REFRESH + second)
+            assert len(outside.asked) == min(10, 3 * (second + 1))
 
     def test_an_unknown_one_is_asked_for_only_when_something_waits(self, outside):
         outside.hops.route(HOST)
