@@ -115,7 +115,8 @@ class ControlPlane:
         try:
             await self._vips.clear()
         except VipError as error:
-            log.error("%s", error)
+            for line in error.problems:
+                log.error("%s", line)
         await self._vips.close()
 
     # What can be done to it.

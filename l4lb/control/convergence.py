@@ -57,7 +57,7 @@ class Convergence:
         self._cache = SelectionCache()
         self._warnings = StandingWarnings()
         self._view: HostView | None = None
-        self._vip_problem: str | None = None
+        self._vip_problems: tuple[str, ...] = ()
         self._asked = asyncio.Event()
         self._lock = asyncio.Lock()
 
@@ -72,7 +72,7 @@ class Convergence:
             found = warnings_for(
                 self._desired.config, self._view, self._read_sysctls(), self._watch.foreign_rules
             )
-            self._warnings.replace([*found, self._vip_problem] if self._vip_problem else found)
+            self._warnings.replace([*found, *self._vip_problems])
         return self._warnings.lines
 
     async def begin(self) -> None:
@@ -157,9 +157,9 @@ class Convergence:
             await self._vips.keep(vips if gateway.manage_vips else {})
         except VipError as error:
             # Its interface may be about to appear: the change of links that it brings tries again.
-            self._vip_problem = str(error)
+            self._vip_problems = error.problems
         else:
-            self._vip_problem = None
+            self._vip_problems = ()
 
     async def _counters(self) -> Counters | None:
         try:

@@ -6,6 +6,7 @@ not outlive a boot, and neither does what is written here about them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Iterator
@@ -38,9 +39,9 @@ class Ledger:
             pass
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             _log.warning(
-                "%s cannot be read (%r): VIPs that a killed l4lb left behind are taken for the host's own",
+                "%s cannot be read (%s): VIPs that a killed l4lb left behind are taken for the host's own",
                 path,
-                error,
+                error.strerror if isinstance(error, OSError) else "it is damaged",
             )
 
     def __iter__(self) -> Iterator[bytes]:
@@ -59,7 +60,8 @@ class Ledger:
         Raises:
             OSError: the file cannot be written; nothing is noted.
         """
-        self._write({**self._interfaces, ip: interface})
+        if self._interfaces.get(ip) != interface:  # so that a full disk does not matter to a restart
+            self._write({**self._interfaces, ip: interface})
 
     def forget(self, ip: bytes) -> None:
         """Note that an address is gone, or not ours.
@@ -74,8 +76,13 @@ class Ledger:
             addresses = {str(ip_address(ip)): name for ip, name in interfaces.items()}
             self._path.parent.mkdir(parents=True, exist_ok=True)
             new = self._path.with_name(self._path.name + ".new")
-            new.write_text(json.dumps({"boot": self._boot, "addresses": addresses}) + "\n")
-            new.replace(self._path)
+            try:
+                new.write_text(json.dumps({"boot": self._boot, "addresses": addresses}) + "\n")
+                new.replace(self._path)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    new.unlink(missing_ok=True)
+                raise
         else:
             self._path.unlink(missing_ok=True)
         self._interfaces = interfaces

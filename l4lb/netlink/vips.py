@@ -28,7 +28,11 @@ _RESTORE_AFTER = 0.1  # seconds: a link that comes back comes in steps, and who 
 
 
 class VipError(Exception):
-    """A VIP could not be put on the host, or taken from it. One line for people."""
+    """VIPs could not be put on the host, or taken from it. ``problems`` has one line for each."""
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems))
 
 
 class VipKeeper:
@@ -40,6 +44,7 @@ class VipKeeper:
 
     def __init__(self, watch: KernelWatch, path: Path) -> None:
         self._watch = watch
+        self._path = path
         self._ledger = Ledger(path)
         self._announcer = Announcer()
         self._announced: dict[bytes, Link] = {}  # the link as it was when the VIP was announced on it
@@ -77,7 +82,7 @@ class VipKeeper:
             self._leaving.clear()
             self._announce_due()
         if problems:
-            raise VipError("; ".join(problems))
+            raise VipError(*problems)
 
     async def clear(self) -> None:
         """Remove every address that this keeper, or a killed one before it, has added.
@@ -122,7 +127,7 @@ class VipKeeper:
         try:
             self._ledger.record(ip, link.name)  # before the address, or a kill between leaves an orphan
         except OSError as error:
-            raise VipError(f"VIP {text}: what l4lb adds must be remembered, but {error}") from None
+            raise VipError(f"VIP {text} is not added: {self._unwritable(error)}") from None
         problem = await _change_address("add", link.index, text)
         if problem is None:
             _log.info("VIP %s added on %s", text, link.name)
@@ -163,7 +168,12 @@ class VipKeeper:
         try:
             self._ledger.forget(ip)
         except OSError as error:
-            raise VipError(f"VIP {ip_address(ip)} stays remembered as ours: {error}") from None
+            raise VipError(
+                f"VIP {ip_address(ip)} stays remembered as ours: {self._unwritable(error)}"
+            ) from None
+
+    def _unwritable(self, error: OSError) -> str:
+        return f"{self._path} cannot be written: {error.strerror}"
 
     def _on_change(self, change: Change) -> None:
         if not (change.links or change.addresses):

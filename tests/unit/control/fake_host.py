@@ -66,7 +66,7 @@ class FakeWatch:
 class FakeVips:
     def __init__(self) -> None:
         self.kept: list[dict[bytes, str | None]] = []
-        self.refusal: str | None = None
+        self.refusals: tuple[str, ...] = ()
         self.closed = False
 
     @property
@@ -74,8 +74,8 @@ class FakeVips:
         return frozenset(self.kept[-1]) if self.kept else frozenset()
 
     async def keep(self, vips: Mapping[bytes, str | None]) -> None:
-        if self.refusal is not None:
-            raise VipError(self.refusal)
+        if self.refusals:
+            raise VipError(*self.refusals)
         self.kept.append(dict(vips))
 
     async def clear(self) -> None:

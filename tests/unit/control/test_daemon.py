@@ -322,15 +322,19 @@ def test_neighbours_and_unrelated_links_change_nothing(tmp_path):
     with_daemon(tmp_path, scenario)
 
 
-def test_a_vip_that_cannot_be_put_on_is_a_warning_until_it_can(tmp_path, caplog):
+def test_vips_that_cannot_be_put_on_are_a_warning_each_until_they_can(tmp_path, caplog):
     l4lb = Running(tmp_path)
-    l4lb.vips.refusal = "VIP 10.1.0.100: there is no interface eth7; create it or name another one"
+    first = "VIP 10.1.0.100: there is no interface eth7; create it or name another one"
+    second = "VIP 2001:db8:1::64 cannot be put on eth7: IPv6 is disabled on this device"
+    l4lb.vips.refusals = (first, second)
 
     async def run():
         async with l4lb.serving():
-            assert (await l4lb.get("/v1/status"))["warnings"] == [l4lb.vips.refusal]
+            assert (await l4lb.get("/v1/status"))["warnings"] == [first, second]
             await l4lb.change("POST", "/v1/reload")
-            l4lb.vips.refusal = None
+            l4lb.vips.refusals = (second,)
+            await l4lb.change("POST", "/v1/reload")
+            l4lb.vips.refusals = ()
             await l4lb.change("POST", "/v1/reload")
             assert (await l4lb.get("/v1/status"))["warnings"] == []
             assert len(l4lb.vips.kept[-1]) == 2
@@ -338,10 +342,7 @@ def test_a_vip_that_cannot_be_put_on_is_a_warning_until_it_can(tmp_path, caplog)
     with caplog.at_level(logging.INFO):
         asyncio.run(run())
     lines = [record.getMessage() for record in caplog.records if "eth7" in record.getMessage()]
-    assert lines == [
-        "VIP 10.1.0.100: there is no interface eth7; create it or name another one",
-        "no longer: VIP 10.1.0.100: there is no interface eth7; create it or name another one",
-    ]
+    assert lines == [first, second, f"no longer: {first}", f"no longer: {second}"]
 
 
 def test_a_sysctl_that_was_put_right_is_no_warning_any_more(tmp_path):

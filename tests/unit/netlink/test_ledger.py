@@ -1,5 +1,6 @@
 """What is remembered between one run and the next."""
 
+import errno
 import json
 from ipaddress import ip_address
 
@@ -55,7 +56,36 @@ def test_a_damaged_file_counts_as_empty_and_is_complained_about(path, caplog, co
     path.parent.mkdir()
     path.write_text(content)
     assert list(Ledger(path)) == []
-    assert f"{path} cannot be read" in caplog.text
+    assert f"{path} cannot be read (it is damaged)" in caplog.text
+
+
+def test_a_damaged_file_is_not_quoted(path, caplog):
+    path.parent.mkdir()
+    path.write_bytes(b"\x80" * 4096)
+    assert list(Ledger(path)) == []
+    assert len(caplog.messages[0]) < 300
+
+
+def test_what_stands_in_the_file_already_needs_no_room_for_a_new_one(path, monkeypatch):
+    Ledger(path).record(VIP4, "eth0")
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(path), "write_text", full)
+    ledger = Ledger(path)
+    ledger.record(VIP4, "eth0")
+    with pytest.raises(OSError, match="No space left"):
+        ledger.record(VIP6, "eth0")
+    assert list(ledger) == [VIP4]
+
+
+def test_a_write_that_fails_leaves_no_half_a_file(path):
+    ledger = Ledger(path)
+    path.mkdir(parents=True)  # cannot be replaced by a file
+    with pytest.raises(IsADirectoryError):
+        ledger.record(VIP4, "eth0")
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_nothing_is_noted_that_cannot_be_written(path):
