@@ -212,6 +212,8 @@ def open_site(prefix: str) -> Iterator[Site]:
         BenchError: another benchmark runs, or this machine cannot run one.
         LabError: there can be no lab.
     """
+    if os.geteuid() != 0:
+        raise BenchError("balancers are measured on network namespaces: run it as root")
     for program in _PROGRAMS:
         find(program)
     lab = Lab(prefix)
