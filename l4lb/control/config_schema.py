@@ -34,6 +34,7 @@ _DAY = 86_400
 
 Address = Annotated[model.Endpoint, PlainValidator(values.endpoint)]
 Interface = Annotated[str, AfterValidator(values.interface)]
+ReceivingInterface = Annotated[str, AfterValidator(values.receiving_interface)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Streak = Annotated[int, Field(ge=1, le=1000)]  # checks in a row that turn a backend up or down
 
@@ -98,7 +99,7 @@ class ServiceTable(_Table):
 class GatewayTable(_Table):
     """``[gateway]``."""
 
-    interfaces: Annotated[list[Interface], Field(min_length=1)] | None = None
+    interfaces: Annotated[list[ReceivingInterface], Field(min_length=1)] | None = None
     datapath: Annotated[str, AfterValidator(values.datapath)] | None = None
     manage_vips: bool | None = None
     vip_interface: Interface | None = None

@@ -58,6 +58,13 @@ def interface(name: str) -> str:
     return name
 
 
+def receiving_interface(name: str) -> str:
+    """An interface that packets of other hosts come by."""
+    if name == "lo":
+        raise ValueError("'lo' has no packets but this host's own, which are not balanced")
+    return interface(name)
+
+
 def datapath(name: str) -> str:
     """A datapath that exists."""
     if name in _DATAPATHS_TO_COME:

@@ -12,8 +12,8 @@ from typing import Final
 
 from l4lb.control.config import Config
 from l4lb.control.host_view import HostView
+from l4lb.datapath.hops import is_ethernet
 from l4lb.model import Nat
-from l4lb.netlink.routing import RoutingTable
 
 _PROC_NET: Final = Path("/proc/sys/net")
 
@@ -49,7 +49,7 @@ def warnings_for(config: Config, view: HostView, sysctls: Sysctls, foreign_rules
     """One line for each thing that is not as it should be, without repetition."""
     return [
         *_interfaces(config, view),
-        *_routes(config, view.table),
+        *_routes(config, view),
         *_foreign_rules(foreign_rules),
         *_forwarding(config, sysctls),
         *_ports(config, sysctls),
@@ -62,15 +62,22 @@ def _interfaces(config: Config, view: HostView) -> Iterator[str]:
     for name in config.gateway.interfaces:
         if view.state.link(name) is None:
             yield f"interface {name} does not exist now: its packets are balanced once it does"
+    for name in view.interfaces:
+        link = view.state.link(name)
+        if link is not None and not is_ethernet(link):
+            yield f"interface {name} carries no Ethernet frames: its packets stay the host's"
 
 
-def _routes(config: Config, table: RoutingTable) -> Iterator[str]:
+def _routes(config: Config, view: HostView) -> Iterator[str]:
+    own = {address.ip for address in view.state.addresses}
     for service in config.services:
         for backend in service.backends:
-            if table.lookup(backend.address.ip) is not None:
+            if view.table.lookup(backend.address.ip) is not None:
                 continue
-            if table.is_local(backend.address.ip):
+            if backend.address.ip in own:
                 why = "is an address of this host: l4lb balances to other hosts only"
+            elif view.table.is_local(backend.address.ip):
+                why = "is a broadcast or anycast address of a network of this host, not of a server"
             else:
                 why = "has no route: add one, or bring its interface up"
             yield f"service {service.name}: backend {backend.address} {why}"

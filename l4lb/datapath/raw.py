@@ -17,7 +17,6 @@ from typing import Any, Final
 
 from l4lb.datapath.base import Capabilities, ConnectionFilter, DatapathError
 from l4lb.datapath.claim import Claim
-from l4lb.datapath.hops import is_ethernet
 from l4lb.datapath.packet_process import PacketProcess
 from l4lb.datapath.shield import Shield
 from l4lb.model import ConnectionInfo, Counters, Plan, ServicePlan
@@ -65,10 +64,6 @@ class RawDatapath:
         self._interfaces = tuple(interfaces)
         if self._process is None:
             await self._start()
-        for name in self._interfaces:
-            link = self._watch.state.link(name)
-            if link is not None and not is_ethernet(link):
-                log.warning("interface %s carries no Ethernet frames: its packets stay the host's", name)
         await self._apply_shield()
         await self._running.request("attach", self._interfaces)
 

@@ -33,6 +33,7 @@ ROUTES = (
     Route(packed("10.1.0.0"), 24, 2, source=packed("10.1.0.1")),
     Route(packed("10.2.0.0"), 24, 3, source=packed("10.2.0.1")),
     Route(packed("10.2.0.1"), 32, 3, kind=RouteKind.LOCAL),
+    Route(packed("10.2.0.255"), 32, 3, kind=RouteKind.LOCAL),
     Route(packed("2001:db8:1::"), 64, 2),
     Route(packed("2001:db8:2::"), 64, 3),
     Route(packed("10.9.0.0"), 16, 3, gateway=packed("10.2.0.254")),

@@ -20,9 +20,9 @@ WEB6 = Service(
 )
 
 
-def found(*services, gateway=None, sysctls=None, foreign_rules=False):
+def found(*services, gateway=None, sysctls=None, foreign_rules=False, host=GATEWAY):
     config = Config(gateway or GatewayConfig(), services or (WEB,), Path("l4lb.toml"))
-    return warnings_for(config, look(config, GATEWAY, None), sysctls or Sysctls(), foreign_rules)
+    return warnings_for(config, look(config, host, None), sysctls or Sysctls(), foreign_rules)
 
 
 def with_backend(text):
@@ -39,11 +39,20 @@ def test_an_interface_that_does_not_exist():
     ]
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_an_interface_without_ethernet(named):
+    tunnel = replace(GATEWAY, links=tuple(replace(link, mac=b"") for link in GATEWAY.links))
+    assert found(gateway=GatewayConfig(interfaces=("eth1",) if named else ()), host=tunnel)[-1] == (
+        "interface eth1 carries no Ethernet frames: its packets stay the host's"
+    )
+
+
 @pytest.mark.parametrize(
     ("backend", "why"),
     [
         ("192.0.2.1:80", "has no route: add one, or bring its interface up"),
         ("10.2.0.1:80", "is an address of this host: l4lb balances to other hosts only"),
+        ("10.2.0.255:80", "is a broadcast or anycast address of a network of this host, not of a server"),
     ],
 )
 def test_a_backend_that_packets_cannot_be_sent_to(backend, why):
