@@ -90,6 +90,8 @@ class Path:
 
 SHIFT_MASK: Final = 0x0F
 BACKEND_SHIFT: Final = 4
+UNKNOWN_SHIFTS: Final = 0xEE
+"""Of a connection whose handshake was not seen: the largest there are (RFC 7323 2.3)."""
 
 
 class Connection:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 
 from l4lb.director import answer, ports, split
-from l4lb.director.connection import Connection, Hop, Path, make_connection, tuple_key
+from l4lb.director.connection import UNKNOWN_SHIFTS, Connection, Hop, Path, make_connection, tuple_key
 from l4lb.director.conntrack import ConnectionTable
 from l4lb.director.fragments import Fragments
 from l4lb.director.lookup import Services
@@ -136,6 +136,10 @@ class Director:
                 unanswered = connection.state is State.SYN_SENT and not path.alive
                 if unanswered or connection.state in REUSABLE:
                     return self._again(frame, packet, connection, now)
+            if packet.flags & tcp.RST and from_client and _denied(connection):
+                self.table.remove(connection)
+                self._note_direct(connection.reply)
+                return self._drop(DropReason.NO_CONNECTION)
             if path.gone:
                 return self._end(frame, packet, connection, from_client, DropReason.BACKEND_DOWN, now)
         elif path.gone:
@@ -185,18 +189,18 @@ class Director:
             if packet.flags & tcp.SYN:
                 if packet.flags & tcp.ACK:
                     return self._drop(DropReason.BAD_TCP_FLAGS)
-                state = State.SYN_SENT
-            elif service.finds_again:
-                state = State.ESTABLISHED  # the table was lost, the hash finds the backend again
-            else:
+            elif not service.finds_again:
                 return self._refuse(frame, packet, DropReason.NO_CONNECTION, now)
+            # Also from the middle, where the table was lost and the hash finds the backend again: only
+            # its answer tells the segment of a client from a forged one.
+            state = State.SYN_SENT
 
         path = select(service, packet, now, self._random)
         if path is None:
             return self._refuse(frame, packet, DropReason.NO_BACKEND, now)
         if self._hop_to_backend(path) is None:
             return self._drop(DropReason.NO_ROUTE)
-        reason = self.table.refuses(state is not State.ESTABLISHED, now)
+        reason = self.table.refuses(True, now)
         if reason is not None:
             return self._drop(reason)
         client = Endpoint(packet.source, packet.sport)
@@ -204,6 +208,8 @@ class Director:
         if source is None:
             return self._drop(DropReason.NO_FREE_PORT)
         connection = make_connection(path, client, source, state, now)
+        if state is State.SYN_SENT and not packet.flags & tcp.SYN:
+            connection.shifts = UNKNOWN_SHIFTS
         if connection.original == connection.reply:
             return self._drop(DropReason.NO_FREE_PORT)  # a backend that calls itself through the VIP
         former = self.table.by_protocol[packet.protocol].get(connection.reply)
@@ -237,6 +243,7 @@ class Director:
                 continue
             if self.table.refuses(False, now) is None:
                 connection = make_connection(path, client, client, State.ESTABLISHED, now)
+                connection.shifts = UNKNOWN_SHIFTS
                 return self._forward(frame, packet, connection, BACKEND, now, new=True)
         self._disown(packet, client, services, now)
         return Verdict.PASS
@@ -466,3 +473,10 @@ class Director:
             return Verdict.DROP
         self.out.append((hop, reply, len(reply)))
         return Verdict.REPLY
+
+
+def _denied(connection: Connection) -> bool:
+    """True if an RST that the client sends now says that it has no connection to the VIP. All we have
+    seen before was the backend's: it was picked up from the middle of a direct connection to that
+    backend, which the RST must not end."""
+    return connection.state is State.ESTABLISHED and connection.acked_by_client is None

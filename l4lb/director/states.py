@@ -10,7 +10,8 @@ A gateway sees both directions but not the endpoints, so its states say what it 
                                                            │ ACK
                                                        TIME_WAIT
 
-An acceptable RST (the caller judges the sequence number) leads to CLOSED from anywhere. What a
+A connection picked up from the middle begins in SYN_SENT too: only the client has been heard. An
+acceptable RST (the caller judges the sequence number) leads to CLOSED from anywhere. What a
 packet cannot change stays: the default is no transition. The rows follow RFC 9293 3.3.2 and, where
 the middle sees less than an endpoint, nf_conntrack_proto_tcp.c. All that changes a state is here.
 """
@@ -51,6 +52,9 @@ BACKEND: Final = False
 _S = State
 _TRANSITIONS: Final[dict[tuple[State, Event, bool], State]] = {
     (_S.SYN_SENT, Event.SYN_ACK, BACKEND): _S.SYN_RECEIVED,
+    # A backend that answers a segment with anything but an RST knows the connection already.
+    (_S.SYN_SENT, Event.ACK, BACKEND): _S.ESTABLISHED,
+    (_S.SYN_SENT, Event.FIN, BACKEND): _S.BACKEND_FIN,
     (_S.SYN_RECEIVED, Event.ACK, CLIENT): _S.ESTABLISHED,
     # The client may close at once: its FIN acknowledges the SYN/ACK as well.
     (_S.SYN_RECEIVED, Event.FIN, CLIENT): _S.CLIENT_FIN,

@@ -58,8 +58,9 @@ def from_the_client_by_maglev(net):
     """The hash of the tuple finds the backend again, and the transfer goes on."""
     return consistent(net), [
         from_client(net, net.web1, "PA", data=b"the next part"),
-        table(row(net, net.web1, State.ESTABLISHED)),
+        table(row(net, net.web1, State.SYN_SENT)),
         from_backend(net, net.web1, ack=CLIENT_NEXT + 13),
+        table(row(net, net.web1, State.ESTABLISHED)),
         from_client(net, net.web1, "PA", seq=CLIENT_NEXT + 13, data=b"and the next"),
     ]
 
@@ -69,8 +70,9 @@ def from_the_client_by_source_hash(net):
     """The hash of the client's address does as well."""
     return consistent(net, by_source), [
         from_client(net, net.web1, "PA", data=b"the next part"),
-        table(row(net, net.web1, State.ESTABLISHED)),
+        table(row(net, net.web1, State.SYN_SENT)),
         from_backend(net, net.web1, ack=CLIENT_NEXT + 13),
+        table(row(net, net.web1, State.ESTABLISHED)),
     ]
 
 
@@ -96,14 +98,28 @@ def from_the_backend_by_source_hash(net):
 
 
 @packet_case()
+def from_the_backend_but_not_ours(net):
+    """It was of a direct connection that the hash took for one to the VIP: the client's RST says so. It
+    goes no further, for it would end the direct connection, which is left alone from now on."""
+    client = net.client.at(42_025)
+    return consistent(net), [
+        from_backend(net, net.web1, "PA", client, data=b"the next part"),
+        drop(tcp(client, net.vip, "R", seq=CLIENT_NEXT), DropReason.NO_CONNECTION),
+        passed_on((net.web1, client, "PA", {**BACK, "data": b"the next part"})),
+        table(),
+    ]
+
+
+@packet_case()
 def at_its_end(net):
-    """What is left of the connection is its end: FINs are picked up like data, and lead to TIME_WAIT."""
+    """What is left of the connection is its end: FINs are picked up like data. The client's may be
+    forged and is not believed, but a backend that closes is the end of it soon."""
     return consistent(net), [
         from_client(net, net.web1, "FA"),
-        table(row(net, net.web1, State.CLIENT_FIN)),
+        table(row(net, net.web1, State.SYN_SENT)),
         from_backend(net, net.web1, "FA", ack=CLIENT_NEXT + 1),
         from_client(net, net.web1, "A", seq=CLIENT_NEXT + 1, ack=BACKEND_NEXT + 1),
-        table(row(net, net.web1, State.TIME_WAIT)),
+        table(row(net, net.web1, State.BACKEND_FIN)),
     ]
 
 
@@ -218,6 +234,7 @@ def into_a_full_table(net):
     full_table = plan(service(net, selection=by_flow(0)), limits=Limits(established=1))
     return full_table, [
         from_client(net, net.web1),
+        from_backend(net, net.web1),
         drop(tcp(client, net.vip, "A", **NUMBERS), DropReason.ESTABLISHED_FULL),
         passed_on((net.web1, client, "A", BACK), *told(net, client)),
         from_client(net, net.web1),

@@ -36,7 +36,7 @@ SR, E, CF, BF, LA, TW, C = (
 )
 TABLE = {
     #              SYN    SYN/ACK   ACK      FIN      RST
-    SYN_SENT:     (_, _,  _, SR,   _,  _,   _,  _,   C, C),
+    SYN_SENT:     (_, _,  _, SR,   _,  E,   _,  BF,  C, C),
     SYN_RECEIVED: (_, _,  _, _,    E,  _,   CF, BF,  C, C),
     ESTABLISHED:  (_, _,  _, _,    _,  _,   CF, BF,  C, C),
     CLIENT_FIN:   (_, _,  _, _,    _,  _,   _,  LA,  C, C),
@@ -77,6 +77,9 @@ def test_the_table_above_is_whole():
         ("SYN and SYN/ACK again", "S> S> SA< S> SA< A>", ESTABLISHED),
         ("SYN/ACK never answered", "S> SA< SA< SA<", SYN_RECEIVED),
         ("ACK of nothing", "S> A> A>", SYN_SENT),
+        ("picked up", "A> A<", ESTABLISHED),
+        ("picked up at its end", "F> F<", BACKEND_FIN),
+        ("picked up by mistake", "A> R<", CLOSED),
         ("a client's own SYN/ACK", "S> SA> A>", SYN_SENT),
     ],
 )
