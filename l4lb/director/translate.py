@@ -20,6 +20,26 @@ _PORT = Struct("!H")
 _TTL_DECREMENT = 0xFEFF  # complement of 0x0100: the TTL is the high byte of its word
 
 
+def _place(width: int, first: int, stop: int) -> tuple[slice, slice, int]:
+    """Where in a frame with a bare IP header the ends ``first`` up to ``stop`` are (0 is the source, 1
+    the destination): addresses of ``width`` bytes, ports, and the offset of these in their header."""
+    addresses = IP + (ipv4.SOURCE if width == 4 else ipv6.SOURCE)
+    ports = IP + (ipv4.MINIMUM if width == 4 else ipv6.SIZE)
+    return (
+        slice(addresses + first * width, addresses + stop * width),
+        slice(ports + 2 * first, ports + 2 * stop),
+        2 * first,
+    )
+
+
+# Shared: a slice of one's own for each connection under full NAT is memory.
+_PLACES = {
+    (width, first, stop): _place(width, first, stop)
+    for width in (4, 16)
+    for first, stop in ((0, 1), (1, 2), (0, 2))
+}
+
+
 class Rewrite:
     """What one direction of a connection becomes.
 
@@ -43,18 +63,14 @@ class Rewrite:
     def __init__(self, old: tuple[Endpoint, Endpoint], new: tuple[Endpoint, Endpoint]) -> None:
         """``old`` and ``new`` are (source, destination); only what differs is written. An endpoint
         that stays may be any placeholder, the same on both sides."""
-        width = len(old[0].ip)
-        header = ipv4.MINIMUM if width == 4 else ipv6.SIZE
-        addresses_at = IP + (ipv4.SOURCE if width == 4 else ipv6.SOURCE)
-        first, last = (0 if old[0] != new[0] else 1), (1 if old[0] == new[0] or old[1] != new[1] else 0)
-        self.addresses = b"".join(end.ip for end in new[first : last + 1])
-        self.where = slice(addresses_at + first * width, addresses_at + (last + 1) * width)
-        self.ports = b"".join(_PORT.pack(end.port) for end in new[first : last + 1])
-        self.ports_skip = first * 2
-        ports_start = IP + header + self.ports_skip
-        self.ports_at = slice(ports_start, ports_start + len(self.ports))
-        self.address_delta = delta(b"".join(end.ip for end in old[first : last + 1]), self.addresses)
-        ports_delta = delta(b"".join(_PORT.pack(end.port) for end in old[first : last + 1]), self.ports)
+        changes_source, changes_destination = old[0] != new[0], old[1] != new[1]
+        part = slice(0 if changes_source else 1, 2 if changes_destination or not changes_source else 1)
+        place = _PLACES[len(old[0].ip), part.start, part.stop]
+        self.where, self.ports_at, self.ports_skip = place
+        self.addresses = b"".join(end.ip for end in new[part])
+        self.ports = b"".join(_PORT.pack(end.port) for end in new[part])
+        self.address_delta = delta(b"".join(end.ip for end in old[part]), self.addresses)
+        ports_delta = delta(b"".join(_PORT.pack(end.port) for end in old[part]), self.ports)
         self.full_delta = fold(self.address_delta + ports_delta)
         self.ip_delta = fold(self.address_delta + _TTL_DECREMENT)
 
