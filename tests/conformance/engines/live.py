@@ -88,9 +88,7 @@ class LiveEngine(Engine):
     def connections(self) -> list[Row]:
         """See ``Engine``."""
         infos, _ = self._gateway.call(lambda datapath: datapath.connections(ConnectionFilter(), 1_000))
-        return [
-            Row(_host(info.client), _host(info.backend), info.state, _host(info.source)) for info in infos
-        ]
+        return [_row(info) for info in infos]
 
     def _count(self) -> tuple[Counter[Verdict], Counter[DropReason]]:
         """What was counted since the last time, but for the fences."""
