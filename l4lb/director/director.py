@@ -479,4 +479,5 @@ def _denied(connection: Connection) -> bool:
     """True if an RST that the client sends now says that it has no connection to the VIP. All we have
     seen before was the backend's: it was picked up from the middle of a direct connection to that
     backend, which the RST must not end."""
-    return connection.state is State.ESTABLISHED and connection.acked_by_client is None
+    picked_up = connection.state is State.ESTABLISHED and connection.shifts == UNKNOWN_SHIFTS
+    return picked_up and connection.acked_by_client is None
