@@ -64,13 +64,13 @@ class Rewrite:
         """``old`` and ``new`` are (source, destination); only what differs is written. An endpoint
         that stays may be any placeholder, the same on both sides."""
         changes_source, changes_destination = old[0] != new[0], old[1] != new[1]
-        part = slice(0 if changes_source else 1, 2 if changes_destination or not changes_source else 1)
-        place = _PLACES[len(old[0].ip), part.start, part.stop]
+        first, stop = 0 if changes_source else 1, 2 if changes_destination or not changes_source else 1
+        place = _PLACES[len(old[0].ip), first, stop]
         self.where, self.ports_at, self.ports_skip = place
-        self.addresses = b"".join(end.ip for end in new[part])
-        self.ports = b"".join(_PORT.pack(end.port) for end in new[part])
-        self.address_delta = delta(b"".join(end.ip for end in old[part]), self.addresses)
-        ports_delta = delta(b"".join(_PORT.pack(end.port) for end in old[part]), self.ports)
+        self.addresses = b"".join(end.ip for end in new[first:stop])
+        self.ports = b"".join(_PORT.pack(end.port) for end in new[first:stop])
+        self.address_delta = delta(b"".join(end.ip for end in old[first:stop]), self.addresses)
+        ports_delta = delta(b"".join(_PORT.pack(end.port) for end in old[first:stop]), self.ports)
         self.full_delta = fold(self.address_delta + ports_delta)
         self.ip_delta = fold(self.address_delta + _TTL_DECREMENT)
 
