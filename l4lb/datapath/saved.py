@@ -8,6 +8,7 @@ may be damaged: what does not fit is left out.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -33,10 +34,28 @@ def save(director: Director, path: Path, now: float) -> int:
     """Write all connections that are more than half-open.
 
     Returns:
-        How many of them are TCP and not over: those that a stray packet of the host could end.
+        How many of them are live.
+
+    Raises:
+        OSError: the file cannot be written; nothing is left of it.
     """
-    live = 0
     temporary = path.with_name(path.name + ".new")
+    try:
+        _write(director, temporary, now)
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    return live(director)
+
+
+def live(director: Director) -> int:
+    """How many connections are TCP and not over: those that a stray packet of the host could end."""
+    return sum(connection.state in _LIVE for connection in director.table)
+
+
+def _write(director: Director, temporary: Path, now: float) -> None:
     pack = msgpack.Packer().pack
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with open(descriptor, "wb", buffering=1 << 20) as file:
@@ -58,9 +77,6 @@ def save(director: Director, path: Path, now: float) -> int:
                     ]
                 )
             )
-            live += connection.state in _LIVE
-    temporary.replace(path)
-    return live
 
 
 def restore(director: Director, path: Path, now: float) -> tuple[int, int]:

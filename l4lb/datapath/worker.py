@@ -32,7 +32,7 @@ from l4lb.datapath.hops import NextHop, NextHops
 from l4lb.datapath.packet_socket import INTERFACE_GONE
 from l4lb.datapath.port import Port, Ports
 from l4lb.datapath.reports import Job, connection_infos, counters, flush
-from l4lb.datapath.saved import restore, save
+from l4lb.datapath.saved import live, restore, save
 from l4lb.director.director import Director
 from l4lb.director.fastpath import fast_path
 from l4lb.director.parse import parse
@@ -263,7 +263,10 @@ class Worker:
         counts = (0, 0)
         if saved is not None:
             self._saved = saved
-            counts = restore(self._director, saved, monotonic())
+            try:
+                counts = restore(self._director, saved, monotonic())
+            except OSError as error:
+                self._complain(f"no connections are restored: {saved} cannot be used: {error.strerror}")
         self._claim = Claim.of(plan)
         self._ports.claim(self._claim)
         return counts
@@ -292,12 +295,20 @@ class Worker:
         for port in self._ports.receiving:
             port.socket.stop_receiving()
         self._running = False
-        return save(self._director, path, monotonic()) if path is not None else 0
+        return self._save(path) if path is not None else 0
 
     def fail(self) -> None:
         """Something unforeseen ended ``run``: leave the connections to the next process."""
         if self._saved is not None:
-            save(self._director, self._saved, monotonic())
+            self._save(self._saved)
+
+    def _save(self, path: Path) -> int:
+        """Save the connections; how many of them are live, whether they could be saved or not."""
+        try:
+            return save(self._director, path, monotonic())
+        except OSError as error:
+            self._complain(f"the connections are not saved: {path} cannot be written: {error.strerror}")
+            return live(self._director)
 
 
 def main() -> None:

@@ -165,6 +165,15 @@ class TestTheFile:
             saved.save(busy().director, path, 0.0)
         assert victim.read_text() == "precious"
 
+    def test_one_that_cannot_be_written_leaves_nothing(self, path):
+        path.mkdir()
+        gateway = busy()
+        with pytest.raises(IsADirectoryError):
+            saved.save(gateway.director, path, gateway.now)
+        assert list(path.parent.iterdir()) == [path]
+        path.rmdir()
+        assert saved.live(gateway.director) == saved.save(gateway.director, path, gateway.now) > 0
+
     def test_none_is_no_connections(self, path):
         gateway = Gateway(*SERVICES)
         assert saved.restore(gateway.director, path, gateway.now) == (0, 0)
