@@ -9,8 +9,10 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from l4lb.cli.client import DaemonError
 from l4lb.schedulers import SCHEDULERS
-from tests.lab.clients import Download, Upload, ask, digest, wait_for
+from netlab.servers import UDP_ECHO_PORT
+from tests.lab.clients import Browser, Download, Upload, ask, datagrams, digest, wait_for
 from tests.lab.services import BACKENDS, VIP, VIP6, service
 
 pytestmark = pytest.mark.lab
@@ -23,7 +25,10 @@ PATIENCE = 5.0  # seconds for what must not last: a few retransmissions
 
 def packet_process(daemon):
     """Its number, None while there is none."""
-    number = daemon.api.get("status")["datapath"]["details"].get("packet process")
+    try:
+        number = daemon.api.get("status")["datapath"]["details"].get("packet process")
+    except DaemonError:  # it has just died
+        return None
     return number and int(number)
 
 
@@ -118,18 +123,70 @@ def test_a_killed_daemon_that_is_started_again_keeps_transfers(lab, scheduler):
 
 
 @pytest.mark.parametrize("scheduler", CONSISTENT)
-@pytest.mark.parametrize("crash", [crash_all, crash_packet_process])
-def test_consistent_hashes_find_transfers_again_when_all_is_lost(lab, scheduler, crash):
+def test_consistent_hashes_find_transfers_again_when_all_is_lost(lab, scheduler):
     with balancing(lab, scheduler) as (daemon, transfers):
-        crash(daemon)
+        crash_all(daemon)
         transfers.go_on()
 
 
 @pytest.mark.parametrize("scheduler", INCONSISTENT)
-@pytest.mark.parametrize("crash", [crash_all, crash_packet_process])
-def test_transfers_that_cannot_be_found_again_end_quickly(lab, scheduler, crash):
+def test_transfers_that_cannot_be_found_again_end_quickly(lab, scheduler):
     with balancing(lab, scheduler) as (daemon, transfers):
-        crash(daemon)
+        crash_all(daemon)
         transfers.end_quickly()
         assert ask(lab, VIP) in BACKENDS[4]
         assert ask(lab, VIP6) in BACKENDS[6]
+
+
+def test_a_packet_process_that_is_killed_is_replaced_and_transfers_are_found_again(lab):
+    with balancing(lab, "maglev") as (daemon, transfers):
+        crash_packet_process(daemon)
+        transfers.go_on()
+
+
+def test_or_they_end_quickly_and_clients_connect_anew(lab):
+    with balancing(lab, "round_robin") as (daemon, transfers):
+        crash_packet_process(daemon)
+        transfers.end_quickly()
+        assert ask(lab, VIP) in BACKENDS[4]
+        assert ask(lab, VIP6) in BACKENDS[6]
+
+
+@pytest.mark.parametrize("scheduler", ["round_robin", "maglev"])
+def test_a_restart_leaves_direct_connections_alone(lab, scheduler):
+    """One to every backend: a hash would take some for connections to the VIP."""
+    digest = lab.publish("held", SIZE)
+    with lab.daemon(service(scheduler=scheduler)) as daemon, ExitStack() as stack:
+        direct = [stack.enter_context(Download(lab, address, "held")) for address in BACKENDS[4].values()]
+        restart(daemon)
+        for download in direct:
+            download.progress()
+        for download in direct:
+            download.finish()
+            assert download.digest == digest
+
+
+def test_a_restart_keeps_what_udp_clients_and_affinity_know(lab):
+    config = service("echo", port=UDP_ECHO_PORT, protocol="udp") + service(affinity="client")
+    with (
+        lab.daemon(config) as daemon,
+        datagrams(lab, VIP, UDP_ECHO_PORT) as client,
+        Browser(lab, VIP) as kept,
+    ):
+        client.send(b"1")
+        name = client.recv(100).split()[0]
+        served = kept.get()
+        restart(daemon)
+        for number in range(9):
+            client.send(b"%d" % number)
+            assert client.recv(100) == b"%s %d" % (name, number)
+        assert kept.get() == served
+
+
+def test_repeated_restarts_under_many_connections(lab):
+    with lab.daemon(service()) as daemon, ExitStack() as stack:
+        kept = [stack.enter_context(Browser(lab, VIP)) for _ in range(200)]
+        names = [browser.get() for browser in kept]
+        for _ in range(3):
+            restart(daemon)
+            assert [browser.get() for browser in kept] == names
