@@ -34,7 +34,9 @@ Outgoing = tuple[Hop | None, bytearray, int]
 
 _ANY_PORT = (1_024, 65_535)
 _DIRECT_LIMIT = 65_536
-_SWEEP_STEP = 500
+_SWEEP_LOOKS = 20_000
+_SWEEP_RESETS = 300
+"""In one tick: some two milliseconds of looking, and five of resetting."""
 
 
 class Director:
@@ -59,6 +61,7 @@ class Director:
         # from ours by their SYN/ACK, which no connection of ours expected. Least recent first.
         self._direct: OrderedDict[bytes, None] = OrderedDict()
         self._sweep: Iterator[Connection] = iter(())
+        self._sweep_again = False
 
     # -- what should be ------------------------------------------------------------------------
 
@@ -68,17 +71,29 @@ class Director:
         self.table.set_policy(plan.timeouts, plan.limits)
         self._fragments.limit = plan.limits.fragments
         if self.services.configure(plan):
-            self._sweep = iter(self.table)
+            # After the round that may be under way: begun anew each time, a backend that goes up and
+            # down would keep it from ever getting to the end.
+            self._sweep_again = True
 
     def tick(self, now: float) -> None:
         """Housekeeping in small steps: expiry, and the resets of backends that went away."""
         self.table.expire(now)
         self._fragments.expire(now)
         self.drops.update(self._fragments.take_lost())
-        for _ in range(_SWEEP_STEP):
+        self._sweep_away()
+
+    def _sweep_away(self) -> None:
+        """A step of looking for connections whose backend has gone. Those with traffic do not wait for
+        it: their next packet ends them."""
+        resets = 0
+        for _ in range(_SWEEP_LOOKS):
             connection = next(self._sweep, None)
             if connection is None:
-                break
+                if not self._sweep_again:
+                    return
+                self._sweep_again = False
+                self._sweep = iter(self.table)
+                continue
             # A client still waiting for its SYN/ACK will send its SYN again: that one is rescheduled.
             if (
                 connection.bucket is not None
@@ -86,6 +101,9 @@ class Director:
                 and connection.state != State.SYN_SENT
             ):
                 self.reset(connection)
+                resets += 1
+                if resets == _SWEEP_RESETS:
+                    return
 
     # -- the path of a packet ------------------------------------------------------------------
 

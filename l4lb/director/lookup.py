@@ -90,12 +90,13 @@ class Services:
             path = before.pop(backend.address, None)
             if path is None:
                 path = Path(service.name, service.address, service.protocol, service.nat, backend)
-            attention |= path.alive and not backend.alive
+            gone_before = path.gone
             path.service = service.name
             path.alive = backend.alive
             path.snat = backend.snat
             path.reset_when_down = service.when_backend_down is WhenBackendDown.RESET
             path.usable = False
+            attention |= path.gone and not gone_before
             state.paths[backend.address] = path
         attention |= self._retire(before.values())
 

@@ -11,7 +11,7 @@ from struct import Struct
 
 from l4lb.model import DropReason
 from l4lb.wire import icmp, ipv4, ipv6, tcp, udp
-from l4lb.wire.frame import ETHERTYPE, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IP, VnetHeader
+from l4lb.wire.frame import ETHERTYPE, ETHERTYPE_IPV4, ETHERTYPE_IPV6, GSO_TYPE, IP, VnetHeader
 
 _U16 = Struct("!H")
 _PORTS = Struct("!HH")
@@ -254,9 +254,11 @@ def _parse_quoted(frame: bytearray, quoted: Quoted, version: int) -> Quoted | No
 def segment_length(frame: bytearray, packet: Packet) -> int:
     """IP bytes of the largest packet this frame puts on the wire: its own length, or for a GSO
     frame the headers and one segment."""
-    vnet = VnetHeader.read(frame)
     length = packet.end - IP
-    if not vnet.gso_type or not vnet.gso_size:
+    if not frame[GSO_TYPE]:
+        return length
+    vnet = VnetHeader.read(frame)
+    if not vnet.gso_size:
         return length
     header = packet.transport - IP
     header += (frame[packet.transport + 12] >> 4) * 4 if packet.protocol == tcp.PROTOCOL else udp.SIZE

@@ -18,6 +18,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 VNET: Final = 0
+GSO_TYPE: Final = 1
 ETHERNET: Final = 10
 ETHERTYPE: Final = 22
 IP: Final = 24

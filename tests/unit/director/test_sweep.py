@@ -1,0 +1,57 @@
+"""Connections whose backend has gone are looked for in steps, to the end."""
+
+from dataclasses import replace
+
+import pytest
+
+from l4lb.director import director as director_module
+from l4lb.model import BackendPlan, WhenBackendDown
+from tests.unit.director.gateway import BACKEND, CLIENT, OTHER, Gateway, service
+
+
+def with_backend(alive, other=True, **words):
+    backends = (BackendPlan(BACKEND, alive=alive), BackendPlan(OTHER, alive=other))
+    return replace(service(BACKEND, OTHER, **words), backends=backends)
+
+
+@pytest.fixture
+def gateway(monkeypatch):
+    monkeypatch.setattr(director_module, "_SWEEP_LOOKS", 4)
+    monkeypatch.setattr(director_module, "_SWEEP_RESETS", 2)
+    gateway = Gateway(service(BACKEND, OTHER))
+    for number in range(20):
+        gateway.open(replace(CLIENT, port=1000 + number))
+    return gateway
+
+
+def ticks_until_gone(gateway, limit):
+    """Ticks until the connections with BACKEND are gone."""
+    for tick in range(limit):
+        if not any(connection.path.gone for connection in gateway.director.table):
+            return tick
+        gateway.director.tick(gateway.now)
+    raise AssertionError("connections of a backend that has gone are still there")
+
+
+def test_a_few_in_each_step(gateway):
+    gateway.configure(with_backend(alive=False))
+    assert ticks_until_gone(gateway, 20) >= 5
+    assert len(gateway.director.table) == 10
+
+
+def test_another_backend_that_comes_and_goes_does_not_keep_it_from_its_end(gateway):
+    gateway.configure(with_backend(alive=False))
+    for step in range(60):
+        gateway.configure(with_backend(alive=False, other=bool(step % 2)))
+        gateway.director.tick(gateway.now)
+    gateway.configure(with_backend(alive=False))
+    assert not any(c.path.address == BACKEND for c in gateway.director.table)
+
+
+def test_told_to_reset_only_after_it_went_down(gateway):
+    gateway.configure(with_backend(alive=False, when_backend_down=WhenBackendDown.KEEP))
+    gateway.director.tick(gateway.now)
+    assert len(gateway.director.table) == 20
+    gateway.configure(with_backend(alive=False))
+    ticks_until_gone(gateway, 20)
+    assert len(gateway.director.table) == 10
