@@ -83,8 +83,8 @@ def advance(state: State, event: Event, from_client: bool) -> State:
     return _TRANSITIONS.get((state, event, from_client), state)
 
 
-def rst_acceptable(sequence: int, expected: int | None, shift: int) -> bool:
-    """True if an RST with this sequence number can be meant for its receiver.
+def in_window(sequence: int, expected: int | None, shift: int) -> bool:
+    """True if an RST or a FIN with this sequence number can be meant for its receiver.
 
     ``expected`` is what the receiver last acknowledged (None: not seen yet), ``shift`` its window
     scale. The window is the largest the receiver can have offered; following the exact one would

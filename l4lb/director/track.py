@@ -5,7 +5,7 @@ from __future__ import annotations
 from l4lb.director.connection import BACKEND_SHIFT, SHIFT_MASK, Connection
 from l4lb.director.conntrack import ConnectionTable
 from l4lb.director.parse import Packet
-from l4lb.director.states import HALF_OPEN, Event, advance, ends_handshake, event_of, rst_acceptable
+from l4lb.director.states import HALF_OPEN, Event, advance, ends_handshake, event_of, in_window
 from l4lb.model import Protocol, State
 from l4lb.wire import tcp
 
@@ -34,12 +34,14 @@ def _track_tcp(
     table: ConnectionTable, frame: bytearray, packet: Packet, connection: Connection, from_client: bool
 ) -> bool:
     event = event_of(packet.flags)
-    if event is Event.RST:
+    if event is Event.RST or event is Event.FIN:
         expected = connection.acked_by_backend if from_client else connection.acked_by_client
         shift = connection.shifts >> BACKEND_SHIFT if from_client else connection.shifts & SHIFT_MASK
-        if not rst_acceptable(packet.sequence, expected, shift):
+        # A FIN comes behind its segment's data, of which some may have been acknowledged already.
+        sequence = packet.sequence if event is Event.RST else packet.sequence + packet.payload
+        if not in_window(sequence, expected, shift):
             return True  # its receiver will not believe it either
-    elif event in (Event.SYN, Event.SYN_ACK):
+    elif event is not Event.ACK and connection.state in HALF_OPEN:
         scale = tcp.window_scale(frame, packet.transport + tcp.MINIMUM, packet.end - packet.payload)
         if from_client:
             connection.shifts = connection.shifts & ~SHIFT_MASK | (scale or 0)
@@ -47,11 +49,11 @@ def _track_tcp(
             connection.shifts = 0  # what one end offers alone does not hold (RFC 7323 1.3)
         else:
             connection.shifts = connection.shifts & SHIFT_MASK | scale << BACKEND_SHIFT
-        if event is Event.SYN_ACK and connection.state in HALF_OPEN and not from_client:
+        if event is Event.SYN_ACK and not from_client:
             # The last one counts: a backend that has forgotten its first answer, or keeps none (SYN
             # cookies), may choose another number for the next.
             connection.acked_by_client = (packet.sequence + 1) & 0xFFFF_FFFF
-    elif connection.state is State.SYN_RECEIVED and from_client:
+    if connection.state is State.SYN_RECEIVED and from_client and event in (Event.ACK, Event.FIN):
         expected = connection.acked_by_client
         if expected is not None and not ends_handshake(packet.acknowledgement, expected):
             return True  # forged: the backend will reset it

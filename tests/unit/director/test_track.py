@@ -143,3 +143,43 @@ def test_a_segment_with_impossible_flags_is_dropped_and_tracked_not_at_all(gatew
     gateway.now += 10
     assert gateway.send(replace(ours, flags=SYN | FIN)) is Verdict.DROP
     assert gateway.connection().seen == gateway.now - 10
+
+
+class TestClose:
+    """A FIN counts if it can be the next: a forged one would take an hour off an idle connection, and
+    the fast path from a busy one."""
+
+    @pytest.mark.parametrize("of_client", [True, False], ids=["client", "backend"])
+    @pytest.mark.parametrize(
+        ("off", "payload", "closes"),
+        [
+            (0, b"", True),
+            (0, b"data", True),
+            (0xFFFF, b"", True),
+            (-4, b"data", True),  # all of it but the FIN was acknowledged
+            (-1, b"", False),
+            (0x1_0000, b"", False),
+            (1 << 31, b"", False),
+        ],
+    )
+    def test_within_the_window(self, gateway, of_client, off, payload, closes):
+        ours, theirs = gateway.open()
+        sent = ours if of_client else theirs
+        gateway.forwarded(replace(sent, flags=FIN | ACK, sequence=sent.sequence + off, payload=payload))
+        closing = State.CLIENT_FIN if of_client else State.BACKEND_FIN
+        assert gateway.connection().state is (closing if closes else State.ESTABLISHED)
+
+
+def test_a_forged_syn_does_not_change_the_windows_of_an_established_connection(gateway):
+    scale = {"options": bytes([1, 3, 3, 7])}
+    seen = gateway.forwarded(replace(SYN_OF_CLIENT, **scale))
+    theirs = Sent(
+        seen.destination, seen.source, flags=SYN | ACK, sequence=BACKEND_ISN, acknowledgement=1001
+    )
+    gateway.forwarded(replace(theirs, **scale))
+    ours = replace(SYN_OF_CLIENT, sequence=1001, acknowledgement=BACKEND_ISN + 1, flags=ACK)
+    gateway.forwarded(ours)
+    gateway.forwarded(SYN_OF_CLIENT)
+    gateway.forwarded(theirs)
+    gateway.forwarded(replace(theirs, flags=RST, sequence=BACKEND_ISN + 1 + (0xFFFF << 7)))
+    assert gateway.connection().state is State.CLOSED
