@@ -92,6 +92,25 @@ def the_first_is_missing(net):
 
 
 @packet_case()
+def a_datagram_is_forgotten(net):
+    """Its identification comes round again: after 30 s a later fragment belongs to another datagram,
+    whose first one is to come."""
+    before, after = cut_up(net.client, net.vip, 0x1022), cut_up(net.client, net.web1, 0x1022, ttl=HOP)
+    other, other_out = (
+        cut_up(net.client.at(40_001), net.vip, 0x1022),
+        cut_up(net.client.at(40_001), net.web2, 0x1022, ttl=HOP),
+    )
+    return plan(service(net, protocol=UDP)), [
+        forward(before[0], after[0]),
+        wait(29.0),
+        forward(before[1], after[1]),
+        wait(2.0),
+        hold(other[1]),
+        forward(other[0], other_out[0], other_out[1]),
+    ]
+
+
+@packet_case()
 def too_many_wait(net):
     """Fragments that wait for one first fragment are bounded in number: more than a datagram of 64 KB
     has at the usual MTU are not kept."""
@@ -316,17 +335,22 @@ def too_small_for_tcp(net):
 
 
 @packet_case()
-def beyond_64_kib(net):
-    """A fragment that would end beyond 65,535 bytes overflows the reassembly of old systems (the
-    "ping of death"): dropped."""
-    last = cut_up(net.client, net.vip, 0x1017)[2]
-    if net.version == 4:
-        reason = DropReason.BAD_IP_HEADER
-        last = patched(last, 6, (0x1FFF).to_bytes(2, "big"))
-    else:
-        reason = DropReason.BAD_EXTENSION_HEADERS
-        last = patched(last, 42, (0xFFF8).to_bytes(2, "big"))
-    return plan(service(net, protocol=UDP)), [drop(last, reason, or_pass=True)]
+def up_to_64_kib_and_beyond(net):
+    """A fragment may end at byte 65,535 of its datagram. One that would end beyond overflows the
+    reassembly of old systems (the "ping of death"): dropped."""
+
+    def ending(length, identification):
+        """A last fragment of this many bytes, 65,520 bytes into its datagram."""
+        whole = udp(net.client, net.vip, bytes(8 + length), df=False)
+        last = fragments(whole, 16, identification=identification)[1]
+        at, field = (6, 65_520 // 8) if net.version == 4 else (42, 65_520)
+        return patched(last, at, field.to_bytes(2, "big"))
+
+    reason = DropReason.BAD_IP_HEADER if net.version == 4 else DropReason.BAD_EXTENSION_HEADERS
+    return plan(service(net, protocol=UDP)), [
+        hold(ending(15, 0x1017)),
+        drop(ending(16, 0x1017), reason, or_pass=True),
+    ]
 
 
 @packet_case()

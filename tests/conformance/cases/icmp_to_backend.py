@@ -5,6 +5,8 @@ packet (RFC 5508 REQ-5). Their source stays, as the client's does; under full NA
 gateway's, since that is all a backend can reach.
 """
 
+from scapy.layers.inet6 import IPv6ExtHdrDestOpt, PadN
+
 from l4lb.model import DropReason, State
 from tests.conformance.case import drop, forward, leave, packet_case, table
 from tests.conformance.exchanges import (
@@ -17,7 +19,7 @@ from tests.conformance.exchanges import (
     handshake,
     row,
 )
-from tests.conformance.packets import cut, fragments, icmp, quote, tcp, udp
+from tests.conformance.packets import cut, fragments, icmp, patched, quote, tcp, udp
 from tests.conformance.plans import UDP, full, plan, service, snat
 from tests.conformance.world import V4
 
@@ -179,6 +181,27 @@ def quotes_too_little(net):
         [
             drop(icmp(net.router, net.vip, net.too_big, quote(seen, length)), DropReason.BAD_ICMP_HEADER)
             for length in (net.header + 7, net.header, net.header - 1, 1, 0)
+        ],
+    ]
+
+
+@packet_case()
+def quotes_something_else(net):
+    """What is quoted is not an IP packet of this version, or is one whose headers cannot be followed to
+    their end."""
+    seen = tcp_quoted(net)["seen"]
+    other = bytes([(10 - net.version) << 4 | 5])
+    bad = [patched(seen, 0, other)]
+    if net.version == 4:
+        bad += [patched(seen, 0, b"\x44"), patched(seen, 2, bytes(2))]
+    else:
+        option = IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 12)])
+        bad += [cut(tcp(net.vip, net.client, "A", extensions=[option], **DATA), 50)]
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        [
+            drop(icmp(net.router, net.vip, net.too_big, quote(packet)), DropReason.BAD_ICMP_HEADER)
+            for packet in bad
         ],
     ]
 

@@ -15,7 +15,7 @@ from tests.conformance.exchanges import (
     syn,
     syn_ack,
 )
-from tests.conformance.packets import rst, tcp
+from tests.conformance.packets import TTL, patched, rst, tcp
 from tests.conformance.plans import plan, service
 from tests.conformance.world import V4
 
@@ -109,6 +109,35 @@ def scaling_that_only_one_end_offers(net):
         from_backend(net, net.web1, "R", seq=BACKEND_NEXT + 0x10000, ack=0),
         table(row(net, net.web1, State.ESTABLISHED)),
     ]
+
+
+@packet_case()
+def options_that_cannot_be_read(net):
+    """A SYN whose options end early or lie about their length is the backend's business. It offers no
+    scaling that could be believed, so an RST beyond 64 KB is not either."""
+    answer = {"seq": BACKEND_SEQ, "ack": CLIENT_NEXT, "tcp_options": [("NOP", None), ("WScale", 14)]}
+    steps, rows = [], []
+    for port, options in enumerate(
+        ("0003030e", "03020e00", "03040e00", "02ff030e", "01010103"), start=41_000
+    ):
+        client = net.client.at(port)
+        opening = [
+            patched(
+                tcp(client, destination, "S", seq=CLIENT_SEQ, tcp_options=[("MSS", 1460)], ttl=ttl),
+                net.header + 20,
+                bytes.fromhex(options),
+            )
+            for destination, ttl in ((net.vip, TTL), (net.web1, HOP))
+        ]
+        rows.append(row(net, net.web1, State.ESTABLISHED, client))
+        steps += [
+            forward(*opening),
+            forward(tcp(net.web1, client, "SA", **answer), tcp(net.vip, client, "SA", **answer, ttl=HOP)),
+            from_client(net, net.web1, "A", client),
+            from_backend(net, net.web1, "R", client, seq=BACKEND_NEXT + 0x10000, ack=0),
+            table(*rows),
+        ]
+    return plan(service(net, net.web1)), steps
 
 
 @packet_case()

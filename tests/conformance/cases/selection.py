@@ -60,15 +60,19 @@ def least_connections(net):
     """The least cost times (connections + 1) wins; ties take turns, as the walk starts one further
     each time (l4lb.model.Costs). A connection that both ends have closed counts no more."""
     costs = Costs(Load.CONNECTIONS, ((0, 65_536), (1, 65_536)))
-    one, two, three, four = clients(net, 4)
+    one, two, three, four, five, six = clients(net, 6)
     return plan(service(net, selection=costs)), [
         handshake(net, net.web1, one),
         handshake(net, net.web2, two),
         handshake(net, net.web1, three),
+        from_client(net, net.web2, "R", two, ack=0),
+        handshake(net, net.web2, four),
+        handshake(net, net.web2, five),
         from_client(net, net.web1, "R", one, ack=0),
         from_client(net, net.web1, "R", three, ack=0),
-        syn(net, net.web1, four),
+        syn(net, net.web1, six),
         syn(net, net.web1, net.second),
+        syn(net, net.web2, net.second.at(40_001)),
     ]
 
 

@@ -171,6 +171,30 @@ def fin_in_syn_received(net):
 
 
 @packet_case()
+def fin_of_the_backend_in_syn_received(net):
+    """A server with TCP Fast Open can answer and close before the client's ACK is there."""
+    return plan(service(net)), [
+        syn(net, net.web1),
+        syn_ack(net, net.web1),
+        from_backend(net, net.web1, "FPA", data=b"answer"),
+        table(row(net, net.web1, State.BACKEND_FIN)),
+        from_client(net, net.web1, "FA", ack=BACKEND_NEXT + 7),
+        from_backend(net, net.web1, "A", seq=BACKEND_NEXT + 7, ack=CLIENT_NEXT + 1),
+        table(row(net, net.web1, State.TIME_WAIT)),
+    ]
+
+
+@packet_case()
+def fin_with_a_strange_acknowledgement(net):
+    """What a FIN acknowledges is the endpoints' business once the connection is established."""
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        from_client(net, net.web1, "FA", ack=BACKEND_NEXT + 0x2000_0000),
+        table(row(net, net.web1, State.CLIENT_FIN)),
+    ]
+
+
+@packet_case()
 def a_forged_ack_does_not_establish(net):
     """Who forges the client's address never saw the SYN/ACK: an ACK that does not acknowledge it
     goes through, the backend resets it, and the connection stays among the half-open, or a flood of
