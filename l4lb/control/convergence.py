@@ -34,6 +34,11 @@ _SETTLE: Final = 0.02
 """Seconds from the first reason for a pass to the pass, for others to join."""
 
 
+_FIRST_RETRY: Final = 1.0
+_LONGEST_RETRY: Final = 30.0
+"""Seconds from a pass that failed to the next one that nothing else has asked for."""
+
+
 class Convergence:
     """The passes, one at a time."""
 
@@ -59,6 +64,7 @@ class Convergence:
         self._view: HostView | None = None
         self._vip_problems: tuple[str, ...] = ()
         self._asked = asyncio.Event()
+        self._retry = 0.0
         self._lock = asyncio.Lock()
 
     @property
@@ -87,10 +93,17 @@ class Convergence:
         """A pass, with all that has changed until now.
 
         Raises:
-            DatapathError: the datapath did not take the plan; the VIPs are as they were.
+            DatapathError: the datapath did not take the plan; the VIPs are as they were. There will
+                be another pass.
         """
         async with self._lock:
-            await self._pass(self._supervisor.update)
+            try:
+                await self._pass(self._supervisor.update)
+            except Exception:
+                self._retry = min(2 * self._retry, _LONGEST_RETRY) or _FIRST_RETRY
+                asyncio.get_running_loop().call_later(self._retry, self.ask)
+                raise
+            self._retry = 0.0
 
     async def _pass(self, hand_over: Callable[[Sequence[str], Plan], Awaitable[None]]) -> None:
         config = self._desired.config

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from l4lb.control import daemon
+from l4lb.control import convergence, daemon
 from l4lb.control.control_plane import ControlPlane
 from l4lb.control.desired import DesiredState
 from l4lb.control.host_checks import Sysctls
@@ -398,14 +398,15 @@ def test_while_the_datapath_is_away_the_api_says_so_and_takes_changes(tmp_path):
     with_daemon(tmp_path, scenario)
 
 
-def test_a_change_the_datapath_does_not_take_is_told_and_tried_again(tmp_path):
+def test_a_change_the_datapath_does_not_take_is_told_and_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(convergence, "_FIRST_RETRY", 0.01)
+
     async def scenario(l4lb):
         l4lb.datapath.refusal = "out of memory"
         body = {"address": "10.2.0.13:80"}
         answer = await l4lb.refused("POST", "/v1/services/web/backends", body)
         assert answer == (500, ["out of memory"])
         l4lb.datapath.refusal = None
-        l4lb.watch.become(GATEWAY, Change(routes=True))
         await l4lb.datapath.plan_where(lambda plan: len(plan.services[0].backends) == 3)
 
     with_daemon(tmp_path, scenario)
