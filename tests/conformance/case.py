@@ -94,7 +94,18 @@ class Table:
     rows: tuple[Row | Callable[[int], Row], ...]
 
 
-Step = Send | Change | Sweep | Table
+@dataclass(frozen=True)
+class Traffic:
+    """What a backend has been counted since the case began: packets, and bytes of IP."""
+
+    backend: Host
+    packets_in: int  # client -> backend
+    packets_out: int
+    bytes_in: int
+    bytes_out: int
+
+
+Step = Send | Change | Sweep | Table | Traffic
 Steps = Sequence[Step | Sequence["Step"]]
 Make = Callable[[Net], tuple[Plan, Steps]]
 
@@ -145,6 +156,11 @@ def wait(seconds: float, *reasons: DropReason) -> Sweep:
 def table(*rows: Row | Callable[[int], Row]) -> Table:
     """What is in the connection table."""
     return Table(rows)
+
+
+def traffic(backend: Host, *, packets: tuple[int, int], bytes: tuple[int, int]) -> Traffic:
+    """What is counted for a backend: (from clients, to clients)."""
+    return Traffic(backend, *packets, *bytes)
 
 
 # -- the table of cases ----------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from l4lb.model import DropReason, Plan, Verdict
-from tests.conformance.case import Need, Row
-from tests.conformance.world import Side
+from tests.conformance.case import Need, Row, Traffic
+from tests.conformance.world import Host, Side
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,10 @@ class Engine(ABC):
     @abstractmethod
     def connections(self) -> Sequence[Row]:
         """The connection table; ``source`` is always given."""
+
+    @abstractmethod
+    def traffic(self, backend: Host) -> Traffic:
+        """What was counted for a backend, of all services."""
 
     def close(self) -> None:
         """Leave nothing behind."""

@@ -15,7 +15,7 @@ from l4lb.datapath.base import ConnectionFilter
 from l4lb.datapath.raw import RawDatapath
 from l4lb.model import ConnectionInfo, Counters, DropReason, Plan, ServicePlan, Verdict
 from l4lb.netlink.watch import KernelWatch
-from tests.conformance.case import Need, Row
+from tests.conformance.case import Need, Row, Traffic
 from tests.conformance.engines.engine import Engine, Result
 from tests.conformance.engines.namespaces import Namespaces, inside, remove_abandoned
 from tests.conformance.engines.wires import DEADLINE, FENCE, Wires
@@ -89,6 +89,22 @@ class LiveEngine(Engine):
         """See ``Engine``."""
         infos, _ = self._gateway.call(lambda datapath: datapath.connections(ConnectionFilter(), 1_000))
         return [_row(info) for info in infos]
+
+    def traffic(self, backend: Host) -> Traffic:
+        """See ``Engine``."""
+        counters = self._gateway.call(lambda datapath: datapath.counters())
+        counted = [
+            traffic
+            for (_, endpoint), traffic in counters.backends.items()
+            if (endpoint.host, endpoint.port) == backend
+        ]
+        return Traffic(
+            backend,
+            sum(traffic.packets_in for traffic in counted),
+            sum(traffic.packets_out for traffic in counted),
+            sum(traffic.bytes_in for traffic in counted),
+            sum(traffic.bytes_out for traffic in counted),
+        )
 
     def _count(self) -> tuple[Counter[Verdict], Counter[DropReason]]:
         """What was counted since the last time, but for the fences."""

@@ -10,7 +10,7 @@ from l4lb.director.connection import Connection, Ends, Hop
 from l4lb.director.director import Director
 from l4lb.model import DropReason, Plan, Verdict
 from l4lb.wire.frame import ETHERNET, FRAME_MAX, IP
-from tests.conformance.case import Need, Row
+from tests.conformance.case import Need, Row, Traffic
 from tests.conformance.engines.engine import Engine, Result
 from tests.conformance.world import GATEWAY_MAC, Host, Side, route
 
@@ -66,6 +66,21 @@ class PureEngine(Engine):
     def connections(self) -> list[Row]:
         """See ``Engine``."""
         return [_row(connection) for connection in self._director.table]
+
+    def traffic(self, backend: Host) -> Traffic:
+        """See ``Engine``."""
+        paths = [
+            path
+            for path in self._director.services.paths()
+            if (path.address.host, path.address.port) == backend
+        ]
+        return Traffic(
+            backend,
+            sum(path.packets_in for path in paths),
+            sum(path.packets_out for path in paths),
+            sum(path.bytes_in for path in paths),
+            sum(path.bytes_out for path in paths),
+        )
 
     def _emit(self, out: list[tuple[Side, bytes]]) -> list[bytes]:
         """What the worker does with the director's output; the frames for the host."""
