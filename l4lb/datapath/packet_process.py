@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from l4lb.datapath.base import DatapathError
 from l4lb.datapath.channel import pack, read_message
+from l4lb.datapath.child import start_child
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class PacketProcess:
             if setpriv is not None:
                 command = [setpriv, "--no-new-privs", "--bounding-set", _CAPABILITIES, *command]
             try:
-                self._process = await asyncio.create_subprocess_exec(*command, pass_fds=[theirs.fileno()])
+                self._process = await start_child(*command, pass_fds=[theirs.fileno()])
             except OSError as error:
                 ours.close()
                 raise DatapathError(f"the packet process cannot be started: {error.strerror}") from None

@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from l4lb.datapath.base import DatapathError
+from l4lb.datapath.child import start_child
 from l4lb.datapath.claim import HAND_BACK_MARK, Claim
 from l4lb.datapath.claim_nft import NO_TABLE, TABLE
 
@@ -212,7 +213,7 @@ async def _run(program: str, *arguments: str, text: str = "") -> _Result:
     path = _find(program)
     if path is None:
         raise DatapathError(f"{program} is not installed: install the package {_PACKAGES[program]}")
-    process = await asyncio.create_subprocess_exec(
+    process = await start_child(
         path,
         *arguments,
         stdin=asyncio.subprocess.PIPE,

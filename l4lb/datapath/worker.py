@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import gc
 import select
-import signal
 import sys
 import traceback
 from collections import deque
@@ -313,9 +312,6 @@ class Worker:
 
 def main() -> None:
     """Entry point of the process."""
-    # A terminal's interrupt goes to the whole group; the control plane decides when we stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Nothing here makes cycles, and a collector that walks a million connections stops the traffic.
     gc.disable()
     worker = Worker(Channel(int(sys.argv[1])))
