@@ -30,6 +30,7 @@ def run(case: Case, engine: Engine) -> None:
     plan, steps = case.play()
     engine.reset()
     engine.configure(plan)
+    engine.sweep(0.0, 0)  # with nothing to find: what a later change starts must be its own
     play = _Play(engine)
     for number, step in enumerate(steps, start=1):
         try:

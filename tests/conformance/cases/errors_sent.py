@@ -1,7 +1,7 @@
 """Packets that cannot go on, for their TTL or their size, and what their senders are told."""
 
 from l4lb.model import DropReason, State
-from tests.conformance.case import Need, forward, packet_case, reply, table
+from tests.conformance.case import Need, drop, forward, packet_case, reply, table
 from tests.conformance.exchanges import (
     BACKEND_NEXT,
     CLIENT_NEXT,
@@ -15,9 +15,9 @@ from tests.conformance.exchanges import (
     row,
     syn,
 )
-from tests.conformance.packets import gso, icmp, plain, quote, tcp, udp
+from tests.conformance.packets import TTL, fragments, gso, icmp, plain, quote, tcp, udp
 from tests.conformance.plans import UDP, full, plan, service, snat
-from tests.conformance.world import MTU, NARROW_MTU
+from tests.conformance.world import MTU, NARROW_MTU, V6
 
 LONGEST_ERROR = {4: 576, 6: 1280}  # bytes; RFC 1812 4.3.2.3, RFC 4443 2.4 (c)
 
@@ -160,6 +160,28 @@ def too_big_udp(net):
         asked(net, net.slim),
         answered(net, net.slim),
         too_big(net, udp(net.client, net.vip, long), net.client),
+    ]
+
+
+@packet_case(V6)
+def fragments_too_big(net):
+    """Nobody cuts a fragment of IPv6 again. The first one is answered, and whoever hears of it makes all
+    of them smaller; a later one alone is dropped. One as long as the MTU goes through."""
+    room = NARROW_MTU - net.header - 8  # behind the fragment header, a multiple of 8
+
+    def pieces(to, size, identification, ttl=TTL):
+        whole = udp(net.client, to, bytes(4_000), ttl=ttl)
+        return fragments(whole, room, size, identification=identification)
+
+    fits, out = pieces(net.vip, room, 0x1050), pieces(net.slim, room, 0x1050, HOP)
+    longer = pieces(net.vip, room + 8, 0x1050)
+    long = fragments(udp(net.client, net.vip, bytes(4_000)), room + 8, identification=0x1051)
+    return plan(service(net, net.slim, protocol=UDP)), [
+        forward(fits[0], out[0]),
+        drop(longer[1], DropReason.TOO_BIG),
+        forward(fits[1], out[1]),
+        forward(fits[2], out[2]),
+        too_big(net, long[0], net.client),
     ]
 
 
