@@ -210,7 +210,10 @@ class RawDatapath:
                 async with self._shield_lock:
                     removed = self._claim is not None and not await self._shield.loaded()
                 if removed:
-                    log.warning("somebody removed the nftables table 'netdev l4lb': it is loaded again")
+                    log.warning(
+                        "somebody removed the nftables table 'netdev l4lb' or its tc filters: "
+                        "they are loaded again"
+                    )
                     await self._apply_shield()
             except DatapathError as error:
                 log.error("%s", error)

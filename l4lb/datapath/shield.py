@@ -100,9 +100,16 @@ class Shield:
         await _stop_handing_back()
 
     async def loaded(self) -> bool:
-        """True unless the table is gone: rules of other programs come and go by ``flush ruleset``."""
-        result = await _run("nft", "list", "tables", "netdev")
-        return bool(result.status) or "table netdev l4lb" in result.output.splitlines()
+        """True unless a part of it is gone: rules of other programs come and go by ``flush ruleset``, and
+        without its filter what is handed back on an interface would go out on the wire."""
+        tables = await _run("nft", "list", "tables", "netdev")
+        if not tables.status and "table netdev l4lb" not in tables.output.splitlines():
+            return False
+        present = [interface for interface in self._shielded if _exists(interface)]
+        show = "".join(f"filter show dev {name} egress pref {_PREFERENCE}\n" for name in present)
+        filters = await _run("tc", "-force", "-batch", "-", text=show)
+        words = filters.output.split()
+        return words.count(_ON_OUR_QDISC) + words.count(_ON_FOUND_QDISC) >= len(present)
 
     async def remove(self) -> bool:
         """Leave nothing of the shield in this network namespace, whoever loaded it.

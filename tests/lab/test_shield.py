@@ -410,6 +410,30 @@ def test_an_interface_given_up_is_left_clean(net, on_gateway):
     assert "g1" not in net.gateway.run("nft", "list", "table", "netdev", "l4lb")
 
 
+@pytest.mark.parametrize(
+    "removal",
+    [
+        ("nft", "flush", "ruleset"),
+        ("tc", "qdisc", "delete", "dev", "g0", "clsact"),
+        ("tc", "filter", "delete", "dev", "g1", "egress"),
+    ],
+    ids=lambda removal: " ".join(removal[:2]),
+)
+def test_what_somebody_removes_is_noticed_and_can_be_put_back(net, on_gateway, removal):
+    shield = Shield()
+    on_gateway(shield.apply(CLAIM, ["g0", "g1"]))
+    assert on_gateway(shield.loaded())
+    try:
+        net.gateway.run(*removal)
+        assert not on_gateway(shield.loaded())
+        on_gateway(shield.apply(CLAIM, ["g0", "g1"]))
+        assert on_gateway(shield.loaded())
+    finally:
+        on_gateway(shield.remove())
+        if "filter" in removal:  # whose qdisc it was is not known any more
+            net.gateway.run("tc", "qdisc", "delete", "dev", "g1", "clsact")
+
+
 def test_a_missing_interface_is_left_out(net, on_gateway):
     assert on_gateway(Shield().apply(CLAIM, ["g0", "not-there"])) == ("g0",)
 
