@@ -62,6 +62,11 @@ def _interfaces(config: Config, view: HostView) -> Iterator[str]:
     for name in config.gateway.interfaces:
         if view.state.link(name) is None:
             yield f"interface {name} does not exist now: its packets are balanced once it does"
+    for name in view.left_out:
+        yield (
+            f"interface {name} leads to backends, but is not in gateway.interfaces: their answers are not "
+            "translated; add it, or leave the key out"
+        )
     for name in view.interfaces:
         link = view.state.link(name)
         if link is not None and not is_ethernet(link):

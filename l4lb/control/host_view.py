@@ -23,6 +23,7 @@ class HostView:
     state: KernelState
     table: RoutingTable
     interfaces: tuple[str, ...]  # to take packets on
+    left_out: tuple[str, ...]  # lead to backends, but the config names others
     sources: Mapping[bytes, bytes]  # backend of full NAT -> the gateway's address towards it
 
 
@@ -32,10 +33,13 @@ def look(config: Config, state: KernelState, before: HostView | None) -> HostVie
         table = before.table
     else:
         table = RoutingTable(state.routes, state.links)
+    named = config.gateway.interfaces
+    towards = interfaces_towards(state, _backends(config) if named else _backends(config) | _vips(config))
     return HostView(
         state,
         table,
-        config.gateway.interfaces or tuple(interfaces_towards(state, _addresses(config))),
+        named or tuple(towards),
+        tuple(name for name in towards if name not in named) if named else (),
         sources_towards(state, table, _full_nat_backends(config)),
     )
 
@@ -49,7 +53,9 @@ def _full_nat_backends(config: Config) -> set[bytes]:
     }
 
 
-def _addresses(config: Config) -> set[bytes]:
-    """Those of all VIPs and backends."""
-    vips = {service.address.ip for service in config.services}
-    return vips | {backend.address.ip for service in config.services for backend in service.backends}
+def _vips(config: Config) -> set[bytes]:
+    return {service.address.ip for service in config.services}
+
+
+def _backends(config: Config) -> set[bytes]:
+    return {backend.address.ip for service in config.services for backend in service.backends}

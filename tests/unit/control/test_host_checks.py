@@ -33,8 +33,15 @@ def test_nothing_is_wrong_with_a_host_that_is_set_up():
     assert found(WEB, WEB6, gateway=GatewayConfig(interfaces=("eth0", "eth1"))) == []
 
 
+def test_an_interface_that_was_forgotten():
+    (line,) = found(gateway=GatewayConfig(interfaces=("eth0",)))
+    assert line.startswith("interface eth1 leads to backends, but is not in gateway.interfaces")
+    # Clients may come from anywhere: there the operator knows best.
+    assert found(gateway=GatewayConfig(interfaces=("eth1",))) == []
+
+
 def test_an_interface_that_does_not_exist():
-    assert found(gateway=GatewayConfig(interfaces=("eth0", "eth9"))) == [
+    assert found(gateway=GatewayConfig(interfaces=("eth1", "eth9"))) == [
         "interface eth9 does not exist now: its packets are balanced once it does"
     ]
 
