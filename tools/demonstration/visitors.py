@@ -1,0 +1,76 @@
+"""Clients that come one after the other, each with one request, while something happens to the lab."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+_PACE: Final = 0.01  # seconds between two visitors
+_PATIENCE: Final = 1.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One request: when it ended, on the monotonic clock, and how."""
+
+    ended: float
+    backend: str  # empty if it failed
+    error: str = ""
+
+
+class Visitors(threading.Thread):
+    """They come while the ``with`` block runs; those that the block begins with have come."""
+
+    def __init__(self, namespace: Path, address: str) -> None:
+        super().__init__(daemon=True)
+        self.visits: list[Visit] = []
+        self._namespace = namespace
+        self._address = address
+        self._enough = threading.Event()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._enough.set()
+        self.join()
+
+    def run(self) -> None:
+        """Called by ``start``. A thread has a network namespace of its own."""
+        from pyroute2 import netns
+
+        netns.setns(str(self._namespace))
+        while not self._enough.wait(_PACE):
+            try:
+                backend, error = self._visit(), ""
+            except OSError as problem:
+                backend, error = "", problem.strerror or str(problem)
+            self.visits.append(Visit(time.monotonic(), backend, error))
+
+    def _visit(self) -> str:
+        with socket.create_connection((self._address, 80), _PATIENCE) as client:
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            text = b""
+            while data := client.recv(4096):
+                text += data
+        return text.rpartition(b"\r\n\r\n")[2].decode().strip()
+
+    def since(self, moment: float) -> list[Visit]:
+        """The visits that ended after a moment."""
+        return [visit for visit in self.visits if visit.ended > moment]
+
+    def served_since(self, moment: float) -> Counter[str]:
+        """How many of them each backend served."""
+        return Counter(visit.backend for visit in self.since(moment) if visit.backend)
