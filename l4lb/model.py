@@ -150,7 +150,7 @@ class Timeouts:
     last_ack: float = 60.0
     time_wait: float = 60.0
     closed: float = 10.0
-    udp_new: float = 30.0
+    udp_new: float = 30.0  # until the client goes on after an answer
     udp: float = 300.0
 
 
@@ -177,7 +177,8 @@ class State(IntEnum):
     TIME_WAIT = 6
     CLOSED = 7  # an acceptable RST was seen
     UDP_NEW = 8  # no answer seen yet
-    UDP = 9
+    UDP = 9  # the client has gone on after an answer
+    UDP_ANSWERED = 10  # by the backend; a question and its answer may have been all
 
     @property
     def label(self) -> str:

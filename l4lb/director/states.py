@@ -69,7 +69,7 @@ _TRANSITIONS: Final[dict[tuple[State, Event, bool], State]] = {
     (_S.LAST_ACK, Event.ACK, BACKEND): _S.TIME_WAIT,
 }
 
-HALF_OPEN: Final = frozenset({State.SYN_SENT, State.SYN_RECEIVED, State.UDP_NEW})
+HALF_OPEN: Final = frozenset({State.SYN_SENT, State.SYN_RECEIVED, State.UDP_NEW, State.UDP_ANSWERED})
 """States that a flood from forged addresses can reach; they live apart and may be pushed out."""
 
 REUSABLE: Final = frozenset({State.LAST_ACK, State.TIME_WAIT, State.CLOSED})
@@ -81,6 +81,17 @@ def advance(state: State, event: Event, from_client: bool) -> State:
     if event is Event.RST:
         return State.CLOSED
     return _TRANSITIONS.get((state, event, from_client), state)
+
+
+def advance_udp(state: State, from_client: bool) -> State:
+    """The state after a datagram. One question and its answer, all that most DNS clients want, stay
+    among the half-open: an answer shows only that the backend believes a source address, which may be
+    forged. nf_conntrack_proto_udp.c waits for more than one answer too before it calls it a stream."""
+    if state is State.UDP_NEW and not from_client:
+        return State.UDP_ANSWERED
+    if state is State.UDP_ANSWERED and from_client:
+        return State.UDP
+    return state
 
 
 def in_window(sequence: int, expected: int | None, shift: int) -> bool:
@@ -113,5 +124,6 @@ def timeouts_by_state(timeouts: Timeouts) -> tuple[float, ...]:
         State.CLOSED: timeouts.closed,
         State.UDP_NEW: timeouts.udp_new,
         State.UDP: timeouts.udp,
+        State.UDP_ANSWERED: timeouts.udp_new,
     }
     return tuple(by_state[state] for state in State)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from l4lb.director.connection import BACKEND_SHIFT, SHIFT_MASK, Connection
 from l4lb.director.conntrack import ConnectionTable
 from l4lb.director.parse import Packet
-from l4lb.director.states import HALF_OPEN, Event, advance, ends_handshake, event_of, in_window
+from l4lb.director.states import HALF_OPEN, Event, advance, advance_udp, ends_handshake, event_of, in_window
 from l4lb.model import Protocol, State
 from l4lb.wire import tcp
 
@@ -25,9 +25,8 @@ def track(
     connection.seen = now
     if packet.protocol == Protocol.TCP:
         return _track_tcp(table, frame, packet, connection, from_client)
-    if connection.state is State.UDP_NEW and not from_client:
-        return table.set_state(connection, State.UDP)
-    return True
+    state = advance_udp(connection.state, from_client)
+    return state is connection.state or table.set_state(connection, state)
 
 
 def _track_tcp(

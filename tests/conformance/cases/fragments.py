@@ -37,7 +37,7 @@ def in_order(net):
         one_by_one(*there),
         table(row(net, net.web1, State.UDP_NEW)),
         one_by_one(*back),
-        table(row(net, net.web1, State.UDP)),
+        table(row(net, net.web1, State.UDP_ANSWERED)),
     ]
 
 

@@ -79,7 +79,7 @@ def udp_port_unreachable_from_the_client(net):
         asked(net, net.web1),
         answered(net, net.web1),
         error(net, net.client, net.port_unreachable, **udp_quoted(net)),
-        table(row(net, net.web1, State.UDP)),
+        table(row(net, net.web1, State.UDP_ANSWERED)),
     ]
 
 

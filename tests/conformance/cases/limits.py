@@ -156,12 +156,14 @@ def refused_by_the_backend_while_established_full(net):
 
 @packet_case()
 def udp_flows_full(net):
-    """Unanswered flows are half-open, answered ones established."""
+    """A question and its answer are half-open, a client that goes on after it makes it established."""
     limits = limited(net, half_open=1, established=1, protocol=UDP)
     return limits, [
         asked(net, net.web1),
         drop(udp(net.second, net.vip), DropReason.HALF_OPEN_FULL),
         answered(net, net.web1),
+        drop(udp(net.second, net.vip), DropReason.HALF_OPEN_FULL),
+        asked(net, net.web1),
         drop(udp(net.second, net.vip), DropReason.ESTABLISHED_FULL),
         asked(net, net.web1),
     ]

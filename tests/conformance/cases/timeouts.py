@@ -112,14 +112,17 @@ def closed_by_reset(net):
 
 @packet_case()
 def udp_flow(net):
-    """Unanswered 30 s; then five minutes, with every packet in any direction (RFC 4787 REQ-5, REQ-6)."""
+    """A question and its answer 30 s; five minutes once the client goes on, with every packet in any
+    direction (RFC 4787 REQ-5, REQ-6)."""
     return plan(service(net, protocol=UDP)), [
         asked(net, net.web1),
         asked(net, net.web2, net.second),
         wait(29.0),
         answered(net, net.web1),
         wait(2.0),
-        table(row(net, net.web1, State.UDP)),
+        table(row(net, net.web1, State.UDP_ANSWERED)),
+        wait(27.0),
+        asked(net, net.web1),
         wait(290.0),
         asked(net, net.web1),
         wait(290.0),

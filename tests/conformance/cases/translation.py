@@ -38,13 +38,14 @@ def a_tcp_connection(net):
 
 @packet_case()
 def a_udp_flow(net):
-    """Datagrams both ways; the flow counts as answered once the backend has spoken."""
+    """Datagrams both ways; the flow is one once the client has gone on after an answer."""
     return plan(service(net, protocol=UDP)), [
         asked(net, net.web1),
         table(row(net, net.web1, State.UDP_NEW)),
         answered(net, net.web1),
-        table(row(net, net.web1, State.UDP)),
+        table(row(net, net.web1, State.UDP_ANSWERED)),
         asked(net, net.web1),
+        table(row(net, net.web1, State.UDP)),
         answered(net, net.web1),
     ]
 

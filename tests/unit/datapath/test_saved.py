@@ -51,6 +51,7 @@ def busy() -> Gateway:
     gateway.forwarded(replace(ours, flags=RST))
     seen = gateway.forwarded(Sent(CLIENT, VIP, protocol=UDP))
     gateway.forwarded(Sent(seen.destination, seen.source, protocol=UDP))
+    gateway.forwarded(Sent(CLIENT, VIP, protocol=UDP))
     return gateway
 
 

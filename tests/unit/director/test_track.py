@@ -128,13 +128,16 @@ def test_every_packet_counts_as_seen(gateway):
         assert gateway.connection().seen == gateway.now
 
 
-def test_udp_is_answered_by_the_backend_only():
+def test_udp_is_a_flow_once_the_client_goes_on_after_an_answer():
     gateway = Gateway(service(protocol=Protocol.UDP))
     query = Sent(CLIENT, VIP, protocol=UDP)
     seen = gateway.forwarded(query)
     gateway.forwarded(query)
     assert gateway.connection().state is State.UDP_NEW
     gateway.forwarded(Sent(seen.destination, seen.source, protocol=UDP))
+    gateway.forwarded(Sent(seen.destination, seen.source, protocol=UDP))
+    assert gateway.connection().state is State.UDP_ANSWERED
+    gateway.forwarded(query)
     assert gateway.connection().state is State.UDP
 
 
