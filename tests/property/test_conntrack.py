@@ -7,13 +7,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from l4lb.director.connection import Connection, Path, make_connection
 from l4lb.director.conntrack import HANDSHAKE, ConnectionTable
-from l4lb.director.states import HALF_OPEN, REUSABLE, Event, advance
+from l4lb.director.states import HALF_OPEN, REUSABLE, Event, advance, advance_udp
 from l4lb.model import BackendPlan, DropReason, Endpoint, Limits, Nat, Protocol, State, Timeouts
 from tests.property.effort import examples
 
 VIP = Endpoint.parse("192.0.2.1:80")
 TCP_STATES = [state for state in State if state < State.UDP_NEW]
-UDP_STATES = [State.UDP_NEW, State.UDP]
+UDP_STATES = [state for state in State if state >= State.UDP_NEW]
 TIMEOUTS = Timeouts(5.0, 5.0, 60.0, 20.0, 5.0, 5.0, 2.0, 3.0, 30.0)
 
 
@@ -73,9 +73,11 @@ class Table(RuleBasedStateMachine):
     def move(self, which, event, from_client):
         one = self.one(which)
         before = one.state
-        udp = one.path.protocol is Protocol.UDP
-        state = State.UDP if udp else advance(before, event, from_client)
-        if not self.table.set_state(one, state):
+        if one.path.protocol is Protocol.UDP:
+            state = advance_udp(before, from_client)
+        else:
+            state = advance(before, event, from_client)
+        if state is not before and not self.table.set_state(one, state):
             assert one.state is before
             assert self.table.established >= self.limits.established
 

@@ -88,7 +88,10 @@ def test_everything_comes_back(path):
     assert (good, left_out) == (6, 0)
     assert kept(after) == kept(before)
     for connection in before.director.table:
-        mine, theirs = (g.connection(connection.original) for g in (before, after))
+        protocol = connection.path.protocol
+        mine, theirs = (
+            gateway.director.table.by_protocol[protocol][connection.original] for gateway in (before, after)
+        )
         assert mine.forward.addresses == theirs.forward.addresses
         assert mine.backward.ports == theirs.backward.ports
         assert theirs.path.established or theirs.path.closed

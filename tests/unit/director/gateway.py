@@ -171,9 +171,9 @@ class Gateway:
         for _ in range(20 + len(self.director.table) // 1000):
             self.tick()
 
-    def connection(self, key: bytes | None = None) -> Connection:
-        """The connection of this tuple, or the only one there is."""
-        if key is not None:
-            return self.director.table.tcp.get(key) or self.director.table.udp[key]
+    def connection(self, of: Sent | None = None) -> Connection:
+        """The connection that a packet belongs to, or the only one there is."""
+        if of is not None:
+            return self.director.table.by_protocol[of.protocol][of.key]
         (connection,) = self.director.table
         return connection

@@ -77,7 +77,7 @@ def test_a_syn_flood_does_not_use_up_the_ports():
         gateway.forwarded(Sent(Endpoint.parse(f"10.1.9.{number}:1"), SERVICE))
     gateway.tick(HANDSHAKE)
     ours, _ = gateway.open()
-    assert gateway.connection(ours.key).state is State.ESTABLISHED
+    assert gateway.connection(ours).state is State.ESTABLISHED
     assert gateway.director.table.evicted == 1
     for number in range(3):
         gateway.forwarded(Sent(Endpoint.parse(f"10.1.8.{number}:1"), SERVICE))
