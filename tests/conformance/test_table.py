@@ -72,12 +72,13 @@ def test_every_case_says_what_it_is_about():
     assert [str(case) for case in CASES if not case.about] == []
 
 
-def test_the_fast_path_takes_established_packets():
+@pytest.mark.parametrize(("name", "packets"), [("a_tcp_connection", 3), ("a_udp_flow", 2)])
+def test_the_fast_path_takes_established_packets(name, packets):
     """Or running the table on it would show nothing."""
-    case = next(case for case in CASES if case.name == "a_tcp_connection" and case.topic == "translation")
+    case = next(case for case in CASES if case.name == name and case.topic == "translation")
     engine = FastEngine()
     run(case, engine)
-    assert engine.taken == 3
+    assert engine.taken == packets
 
 
 def test_an_engine_that_does_something_else_is_found_out():

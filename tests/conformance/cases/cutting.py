@@ -168,7 +168,7 @@ def udp_gso_whose_datagrams_fit(net):
         ),
         answered(net, net.slim),
     ]
-    return plan(service(net, net.slim, protocol=UDP)), [*steps, *steps]
+    return plan(service(net, net.slim, protocol=UDP)), [*steps, *steps, *steps]
 
 
 @packet_case(V4, needs=[Need.UDP_GSO])

@@ -47,6 +47,7 @@ def a_udp_flow(net):
         asked(net, net.web1),
         table(row(net, net.web1, State.UDP)),
         answered(net, net.web1),
+        asked(net, net.web1),
     ]
 
 
@@ -160,7 +161,7 @@ def empty_datagrams(net):
         forward(udp(net.client, net.vip, b""), udp(net.client, net.web1, b"", ttl=HOP)),
         forward(udp(net.web1, net.client, b""), udp(net.vip, net.client, b"", ttl=HOP)),
     ]
-    return plan(service(net, protocol=UDP)), [*steps, *steps]
+    return plan(service(net, protocol=UDP)), [*steps, *steps, *steps]
 
 
 @packet_case()
@@ -227,4 +228,4 @@ def udp_length_shorter_than_the_packet(net):
         forward(shortened(net.client, net.vip), shortened(net.client, net.web1, ttl=HOP)),
         forward(shortened(net.web1, net.client), shortened(net.vip, net.client, ttl=HOP)),
     ]
-    return plan(service(net, protocol=UDP)), [*steps, *steps]
+    return plan(service(net, protocol=UDP)), [*steps, *steps, *steps]
