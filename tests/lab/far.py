@@ -7,13 +7,17 @@ gateway ------ via ------ far
 import subprocess
 from contextlib import contextmanager
 
+from netlab.command import inside as command_in
+
 FAR, FAR6 = "10.3.0.2", "2001:db8:3::2"
 _ROUTER, _ROUTER6 = "10.3.0.1", "2001:db8:3::1"
 MTU = 1300
 
 
 def _ip(namespace, *lines):
-    subprocess.run(["ip", "-n", namespace, "-batch", "-"], input="\n".join(lines), text=True, check=True)
+    subprocess.run(
+        command_in(namespace, "ip", "-batch", "-"), input="\n".join(lines), text=True, check=True
+    )
 
 
 @contextmanager
@@ -49,8 +53,8 @@ def far_host(lab, via):
         )
         yield name
     finally:
-        subprocess.run(["ip", "-n", gateway, "route", "delete", "10.3.0.0/24"], check=False)
-        subprocess.run(["ip", "-n", gateway, "route", "delete", "2001:db8:3::/64"], check=False)
-        subprocess.run(["ip", "-n", router, "link", "delete", "far0"], check=False)
+        subprocess.run(command_in(gateway, "ip", "route", "delete", "10.3.0.0/24"), check=False)
+        subprocess.run(command_in(gateway, "ip", "route", "delete", "2001:db8:3::/64"), check=False)
+        subprocess.run(command_in(router, "ip", "link", "delete", "far0"), check=False)
         lab.exec(via, "sysctl", "-qw", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0")
         subprocess.run(["ip", "netns", "delete", name], check=False)

@@ -14,6 +14,7 @@ from ipaddress import ip_address
 import pytest
 
 from l4lb.netlink.watch import KernelWatch
+from netlab.command import inside as command_in
 
 GATEWAY, PEER = "l4nl-gw", "l4nl-peer"
 DEADLINE = 10.0  # seconds until a test gives up waiting for an event
@@ -47,7 +48,7 @@ def ip(namespace, commands, *, force=False):
     """Run ip commands, one a line, in a namespace; what they print."""
     options = ["-force"] if force else []
     result = subprocess.run(
-        ["ip", "-n", namespace, *options, "-batch", "-"],
+        command_in(namespace, "ip", *options, "-batch", "-"),
         input="\n".join(line.strip() for line in commands.strip().splitlines()) + "\n",
         capture_output=True,
         text=True,

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from l4lb.datapath.claim import HAND_BACK_MARK
 from l4lb.director.parse import parse
+from netlab.command import inside as command_in
 from tests.property.claim_samples import OTHER_MAC, OWN_MAC
 
 SOL_PACKET = 263
@@ -36,33 +37,33 @@ IFF_NO_PI = 0x1000
 
 PREFIX = "l4cl"
 SETUP = rf"""
-ip -n $client link add c0 address {OTHER_MAC.hex(":")} type veth \
+nsenter --net=/run/netns/$client ip link add c0 address {OTHER_MAC.hex(":")} type veth \
     peer name g0 netns $gateway address {OWN_MAC.hex(":")}
-ip -n $server link add s0 type veth peer name g1 netns $gateway
-ip -n $client addr add 192.0.2.7/24 dev c0
-ip -n $client addr add 2001:db8::7/64 dev c0 nodad
-ip -n $gateway addr add 192.0.2.1/24 dev g0
-ip -n $gateway addr add 2001:db8::1/64 dev g0 nodad
-ip -n $gateway addr add 10.9.0.100/32 dev g0
-ip -n $gateway addr add 10.9.0.101/32 dev g0
-ip -n $gateway addr add fd09::100/128 dev g0 nodad
-ip -n $gateway addr add fd09::101/128 dev g0 nodad
-ip -n $gateway addr add 10.9.2.1/24 dev g1
-ip -n $gateway addr add fd09:2::1/64 dev g1 nodad
-ip -n $server addr add 10.9.2.10/24 dev s0
-ip -n $server addr add 10.9.2.11/24 dev s0
-ip -n $server addr add fd09:2::10/64 dev s0 nodad
-ip netns exec $gateway sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+nsenter --net=/run/netns/$server ip link add s0 type veth peer name g1 netns $gateway
+nsenter --net=/run/netns/$client ip addr add 192.0.2.7/24 dev c0
+nsenter --net=/run/netns/$client ip addr add 2001:db8::7/64 dev c0 nodad
+nsenter --net=/run/netns/$gateway ip addr add 192.0.2.1/24 dev g0
+nsenter --net=/run/netns/$gateway ip addr add 2001:db8::1/64 dev g0 nodad
+nsenter --net=/run/netns/$gateway ip addr add 10.9.0.100/32 dev g0
+nsenter --net=/run/netns/$gateway ip addr add 10.9.0.101/32 dev g0
+nsenter --net=/run/netns/$gateway ip addr add fd09::100/128 dev g0 nodad
+nsenter --net=/run/netns/$gateway ip addr add fd09::101/128 dev g0 nodad
+nsenter --net=/run/netns/$gateway ip addr add 10.9.2.1/24 dev g1
+nsenter --net=/run/netns/$gateway ip addr add fd09:2::1/64 dev g1 nodad
+nsenter --net=/run/netns/$server ip addr add 10.9.2.10/24 dev s0
+nsenter --net=/run/netns/$server ip addr add 10.9.2.11/24 dev s0
+nsenter --net=/run/netns/$server ip addr add fd09:2::10/64 dev s0 nodad
+nsenter --net=/run/netns/$gateway sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 """
 SETUP += "".join(
-    f"ip -n ${host} link set {link} up\n"
+    f"nsenter --net=/run/netns/${host} ip link set {link} up\n"
     for host, link in (("client", "c0"), ("gateway", "g0"), ("gateway", "g1"), ("server", "s0"))
 )
 SETUP += """
-ip -n $client route add default via 192.0.2.1
-ip -n $client route add default via 2001:db8::1
-ip -n $server route add default via 10.9.2.1
-ip -n $server route add default via fd09:2::1
+nsenter --net=/run/netns/$client ip route add default via 192.0.2.1
+nsenter --net=/run/netns/$client ip route add default via 2001:db8::1
+nsenter --net=/run/netns/$server ip route add default via 10.9.2.1
+nsenter --net=/run/netns/$server ip route add default via fd09:2::1
 """
 
 
@@ -181,7 +182,7 @@ class Net:
         try:
             for name in names.values():
                 subprocess.run(["ip", "netns", "add", name], check=True)
-                subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+                subprocess.run(command_in(name, "ip", "link", "set", "lo", "up"), check=True)
             subprocess.run(["sh", "-e"], input=SETUP, env={**os.environ, **names}, check=True, text=True)
         except BaseException:
             self.__exit__()

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from l4lb.netlink.state import Neighbour
+from netlab.command import inside as command_in
 from tests.lab.gateway import DEADLINE, GATEWAY, PEER, ip, packed, run, sysctl, two_namespaces
 
 pytestmark = pytest.mark.lab
@@ -95,7 +96,7 @@ def test_a_neighbour_set_by_hand_stays_permanent(quick_neighbours):
     async def scenario(watch):
         await watch.resolve(watch.state.link("lan0").index, packed("10.70.0.50"))
         (entry,) = json.loads(
-            subprocess.check_output(["ip", "-j", "-n", GATEWAY, "neigh", "show", "10.70.0.50"])
+            subprocess.check_output(command_in(GATEWAY, "ip", "-j", "neigh", "show", "10.70.0.50"))
         )
         assert entry["state"] == ["PERMANENT"]
 

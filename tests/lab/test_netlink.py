@@ -12,6 +12,7 @@ import pytest
 from l4lb.netlink.interfaces import interfaces_towards
 from l4lb.netlink.routing import RoutingTable
 from l4lb.netlink.watch import KernelWatch
+from netlab.command import inside as command_in
 from tests.lab.gateway import DEADLINE, GATEWAY, PEER, ip, packed, run, sysctl, two_namespaces, until
 
 pytestmark = pytest.mark.lab
@@ -287,11 +288,13 @@ def test_foreign_rules_are_noticed(lab):
         assert not watch.foreign_rules
         for family in ("-4", "-6"):
             subprocess.run(
-                ["ip", "-n", GATEWAY, family, "rule", "add", "fwmark", "7", "table", "7"], check=True
+                command_in(GATEWAY, "ip", family, "rule", "add", "fwmark", "7", "table", "7"),
+                check=True,
             )
             await until(watch, lambda state: watch.foreign_rules)
             subprocess.run(
-                ["ip", "-n", GATEWAY, family, "rule", "del", "fwmark", "7", "table", "7"], check=True
+                command_in(GATEWAY, "ip", family, "rule", "del", "fwmark", "7", "table", "7"),
+                check=True,
             )
             await until(watch, lambda state: not watch.foreign_rules)
 

@@ -12,6 +12,7 @@ import pytest
 from l4lb.netlink import announcer
 from l4lb.netlink.vips import VipError, VipKeeper
 from l4lb.wire.announce import gratuitous_arp, unsolicited_na
+from netlab.command import inside as command_in
 from tests.lab.gateway import (
     DEADLINE,
     GATEWAY,
@@ -40,7 +41,7 @@ VIP4, VIP6 = packed("10.70.0.100"), packed("2001:db8:70::100")
 def held(namespace=GATEWAY):
     """The addresses of a namespace as text, with interface and prefix length. Not the link-local ones,
     which the kernel adds at a moment of its own."""
-    listing = json.loads(subprocess.check_output(["ip", "-j", "-n", namespace, "addr"]))
+    listing = json.loads(subprocess.check_output(command_in(namespace, "ip", "-j", "addr")))
     return {
         (link["ifname"], f"{info['local']}/{info['prefixlen']}")
         for link in listing
@@ -104,7 +105,7 @@ def test_vips_are_added_announced_and_removed(listener, tmp_path, monkeypatch):
             ("wan0", "192.0.2.1/32"),
         }
         await listener.hears(*announcements(watch.state.link("lan0").mac), times=announcer.ROUNDS)
-        routes = subprocess.check_output(["ip", "-6", "-n", GATEWAY, "route", "show", "table", "main"])
+        routes = subprocess.check_output(command_in(GATEWAY, "ip", "-6", "route", "show", "table", "main"))
         assert b"2001:db8:70::100" not in routes, "no route comes with a VIP"
 
         await keeper.keep({VIP4: "wan0"})

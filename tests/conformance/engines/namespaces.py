@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from netlab.command import inside as command_in
 from tests.conformance.world import (
     GATEWAY_MAC,
     MTU,
@@ -118,7 +119,7 @@ def _addresses(side: Side, version: int) -> list[str]:
 
 
 def _batch(namespace: str, *lines: str) -> None:
-    _run("ip", "-n", namespace, "-batch", "-", text="\n".join(lines) + "\n")
+    _run(*command_in(namespace, "ip", "-batch", "-"), text="\n".join(lines) + "\n")
 
 
 def _sysctl(namespace: str, settings: str) -> None:
