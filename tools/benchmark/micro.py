@@ -101,6 +101,7 @@ def _established(kind: _Kind) -> tuple[Director, bytes]:
     server, seen = _answerer(director, kind.protocol, original)
     if udp:
         process(director, datagram(server, seen))
+        process(director, datagram(source, vip))  # a client that goes on makes it a flow
         return director, datagram(source, vip)
     process(director, segment(server, seen, SYN_ACK, acknowledgement=2))
     process(director, segment(source, vip, ACK, sequence=2, acknowledgement=2))
