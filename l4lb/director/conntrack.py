@@ -56,15 +56,13 @@ class ConnectionTable:
             yield from list(islice(flows.values(), 0, None, 2))
 
     def refuses(self, half_open: bool, now: float) -> DropReason | None:
-        """Why a new connection cannot be added, None if it can. Makes room among the half-open
-        where that is allowed."""
+        """Why a new connection cannot be added, None if it can."""
         if self.established >= self.limits.established:
             return DropReason.ESTABLISHED_FULL
         if half_open and len(self.half_open) >= self.limits.half_open:
             oldest = next(iter(self.half_open), None)
             if oldest is None or not self.gives_way(oldest, now):
                 return DropReason.HALF_OPEN_FULL
-            self.push_out(oldest)
         return None
 
     def gives_way(self, connection: Connection, now: float) -> bool:
@@ -73,14 +71,21 @@ class ConnectionTable:
         began = self.half_open.get(connection)
         return connection.state in REUSABLE or (began is not None and now - began >= HANDSHAKE)
 
-    def push_out(self, connection: Connection) -> None:
+    def _push_out(self, connection: Connection) -> None:
         """Forget a connection that gives way."""
         self.evicted += connection.state in HALF_OPEN
         self.remove(connection)
 
     def add(self, connection: Connection, now: float) -> None:
-        """Add a connection; both of its keys must be free and different, and ``refuses`` asked."""
+        """Add a connection that the table does not refuse, in the place of one that gives way if
+        there is no other: the one with its reply tuple, the oldest of the half-open. Its original
+        tuple must be free, and differ from the other."""
         flows = self.by_protocol[connection.path.protocol]
+        former = flows.get(connection.reply)
+        if former is not None:
+            self._push_out(former)
+        if connection.state in HALF_OPEN and len(self.half_open) >= self.limits.half_open:
+            self._push_out(next(iter(self.half_open)))
         flows[connection.original] = connection
         flows[connection.reply] = connection
         path = connection.path

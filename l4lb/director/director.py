@@ -230,9 +230,6 @@ class Director:
             connection.shifts = UNKNOWN_SHIFTS
         if connection.original == connection.reply:
             return self._drop(DropReason.NO_FREE_PORT)  # a backend that calls itself through the VIP
-        former = self.table.by_protocol[packet.protocol].get(connection.reply)
-        if former is not None:
-            self.table.push_out(former)  # its port is needed
         verdict = self._forward(frame, packet, connection, CLIENT, now, new=True)
         if verdict is Verdict.FORWARD and service.affinity is not None:
             service.affinity.remember(packet.source, path, now)

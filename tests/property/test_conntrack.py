@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from l4lb.director.connection import Connection, Path, make_connection
+from l4lb.director.connection import Connection, Ends, Path, make_connection
 from l4lb.director.conntrack import HANDSHAKE, ConnectionTable
 from l4lb.director.states import HALF_OPEN, REUSABLE, Event, advance, advance_udp
 from l4lb.model import BackendPlan, DropReason, Endpoint, Limits, Nat, Protocol, State, Timeouts
@@ -41,9 +41,7 @@ class Table(RuleBasedStateMachine):
     @rule(state=st.sampled_from(TCP_STATES + UDP_STATES), which=st.integers(0, 1))
     def add(self, state, which):
         protocol = Protocol.UDP if state in UDP_STATES else Protocol.TCP
-        before = len(self.table)
         reason = self.table.refuses(state in HALF_OPEN, self.now)
-        self.forget_pushed_out(before - len(self.table))
         if reason is DropReason.ESTABLISHED_FULL:
             assert self.table.established >= self.limits.established
         elif reason is DropReason.HALF_OPEN_FULL:
@@ -51,22 +49,24 @@ class Table(RuleBasedStateMachine):
             assert all(self.now - began < HANDSHAKE for began in self.table.half_open.values())
         else:
             assert reason is None
-            client = Endpoint(bytes([203, 0, 113, 1]), next(self.ports))
-            made = make_connection(self.paths[protocol][which], client, client, state, self.now)
-            self.table.add(made, self.now)
-            self.alive[made] = self.now
-            self.total += 1
+            self.add_one(state, self.paths[protocol][which], next(self.ports))
 
-    def forget_pushed_out(self, count):
-        """At most one makes room, the one that has been half-open for longest."""
+    def add_one(self, state, path, port):
+        client = Endpoint(bytes([203, 0, 113, 1]), port)
+        made = make_connection(path, client, client, state, self.now)
+        self.table.add(made, self.now)
+        self.account_for(made)
+
+    def account_for(self, made):
+        """One was added; those that had to give way for it could be pushed out."""
         gone = [one for one in self.alive if one.bucket is None]
-        assert len(gone) == count <= 1
+        assert len(gone) <= 2
         for one in gone:
             began = self.alive.pop(one)
-            assert one.state in HALF_OPEN | {State.CLOSED}
-            assert one.state is State.CLOSED or self.now - began >= HANDSHAKE
-            assert all(began <= other for other in self.table.half_open.values())
+            assert one.state in REUSABLE or self.now - began >= HANDSHAKE
             self.pushed_out += one.state in HALF_OPEN
+        self.alive[made] = self.now
+        self.total += 1
 
     @precondition(lambda self: self.alive)
     @rule(which=st.integers(0, 99), event=st.sampled_from(Event), from_client=st.booleans())
@@ -94,13 +94,20 @@ class Table(RuleBasedStateMachine):
         del self.alive[one]
 
     @precondition(lambda self: self.alive)
-    @rule(which=st.integers(0, 99))
-    def take_a_port(self, which):
+    @rule(which=st.integers(0, 99), state=st.sampled_from([State.SYN_SENT, State.UDP_NEW]))
+    def take_a_place(self, which, state):
+        """A new connection gets the reply tuple of one that gives way, as by full NAT."""
         one = self.one(which)
-        if self.table.gives_way(one, self.now):
-            self.pushed_out += one.state in HALF_OPEN
-            self.table.push_out(one)
-            del self.alive[one]
+        if (state is State.UDP_NEW) != (one.path.protocol is Protocol.UDP):
+            return
+        if not self.table.gives_way(one, self.now) or self.table.refuses(True, self.now) is not None:
+            return
+        client = Endpoint(bytes([203, 0, 113, 2]), next(self.ports))
+        source = Ends(one.original, one.reply).source
+        made = make_connection(one.path, client, source, state, self.now)
+        self.table.add(made, self.now)
+        self.account_for(made)
+        assert one.bucket is None
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 4.0, 30.0]), limit=st.integers(1, 10))
     def wait(self, seconds, limit):

@@ -18,9 +18,12 @@ def path(protocol=Protocol.TCP, last=1):
 WEB = path()
 
 
+def client(port):
+    return Endpoint.parse(f"203.0.113.1:{port}")
+
+
 def connection(port, state=State.SYN_SENT, on=None, now=0.0):
-    client = Endpoint.parse(f"203.0.113.1:{port}")
-    return make_connection(on or path(), client, client, state, now)
+    return make_connection(on or path(), client(port), client(port), state, now)
 
 
 def table(half_open=3, established=3, timeouts=TIMEOUTS):
@@ -104,9 +107,17 @@ class TestGivingWay:
     def test_the_oldest_half_open_one_gives_way(self):
         connections = table()
         made = [add(connections, port, now=port * 0.1) for port in (1, 2, 3)]
-        assert connections.refuses(True, HANDSHAKE + 0.1) is None
-        assert list(connections) == made[1:]
+        last = add(connections, 4, now=HANDSHAKE + 0.1)
+        assert list(connections) == [*made[1:], last]
         assert connections.evicted == 1
+
+    def test_to_be_asked_is_not_to_be_pushed_out(self):
+        """The packet may be dropped for another reason."""
+        connections = table()
+        for port in (1, 2, 3):
+            add(connections, port)
+        assert connections.refuses(True, 100.0) is None
+        assert len(connections) == 3
 
     def test_age_is_counted_from_its_beginning_whatever_comes(self):
         """SYNs sent again and answers that never end the handshake do not make it younger."""
@@ -114,7 +125,7 @@ class TestGivingWay:
         made = [add(connections, port, now=port * 0.1) for port in (1, 2, 3)]
         made[0].seen = 1.0
         connections.set_state(made[0], State.SYN_RECEIVED)
-        assert connections.refuses(True, HANDSHAKE + 0.1) is None
+        add(connections, 4, now=HANDSHAKE + 0.1)
         assert made[0] not in connections.half_open
 
     def test_young_ones_do_not(self):
@@ -129,9 +140,20 @@ class TestGivingWay:
         connections = table()
         made = [add(connections, port) for port in (1, 2, 3)]
         connections.set_state(made[0], State.CLOSED)
-        assert connections.refuses(True, 0.0) is None
-        assert list(connections) == made[1:]
+        last = add(connections, 4)
+        assert list(connections) == [*made[1:], last]
         assert connections.evicted == 0
+
+    def test_whoever_has_the_reply_tuple_does(self):
+        """Under full NAT: it was found to give way before."""
+        connections = table()
+        on = path()
+        made = [make_connection(on, client(port), client(1), State.TIME_WAIT, 0.0) for port in (1, 2)]
+        for one in made:
+            connections.add(one, 0.0)
+        assert list(connections) == made[1:]
+        assert connections.tcp[made[1].reply] is made[1]
+        assert (on.established, on.closed, connections.established) == (1, 1, 1)
 
     def test_never_an_established_one(self):
         connections = table(half_open=1, established=10)
