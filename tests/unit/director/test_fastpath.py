@@ -203,6 +203,12 @@ class TestTcp:
                 fast.taken(replace(large, gso_size=fits))
                 fast.left(replace(large, gso_size=fits + 1))
 
+    def test_a_large_frame_that_does_not_say_how_it_is_cut_is_left(self, fast, kind):
+        for sent in getattr(fast, kind):
+            frame = replace(sent, payload=bytes(9000), gso_size=1000, checksum="partial").frame()
+            frame[4:6] = bytes(2)
+            fast.left(frame)
+
     def test_the_largest_packet_that_fits_is_taken(self, fast, kind):
         ip = 20 if kind != "tcp6" else 40
         for sent in getattr(fast, kind):

@@ -173,4 +173,11 @@ def test_the_first_one_again_is_a_new_datagram(gateway):
     gateway.tick(LIFETIME - 1)
     gateway.send(bytearray(pieces[0]))
     gateway.tick(2)
-    assert gateway.send(pieces[1]) is Verdict.FORWARD
+    assert gateway.send(bytearray(pieces[1])) is Verdict.FORWARD
+
+
+def test_the_first_one_again_is_no_longer_the_oldest(gateway):
+    for number in (1, 2, 3, 4, 1, 5):
+        gateway.send(with_id(number)[0])
+    verdicts = [gateway.send(with_id(number)[1]) for number in (1, 2)]
+    assert verdicts == [Verdict.FORWARD, Verdict.HOLD]

@@ -94,6 +94,14 @@ class TestChanges:
         assert BACKEND.ip not in services.addresses
         assert (TCP, BACKEND.ip, 8080) not in services.by_backend
 
+    def test_what_removed_backends_forwarded_adds_up(self, services):
+        configure(services, TWO)
+        for backend, packets in ((BACKEND, 3), (OTHER, 4)):
+            path(services, backend).packets_in = packets
+        configure(services, service(OTHER))
+        configure(services)
+        assert services.forwarded_before == 7
+
     def test_it_retires_also_where_connections_of_the_down_are_kept(self, services):
         keep = {"when_backend_down": WhenBackendDown.KEEP}
         configure(services, service(BACKEND, OTHER, **keep))

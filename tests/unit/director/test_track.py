@@ -106,6 +106,17 @@ class TestReset:
         gateway.forwarded(replace(ours, flags=RST, sequence=1001 + (0xFFFF << 7)))
         assert gateway.connection().state is State.CLOSED
 
+    def test_what_one_end_offers_alone_scales_nothing(self, gateway):
+        """RFC 7323 1.3."""
+        gateway.forwarded(replace(SYN_OF_CLIENT, options=bytes([1, 3, 3, 7])))
+        seen = gateway.forwarded(SYN_OF_CLIENT)
+        gateway.forwarded(replace(SYN_OF_CLIENT, options=bytes([1, 3, 3, 7])))
+        theirs = Sent(
+            seen.destination, seen.source, flags=SYN | ACK, sequence=BACKEND_ISN, acknowledgement=1001
+        )
+        gateway.forwarded(theirs)
+        assert gateway.connection().shifts == 0
+
     def test_what_the_other_end_forged_changes_nothing(self, gateway):
         """Who can send as the client cannot choose the number that a client's RST is held against."""
         ours, _ = gateway.open()
