@@ -40,7 +40,9 @@ class DesiredState:
             ConfigError: it cannot be read or has errors.
         """
         self._path = path
-        self.take(self.reread())
+        text = read(path)
+        config = parse(text, path)
+        self.take(Change(text, config, config))
 
     @property
     def config(self) -> Config:
@@ -62,7 +64,7 @@ class DesiredState:
         Raises:
             ConfigError: it cannot be read or has errors.
         """
-        text = read(self._path)
+        text = self._read()
         config = parse(text, self._path)
         return Change(text, config, config)
 
@@ -78,7 +80,7 @@ class DesiredState:
             edit.check(state.config)
             text = edit.written(state.text)
             return Change(text, parse(text, self._path, in_file=False), state.file_config)
-        before = read(self._path)
+        before = self._read()
         self._check_file(edit, parse(before, self._path))
         file_text = edit.written(before)
         file_config = parse(file_text, self._path, in_file=False)
@@ -86,6 +88,16 @@ class DesiredState:
             return Change(file_text, file_config, file_config, file_text)
         text = insist(edit, state.text, state.config)
         return Change(text, parse(text, self._path, in_file=False), file_config, file_text)
+
+    def _read(self) -> str:
+        """The text of the file; an empty one, as it is for a moment when an editor writes it, is refused
+        where it would end all services."""
+        text = read(self._path)
+        if not text.strip() and self.config.services:
+            raise ConfigError(
+                [f"{self._path}: empty, which would end all services: end them with 'l4lb service remove'"]
+            )
+        return text
 
     def _check_file(self, edit: Edit, file_config: Config) -> None:
         """Check an edit against the file; where it makes sense in force only, say so."""

@@ -107,6 +107,18 @@ def test_a_runtime_edit_leaves_the_file_alone_and_ends_with_a_reload(desired, pa
     assert weights(desired) == before
 
 
+def test_a_file_that_is_being_written_does_not_end_all_services(desired, path):
+    path.write_text("\n")
+    with pytest.raises(ConfigError, match="empty, which would end all services"):
+        desired.reread()
+    path.write_text("# nothing any more\n")
+    desired.take(desired.reread())
+    assert desired.config.services == ()
+    path.write_text("")
+    desired.take(desired.reread())
+    assert DesiredState(path).config.services == ()
+
+
 @pytest.mark.parametrize("runtime", [False, True])
 @pytest.mark.parametrize(
     ("edit", "error", "line"),
