@@ -35,12 +35,18 @@ def web(lab, running):
     with Browser(lab, VIP) as kept:
         name = kept.get()
         yield running
-        running.config.unlink(missing_ok=True)
-        running.config.write_text(CONFIG)
+        put(running.config, CONFIG)
         running.api.post("reload")
         assert kept.get() == name
     assert answers(lab, VIP, 3) == dict.fromkeys(NAMES, 1)
     assert "Traceback" not in running.log.read_text()
+
+
+def put(path, text):
+    """Replace a file at one stroke: a reload may be reading it."""
+    new = path.with_name("new.toml")
+    new.write_text(text)
+    new.replace(path)
 
 
 @contextmanager
@@ -140,6 +146,10 @@ def directory(config):
     config.mkdir()
 
 
+def empty(config):
+    config.write_text("")
+
+
 def half_written(config):
     config.write_text(CONFIG[:-20])
 
@@ -148,7 +158,7 @@ def other_encoding(config):
     config.write_text(CONFIG, encoding="utf-16")
 
 
-@pytest.mark.parametrize("spoil", [deleted, directory, half_written, other_encoding])
+@pytest.mark.parametrize("spoil", [deleted, directory, empty, half_written, other_encoding])
 def test_a_spoiled_file_is_refused_and_left_as_it_is(web, spoil):
     spoil(web.config)
     try:
@@ -199,9 +209,7 @@ def test_fifty_edits_at_once_are_all_made(web):
 
 def test_after_a_storm_of_sighups_the_last_file_is_in_force(web):
     for weight in range(1, 101):
-        new = web.config.with_name("new.toml")
-        new.write_text(CONFIG.replace("weight = 1", f"weight = {weight}"))
-        new.replace(web.config)
+        put(web.config, CONFIG.replace("weight = 1", f"weight = {weight}"))
         web.reload()
     wait_for("the last one", lambda: set(listed(web, "weight").values()) == {100})
 
@@ -229,14 +237,14 @@ def test_without_forwarding_services_work_and_a_line_says_what_does_not(lab, web
         lab.exec("gateway", "sysctl", "-qw", "net.ipv4.ip_forward=1")
 
 
-def test_rules_and_filters_that_somebody_has_flushed_come_back(lab, web):
+def test_rules_and_filters_that_somebody_has_flushed_come_back(lab, running):
+    # Connections that have packets under way meanwhile are reset by the host: no test of those.
     lab.exec("gateway", "nft", "flush", "ruleset")
     lab.exec("gateway", "tc", "qdisc", "delete", "dev", "eth1", "clsact")
-    wait_for("the guard", lambda: "they are loaded again" in web.log.read_text(), 15)
-    wait_for(
-        "the filter", lambda: "ffff:" in lab.exec("gateway", "tc", "qdisc", "show", "dev", "eth1").stdout
-    )
+    for what, command in (("filter", "tc filter show dev eth1 egress"), ("table", "nft list tables")):
+        wait_for(f"the {what}", lambda: lab.exec("gateway", *command.split()).stdout, 15)  # noqa: B023
     assert ask(lab, BACKENDS[4]["web2"]) == "web2"  # a direct connection, handed back
+    assert answers(lab, VIP, 3) == dict.fromkeys(NAMES, 1)
 
 
 # Where it cannot run, or is stopped in a bad moment. On a host of its own: the gateway's daemon runs on.
