@@ -37,12 +37,14 @@ def allocate(
     low, high = ports
     size = high - low + 1
     start = random.randrange(size)
+    # A flood makes this the dearest step of all: no objects here, only the bytes of the tuple.
+    towards_backend = tuple_key(backend, Endpoint(source, 0))[:-2]
     spare: Endpoint | None = None
     for step in range(min(TRIES, size)):
-        candidate = Endpoint(source, low + (start + step) % size)
-        holder = flows.get(tuple_key(backend, candidate))
+        port = low + (start + step) % size
+        holder = flows.get(towards_backend + port.to_bytes(2, "big"))
         if holder is None:
-            return candidate
+            return Endpoint(source, port)
         if spare is None and gives_way(holder):
-            spare = candidate
+            spare = Endpoint(source, port)
     return spare
