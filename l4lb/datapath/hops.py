@@ -94,12 +94,16 @@ class NextHops:
     def __len__(self) -> int:
         return sum(map(len, self._hops.values()))
 
-    def follow(self, kernel: KernelState) -> None:
-        """Take over new links and routes. Connections find their hops anew when next used."""
+    def renew(self) -> None:
+        """Interfaces have other ways out now. Connections find their hops anew when next used."""
         for hops in self._hops.values():
             for hop in hops:
                 self._give_up(hop, DropReason.NO_ROUTE)
         self._forget()
+
+    def follow(self, kernel: KernelState) -> None:
+        """Take over new links and routes, and renew all hops."""
+        self.renew()
         self._routes = RoutingTable(kernel.routes, kernel.links)
         self._macs = {link.index: link.mac for link in kernel.links if is_ethernet(link)}
         self._neighbours = {

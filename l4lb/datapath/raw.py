@@ -54,6 +54,7 @@ class RawDatapath:
         self._process: PacketProcess | None = None
         self._services: dict[str, ServicePlan] = {}  # as the packet process knows them
         self._restored = False
+        self._following = 0  # changes of links that the shield is being brought up to date with
         self._unsubscribe: Callable[[], None] = lambda: None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -61,11 +62,16 @@ class RawDatapath:
 
     async def attach(self, interfaces: Sequence[str]) -> None:
         """See ``Datapath``. Called again, it changes the interfaces."""
-        self._interfaces = tuple(interfaces)
         if self._process is None:
             await self._start()
+        # Shielded before their packets are taken and until they no longer are: what both take, the
+        # host's stack answers with an RST.
+        self._interfaces = tuple(dict.fromkeys((*interfaces, *self._interfaces)))
         await self._apply_shield()
-        await self._running.request("attach", self._interfaces)
+        await self._running.request("attach", tuple(interfaces))
+        if self._interfaces != tuple(interfaces):
+            self._interfaces = tuple(interfaces)
+            await self._apply_shield()
 
     async def apply(self, plan: Plan) -> None:
         """See ``Datapath``."""
@@ -171,9 +177,11 @@ class RawDatapath:
             return
         if change.links:
             # An interface that has come back is shielded before its packets are taken.
+            self._following += 1
             self._spawn(self._follow_links(self._process))
         elif change.routes:
-            self._process.tell("kernel", self._watch.state)
+            if not self._following:  # or the routes through that interface would be known before
+                self._process.tell("kernel", self._watch.state)
         else:
             if change.addresses:
                 self._process.tell("addresses", self._watch.state.addresses)
@@ -184,7 +192,9 @@ class RawDatapath:
         try:
             await self._apply_shield()
         finally:
-            process.tell("kernel", self._watch.state)
+            self._following -= 1
+            if not self._following:
+                process.tell("kernel", self._watch.state)
 
     def _present(self) -> list[str]:
         return [name for name in self._interfaces if self._watch.state.link(name) is not None]

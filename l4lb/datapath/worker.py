@@ -245,6 +245,7 @@ class Worker:
     def on_attach(self, interfaces: Sequence[str]) -> None:
         """Receive on exactly these interfaces."""
         self._ports.attach(interfaces)
+        self._hops.renew()
 
     def on_plan(
         self, plan: Plan, services: Sequence[ServicePlan | str], saved: Path | None

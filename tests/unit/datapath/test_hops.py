@@ -126,6 +126,14 @@ class TestFollow:
         outside.hops.follow(KERNEL)
         assert outside.drops == [DropReason.NO_ROUTE]
 
+    def test_other_sockets_are_asked_for_anew(self, outside):
+        hop = outside.hops.route(HOST)
+        outside.hops.wait(hop, FRAME, 0.0)
+        outside.hops.renew()
+        assert outside.drops == [DropReason.NO_ROUTE]
+        assert hop.stale
+        assert outside.hops.route(HOST) is not hop
+
     def test_new_routes_hold_at_once(self, outside):
         outside.hops.route(HOST)
         outside.hops.follow(replace(KERNEL, routes=(Route(ip4(0, 0, 0), 16, WAN.index),)))
