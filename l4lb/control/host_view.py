@@ -5,7 +5,7 @@ May be made in a thread: a gateway with the whole Internet's routes takes its ti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from l4lb.control.config import Config
@@ -38,9 +38,21 @@ def look(config: Config, state: KernelState, before: HostView | None) -> HostVie
     return HostView(
         state,
         table,
-        named or tuple(towards),
+        named or _with_sleepers(state, before, towards),
         tuple(name for name in towards if name not in named) if named else (),
         sources_towards(state, table, _full_nat_backends(config)),
+    )
+
+
+def _with_sleepers(state: KernelState, before: HostView | None, awake: Collection[str]) -> tuple[str, ...]:
+    """The interfaces that lead somewhere, and those of ``before`` that lead nowhere because they are
+    down. These are not left: once one is up again, packets that nobody takes there would go to
+    clients as their backends sent them."""
+    known = before.interfaces if before is not None else ()
+    return tuple(
+        link.name
+        for link in sorted(state.links, key=lambda link: link.index)
+        if link.name in awake or (link.name in known and not link.up)
     )
 
 

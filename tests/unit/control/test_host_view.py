@@ -35,3 +35,14 @@ def test_the_routing_table_is_made_again_only_for_new_routes_or_links():
     fewer = look(CONFIG, replace(GATEWAY, routes=GATEWAY.routes[:1]), first)
     assert fewer.table is not first.table
     assert fewer.interfaces == ("eth0",)
+
+
+def test_an_interface_that_goes_down_is_kept_for_when_it_is_up_again():
+    lo, eth0, eth1 = GATEWAY.links
+    routes = tuple(route for route in GATEWAY.routes if route.index != eth1.index)
+    down = replace(GATEWAY, links=(lo, eth0, replace(eth1, up=False)), routes=routes)
+    before = look(CONFIG, GATEWAY, None)
+    assert look(CONFIG, down, before).interfaces == ("eth0", "eth1")
+    assert look(CONFIG, down, None).interfaces == ("eth0",)
+    assert look(CONFIG, replace(GATEWAY, routes=routes), before).interfaces == ("eth0",)  # it is up
+    assert look(CONFIG, replace(GATEWAY, links=(lo, eth0), routes=routes), before).interfaces == ("eth0",)
