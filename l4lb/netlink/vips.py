@@ -65,7 +65,7 @@ class VipKeeper:
                 whenever a link or an address changes.
         """
         async with self._busy:
-            self._wanted = dict(vips)
+            before, self._wanted = self._wanted, dict(vips)
             self._borrowed &= vips.keys()
             self._complaints.clear()
             problems = []
@@ -74,6 +74,8 @@ class VipKeeper:
                     problems += await self._attempt_removal(ip)
             for ip, name in vips.items():
                 try:
+                    if name is None and before.get(ip) is not None:  # not where it was told to be any more
+                        name = self._link_for(ip, None).name
                     await self._place(ip, name)
                 except VipError as error:
                     self._complaints[ip] = str(error)
@@ -115,11 +117,13 @@ class VipKeeper:
             if name in (None, ours):
                 return
             await self._remove(ip)
+        await self._add(ip, self._link_for(ip, name))
+
+    def _link_for(self, ip: bytes, name: str | None) -> Link:
         try:
-            link = interface_for(self._watch.state, ip, name)
+            return interface_for(self._watch.state, ip, name)
         except NoInterfaceError as error:
             raise VipError(f"VIP {ip_address(ip)}: {error}") from None
-        await self._add(ip, link)
 
     async def _add(self, ip: bytes, link: Link) -> None:
         text = str(ip_address(ip))

@@ -135,6 +135,20 @@ def test_an_address_that_was_there_before_is_used_and_left(lab, tmp_path):
     run(scenario)
 
 
+def test_a_vip_whose_interface_is_not_named_any_more_goes_where_a_new_one_would(lab, tmp_path):
+    async def scenario(watch):
+        keeper = VipKeeper(watch, tmp_path / "vips.json")
+        await keeper.keep({VIP4: "wan0", VIP6: None})
+        assert ("wan0", "10.70.0.100/32") in held()
+        await keeper.keep({VIP4: None, VIP6: None})
+        assert ("lan0", "10.70.0.100/32") in held()
+        assert ("wan0", "10.70.0.100/32") not in held()
+        await keeper.clear()
+        await keeper.close()
+
+    run(scenario)
+
+
 def test_vips_that_cannot_be_placed_are_named_and_come_when_they_can(lab, tmp_path):
     elsewhere = packed("192.0.2.1")
 
