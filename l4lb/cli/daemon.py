@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import click
 
@@ -29,10 +30,20 @@ def run(context: click.Context, location: Location, log_level: str) -> None:
     with the connections; 'l4lb stop' leaves nothing behind.
     """
     _need_root("run")
+    _open_standard_streams()
     # Imported here because it takes longer than any other command.
     from l4lb.control import daemon
 
     context.exit(daemon.run(location.config, location.socket, log_level=log_level))
+
+
+def _open_standard_streams() -> None:
+    """Open what was closed before we started: a socket would get its number, and what is printed."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - for as long as we run
 
 
 @click.command(cls=Command)

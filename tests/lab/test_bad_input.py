@@ -393,3 +393,12 @@ def test_a_terminal_that_is_closed_is_a_reload(lab, clean, folder):
         process.terminate()
         assert process.wait(15) == 0
     assert "died" not in log.read_text()
+
+
+def test_it_runs_without_standard_streams(lab, clean, folder):
+    closed = ("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh")
+    asked = (L4LB, "--socket", folder / "l4lb.sock")
+    with lab.popen(HOST, *closed, *run(folder)) as process:
+        wait_for("an answer", lambda: not lab.exec(HOST, *asked, "status", check=False).returncode)
+        assert lab.exec(HOST, *asked, "stop").stdout == "stopped\n"
+        assert process.wait(15) == 0
