@@ -83,7 +83,7 @@ class Host:
 
     def run(self, *argv):
         return subprocess.run(
-            ["ip", "netns", "exec", self.name, *argv], check=True, capture_output=True, text=True
+            command_in(self.name, *argv), check=True, capture_output=True, text=True
         ).stdout
 
     @contextlib.contextmanager
