@@ -99,6 +99,7 @@ def web(lab):
 def test_a_backend_that_stops_gets_no_new_connections_until_it_is_back(lab):
     health = 'check = "tcp"\ninterval = 0.1\nrise = 2\nfall = 2'
     with lab.daemon(service(health=health)) as daemon:
+        wait_state(daemon, "web1", "up")
         with stopped(lab, "web1"):
             wait_state(daemon, "web1", "down")
             assert listed(daemon, "reason")["web1"] == "connection refused"

@@ -337,6 +337,9 @@ def test_a_control_socket_that_cannot_be_had(lab, clean, folder, socket, put_a_f
 
 @pytest.mark.parametrize(("program", "package"), [("nft", "nftables"), ("tc", "iproute2")])
 def test_without_a_program_it_needs(lab, clean, folder, program, package):
+    tried = lab.exec(HOST, "unshare", "--mount", "true", check=False)
+    if tried.returncode:  # a chroot that is no mount point
+        pytest.skip(f"no mount namespace to hide {program} in: {tried.stderr.strip()}")
     hide = f'mount --bind /dev/null "$(readlink -f "$(command -v {program})")" && exec "$@"'
     refused = lab.exec(HOST, "unshare", "--mount", "sh", "-c", hide, "sh", *run(folder), check=False)
     assert refused.returncode == 1
