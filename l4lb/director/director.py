@@ -7,13 +7,14 @@ path (fastpath.py) does for them, with one lookup, exactly what this file spells
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from random import Random
 
 from l4lb.director import answer, ports, split
 from l4lb.director.connection import UNKNOWN_SHIFTS, Connection, Hop, Path, make_connection, tuple_key
 from l4lb.director.conntrack import ConnectionTable
+from l4lb.director.direct import DirectConnections, is_denied
 from l4lb.director.fragments import Fragments
 from l4lb.director.lookup import Services
 from l4lb.director.parse import Packet, parse, segment_length
@@ -33,7 +34,6 @@ Outgoing = tuple[Hop | None, bytearray, int]
 """Next hop (None: hand it to the host's stack, on the interface it came from), frame, its end."""
 
 _ANY_PORT = (1_024, 65_535)
-_DIRECT_LIMIT = 65_536
 _SWEEP_LOOKS = 20_000
 _SWEEP_RESETS = 300
 """In one tick: some two milliseconds of looking, and five of resetting."""
@@ -57,9 +57,7 @@ class Director:
         self._random = random
         self._fragments = Fragments(self.plan.limits.fragments)
         self._answers = answer.RateLimit(now)
-        # Replies of connections that clients made to a backend's own address, past the VIP: told
-        # from ours by their SYN/ACK, which no connection of ours expected. Least recent first.
-        self._direct: OrderedDict[bytes, None] = OrderedDict()
+        self._direct = DirectConnections()
         self._sweep: Iterator[Connection] = iter(())
         self._sweep_again = False
 
@@ -154,9 +152,9 @@ class Director:
                 unanswered = connection.state is State.SYN_SENT and not path.alive
                 if unanswered or connection.state in REUSABLE:
                     return self._again(frame, packet, connection, now)
-            if packet.flags & tcp.RST and from_client and _denied(connection):
+            if packet.flags & tcp.RST and from_client and is_denied(connection):
                 self.table.remove(connection)
-                self._note_direct(connection.reply)
+                self._direct.deny(connection.reply, path.vip)
                 return self._drop(DropReason.NO_CONNECTION)
             if path.gone:
                 return self._end(frame, packet, connection, from_client, DropReason.BACKEND_DOWN, now)
@@ -241,48 +239,46 @@ class Director:
         if services is None or packet.protocol != Protocol.TCP or packet.flags & tcp.RST:
             return Verdict.PASS
         if packet.flags & tcp.SYN:
-            self._note_direct(packet.key)
+            self._direct.note(packet.key)
             return Verdict.PASS
-        if packet.key in self._direct:
-            self._direct.move_to_end(packet.key)
-            return Verdict.PASS
-        if packet.flags not in tcp.VALID_FLAGS:
+        if packet.key in self._direct or packet.flags not in tcp.VALID_FLAGS:
             return Verdict.PASS
         client = Endpoint(packet.destination, packet.dport)
-        for service in services:
-            original = tuple_key(client, service.plan.address)
-            path = select_again(service, client.ip, original)
-            if path is None or path.address.ip != packet.source:
-                continue
-            if path.address.port != packet.sport or original in self.table.tcp:
-                continue
-            if self.table.refuses(False, now) is None:
-                connection = make_connection(path, client, client, State.ESTABLISHED, now)
-                connection.shifts = UNKNOWN_SHIFTS
-                return self._forward(frame, packet, connection, BACKEND, now, new=True)
-        self._disown(packet, client, services, now)
-        return Verdict.PASS
-
-    def _note_direct(self, key: bytes) -> None:
-        self._direct[key] = None
-        if len(self._direct) > _DIRECT_LIMIT:
-            self._direct.popitem(last=False)
-
-    def _disown(
-        self, packet: Packet, client: Endpoint, services: tuple[ServiceState, ...], now: float
-    ) -> None:
-        """Whose connection this was cannot be found out again. If it was ours, the client may be
-        waiting for data and would never learn that it is over: it is told. One without such a
-        connection to the VIP does not mind, and for it the packet goes on as a direct connection's.
-        Of full NAT, the client is not known."""
-        self._note_direct(packet.key)
-        hop = self._route(client.ip)
+        denied = self._direct.denied(packet.key)
+        room = self.table.refuses(False, now) is None
+        found: Path | None = None
+        others = []
         for service in services:
             vip = service.plan.address
-            if hop is None or service.plan.nat is Nat.FULL or tuple_key(client, vip) in self.table.tcp:
+            if vip in denied or tuple_key(client, vip) in self.table.tcp:
+                continue
+            path = select_again(service, client.ip, tuple_key(client, vip))
+            if path is None or path.address != Endpoint(packet.source, packet.sport) or not room:
+                others.append(service)
+            elif found is None:
+                found = path
+        if not denied:
+            self._disown(packet, client, others, now)
+        if found is not None:
+            connection = make_connection(found, client, client, State.ESTABLISHED, now)
+            connection.shifts = UNKNOWN_SHIFTS
+            return self._forward(frame, packet, connection, BACKEND, now, new=True)
+        self._direct.note(packet.key)
+        return Verdict.PASS
+
+    def _disown(
+        self, packet: Packet, client: Endpoint, services: Iterable[ServiceState], now: float
+    ) -> None:
+        """A connection of these services cannot be found again. If it was one, the client may be
+        waiting for data and would never learn that it is over: it is told. One without such a
+        connection to the VIP does not mind. Of full NAT, the client is not known."""
+        hop = self._route(client.ip)
+        for service in services:
+            if hop is None or service.plan.nat is Nat.FULL:
                 continue
             if self._answers.allows(now):
-                self.out += [(hop, frame, len(frame)) for frame in answer.farewells(client, vip, packet)]
+                farewells = answer.farewells(client, service.plan.address, packet)
+                self.out += [(hop, frame, len(frame)) for frame in farewells]
 
     def _forward(
         self,
@@ -488,11 +484,3 @@ class Director:
             return Verdict.DROP
         self.out.append((hop, reply, len(reply)))
         return Verdict.REPLY
-
-
-def _denied(connection: Connection) -> bool:
-    """True if an RST that the client sends now says that it has no connection to the VIP. All we have
-    seen before was the backend's: it was picked up from the middle of a direct connection to that
-    backend, which the RST must not end."""
-    picked_up = connection.state is State.ESTABLISHED and connection.shifts == UNKNOWN_SHIFTS
-    return picked_up and connection.acked_by_client is None

@@ -5,7 +5,7 @@ told at once.
 """
 
 from l4lb.model import DropReason, Limits, State
-from tests.conformance.case import drop, leave, packet_case, reply, table
+from tests.conformance.case import drop, forward, leave, packet_case, reply, table
 from tests.conformance.exchanges import (
     BACKEND_NEXT,
     CLIENT_NEXT,
@@ -45,12 +45,13 @@ def passed_on(packet, *out):
     )
 
 
-def told(net, client):
+def told(net, client, vip=None):
     """What a client hears whose connection may be the one that cannot be found again: an RST, if this
     segment is the next that it expects (RFC 5961 3.2), and an ACK from below its window, which it
     answers (RFC 9293 3.10.7.4) and is refused, if it has the segment already."""
+    vip = vip or net.vip
     last = {"seq": BACKEND_NEXT - 1, "ack": CLIENT_NEXT, "window": 0}
-    return rst(net.vip, client, seq=BACKEND_NEXT), tcp(net.vip, client, "A", **last, **plain(net.vip))
+    return rst(vip, client, seq=BACKEND_NEXT), tcp(vip, client, "A", **last, **plain(vip))
 
 
 @packet_case()
@@ -107,6 +108,42 @@ def from_the_backend_but_not_ours(net):
         drop(tcp(client, net.vip, "R", seq=CLIENT_NEXT), DropReason.NO_CONNECTION),
         passed_on((net.web1, client, "PA", {**BACK, "data": b"the next part"})),
         table(),
+    ]
+
+
+@packet_case()
+def from_a_backend_of_two_services(net):
+    """Both may have lost the connection. The client denies that it is the first one's; when the backend
+    sends again it is taken for the second one's."""
+    client, other = net.client.at(42_026), net.vip.at(81)
+    both = plan(service(net, selection=by_flow(0)), service(net, selection=by_flow(0), vip=other))
+    segment = tcp(net.web1, client, "PA", **BACK, data=b"?")
+    return both, [
+        from_backend(net, net.web1, "PA", client, data=b"?"),
+        drop(tcp(client, net.vip, "R", seq=CLIENT_NEXT), DropReason.NO_CONNECTION),
+        forward(segment, tcp(other, client, "PA", **BACK, data=b"?", ttl=HOP)),
+        forward(
+            tcp(client, other, "A", seq=CLIENT_NEXT, ack=BACKEND_NEXT + 1),
+            tcp(client, net.web1, "A", seq=CLIENT_NEXT, ack=BACKEND_NEXT + 1, ttl=HOP),
+        ),
+        table(row(net, net.web1, State.ESTABLISHED, client)),
+    ]
+
+
+@packet_case()
+def from_a_backend_of_two_services_one_of_which_cannot_find_it(net):
+    """It is taken for the one's that can, and the client is told that it is over if it was the other's."""
+    client, other = net.client.at(42_027), net.vip.at(81)
+    return plan(service(net, selection=by_flow(0)), service(net, vip=other)), [
+        forward(
+            tcp(net.web1, client, "PA", **BACK, data=b"?"),
+            *told(net, client, other),
+            tcp(net.vip, client, "PA", **BACK, data=b"?", ttl=HOP),
+        ),
+        forward(
+            tcp(net.web1, client, "PA", **BACK, data=b"?"),
+            tcp(net.vip, client, "PA", **BACK, data=b"?", ttl=HOP),
+        ),
     ]
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from l4lb.director import director as director_module
+from l4lb.director import direct
 from l4lb.model import DropReason, Endpoint, Limits, Nat, Protocol, State, Verdict
 from tests.unit.director.gateway import (
     BACKEND,
@@ -29,7 +29,7 @@ def clients(count, port=40_000):
 class TestMemory:
     def test_of_direct_connections_is_bounded(self, monkeypatch):
         """Whoever can forge a backend's address can make up as many as it likes."""
-        monkeypatch.setattr(director_module, "_DIRECT_LIMIT", 10)
+        monkeypatch.setattr(direct, "LIMIT", 10)
         gateway = Gateway(service())
         kept = Sent(BACKEND, CLIENT, flags=ACK | PSH, payload=b"data")
         gateway.send(replace(kept, flags=SYN | ACK))
