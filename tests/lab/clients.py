@@ -147,12 +147,12 @@ class Transfer(threading.Thread):
     """Moves bytes slowly, about 6 MB/s, until told to hurry: it is under way while a test does things
     to the balancer. Use it in a ``with``."""
 
-    def __init__(self, lab, address, host, source):
+    def __init__(self, lab, address, **options):
         super().__init__(daemon=True)
         self.moved = 0  # bytes
         self.error = None
         self._hurry = threading.Event()
-        self.socket = connect(lab, address, host=host, source=source)
+        self.socket = connect(lab, address, **options)
 
     def __enter__(self):
         self.start()
@@ -198,8 +198,8 @@ class Transfer(threading.Thread):
 class Download(Transfer):
     """Gets a file of the lab's; ``digest`` is its SHA-256 in the end."""
 
-    def __init__(self, lab, address, name, *, host="client", source=""):
-        super().__init__(lab, address, host, source)
+    def __init__(self, lab, address, name, **options):
+        super().__init__(lab, address, **options)
         self._name = name
         self.digest = None
 
@@ -220,8 +220,8 @@ class Upload(Transfer):
     """Stores a file of the lab's www directory on a backend, as /upload/NAME; ``status`` is what the
     backend says in the end."""
 
-    def __init__(self, lab, address, name, *, host="client", source=""):
-        super().__init__(lab, address, host, source)
+    def __init__(self, lab, address, name, **options):
+        super().__init__(lab, address, **options)
         # Small, so that what was moved has left.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CHUNK)
         self._file = lab.www / name

@@ -25,7 +25,7 @@ def prefix(lab_possible):
     Path(f"/run/{prefix}.lock").unlink()
 
 
-def test_every_step_is_seen_to_work_and_nothing_is_remains(prefix):
+def test_every_step_is_seen_to_work_and_nothing_is_left(prefix):
     done = subprocess.run(
         [TOOLS / "demo", "--prefix", prefix],
         env=ENVIRONMENT,

@@ -21,6 +21,7 @@ SIZE = 24 << 20
 CONSISTENT = ["source_hash", "maglev"]
 INCONSISTENT = [name for name in SCHEDULERS if name not in CONSISTENT]
 PATIENCE = 5.0  # seconds for what must not last: a few retransmissions
+PORTS = {scheduler: port for port, scheduler in enumerate(SCHEDULERS, 8001)}  # of a service for each
 
 
 def packet_process(daemon):
@@ -59,128 +60,113 @@ def crash_packet_process(daemon):
 
 
 class Transfers:
-    """A download and an upload over each IP version, of which all or none go on."""
+    """A download and an upload for each scheduler, one over IPv4 and one over IPv6."""
 
-    def __init__(self, lab, stack):
+    def __init__(self, lab, schedulers, stack):
         self._lab = lab
         self._digest = lab.publish("held", SIZE)
-        # One upload over each version goes to the same name: one backend may get both.
-        self.downloads = [stack.enter_context(Download(lab, vip, "held")) for vip in (VIP, VIP6)]
-        self.uploads = [stack.enter_context(Upload(lab, vip, "held")) for vip in (VIP, VIP6)]
+        self._downloads, self._uploads = {}, {}
+        for number, scheduler in enumerate(schedulers):
+            vips, port = (VIP, VIP6), PORTS[scheduler]
+            download = Download(lab, vips[number % 2], "held", port=port)
+            upload = Upload(lab, vips[(number + 1) % 2], "held", port=port)
+            self._downloads[scheduler] = stack.enter_context(download)
+            self._uploads[scheduler] = stack.enter_context(upload)
 
-    @property
-    def all(self):
-        return self.downloads + self.uploads
-
-    def go_on(self):
+    def go_on(self, schedulers):
         """They do, and arrive whole."""
-        for transfer in self.all:
-            transfer.progress()
-        for transfer in self.all:
-            transfer.finish()
-        assert {download.digest for download in self.downloads} == {self._digest}
-        assert {upload.status.split()[1] for upload in self.uploads} <= {"201", "204"}
-        stored = [self._lab.host_directory(name) / "upload" / "held" for name in BACKENDS[4]]
-        assert {digest(path) for path in stored if path.exists()} == {self._digest}
+        for scheduler in schedulers:
+            self._downloads[scheduler].progress()
+            self._uploads[scheduler].progress()
+        for scheduler in schedulers:
+            self._downloads[scheduler].finish()
+            assert self._downloads[scheduler].digest == self._digest
+            self._uploads[scheduler].finish()
+            assert self._uploads[scheduler].status.split()[1] in ("201", "204")
+        # All have the same name: the last one on each backend is left.
+        stored = [path for path in self._stored() if path.exists()]
+        assert {digest(path) for path in stored} == {self._digest}
 
-    def end_quickly(self):
+    def end_quickly(self, schedulers):
         """The clients are told; nothing hangs."""
-        for transfer in self.all:
-            assert isinstance(transfer.failure(PATIENCE), (ConnectionResetError, BrokenPipeError))
+        for scheduler in schedulers:
+            for transfer in (self._downloads[scheduler], self._uploads[scheduler]):
+                assert isinstance(transfer.failure(PATIENCE), (ConnectionResetError, BrokenPipeError))
+
+    def remove(self):
+        for path in self._stored():
+            path.unlink(missing_ok=True)
+
+    def _stored(self):
+        return [self._lab.host_directory(name) / "upload" / "held" for name in BACKENDS[4]]
 
 
 @contextmanager
-def balancing(lab, scheduler, **settings):
-    config = service("web", scheduler=scheduler, **settings)
-    config += service("web6", vip=VIP6, scheduler=scheduler, **settings)
+def balancing(lab, schedulers, **settings):
+    """Services of these schedulers, with transfers through all of them."""
+    config = ""
+    for scheduler in schedulers:
+        same = {"port": PORTS[scheduler], "backend_port": 80, "scheduler": scheduler, **settings}
+        config += service(f"{scheduler}4", vip=VIP, **same) + service(f"{scheduler}6", vip=VIP6, **same)
     with lab.daemon(config) as daemon, ExitStack() as stack:
+        transfers = Transfers(lab, schedulers, stack)
         try:
-            yield daemon, Transfers(lab, stack)
+            yield daemon, transfers
         finally:
-            for name in BACKENDS[4]:
-                (lab.host_directory(name) / "upload" / "held").unlink(missing_ok=True)
+            transfers.remove()
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_a_restart_keeps_transfers_with_any_scheduler(lab, scheduler):
-    with balancing(lab, scheduler) as (daemon, transfers):
+def test_a_restart_keeps_transfers_with_any_scheduler(lab):
+    with balancing(lab, SCHEDULERS) as (daemon, transfers):
         restart(daemon)
-        transfers.go_on()
+        transfers.go_on(SCHEDULERS)
 
 
-@pytest.mark.parametrize("scheduler", ["round_robin", "maglev"])
-def test_a_restart_keeps_full_nat_transfers(lab, scheduler):
-    with balancing(lab, scheduler, nat="full") as (daemon, transfers):
+def test_a_restart_keeps_full_nat_transfers(lab):
+    with balancing(lab, ["round_robin", "maglev"], nat="full") as (daemon, transfers):
         restart(daemon)
-        transfers.go_on()
+        transfers.go_on(["round_robin", "maglev"])
 
 
-@pytest.mark.parametrize("scheduler", ["round_robin", "maglev"])
-def test_a_killed_daemon_that_is_started_again_keeps_transfers(lab, scheduler):
-    with balancing(lab, scheduler) as (daemon, transfers):
+def test_a_killed_daemon_that_is_started_again_keeps_transfers_with_any_scheduler(lab):
+    with balancing(lab, SCHEDULERS) as (daemon, transfers):
         crash_control_plane(daemon)
-        transfers.go_on()
+        transfers.go_on(SCHEDULERS)
 
 
-@pytest.mark.parametrize("scheduler", CONSISTENT)
-def test_consistent_hashes_find_transfers_again_when_all_is_lost(lab, scheduler):
-    with balancing(lab, scheduler) as (daemon, transfers):
-        crash_all(daemon)
-        transfers.go_on()
+@pytest.mark.parametrize("crash", [crash_all, crash_packet_process])
+def test_when_all_is_lost_hashes_find_transfers_again_and_others_end_quickly(lab, crash):
+    with balancing(lab, SCHEDULERS) as (daemon, transfers):
+        crash(daemon)
+        transfers.end_quickly(INCONSISTENT)
+        transfers.go_on(CONSISTENT)
+        for port in PORTS.values():
+            assert ask(lab, VIP, port=port) in BACKENDS[4]
 
 
-@pytest.mark.parametrize("scheduler", INCONSISTENT)
-def test_transfers_that_cannot_be_found_again_end_quickly(lab, scheduler):
-    with balancing(lab, scheduler) as (daemon, transfers):
-        crash_all(daemon)
-        transfers.end_quickly()
-        assert ask(lab, VIP) in BACKENDS[4]
-        assert ask(lab, VIP6) in BACKENDS[6]
-
-
-def test_a_packet_process_that_is_killed_is_replaced_and_transfers_are_found_again(lab):
-    with balancing(lab, "maglev") as (daemon, transfers):
-        crash_packet_process(daemon)
-        transfers.go_on()
-
-
-def test_or_they_end_quickly_and_clients_connect_anew(lab):
-    with balancing(lab, "round_robin") as (daemon, transfers):
-        crash_packet_process(daemon)
-        transfers.end_quickly()
-        assert ask(lab, VIP) in BACKENDS[4]
-        assert ask(lab, VIP6) in BACKENDS[6]
-
-
-@pytest.mark.parametrize("scheduler", ["round_robin", "maglev"])
-def test_a_restart_leaves_direct_connections_alone(lab, scheduler):
-    """One to every backend: a hash would take some for connections to the VIP."""
-    digest = lab.publish("held", SIZE)
-    with lab.daemon(service(scheduler=scheduler)) as daemon, ExitStack() as stack:
-        direct = [stack.enter_context(Download(lab, address, "held")) for address in BACKENDS[4].values()]
+def test_a_restart_leaves_direct_connections_alone(lab):
+    """One to every backend: the hash takes some for connections to the VIP, until it learns."""
+    published = lab.publish("held", SIZE)
+    with lab.daemon(service(scheduler="maglev")) as daemon, ExitStack() as stack:
+        addresses = [address for version in BACKENDS for address in BACKENDS[version].values()]
+        direct = [stack.enter_context(Download(lab, address, "held")) for address in addresses]
         restart(daemon)
         for download in direct:
             download.progress()
         for download in direct:
             download.finish()
-            assert download.digest == digest
+            assert download.digest == published
 
 
-def test_a_restart_keeps_what_udp_clients_and_affinity_know(lab):
-    config = service("echo", port=UDP_ECHO_PORT, protocol="udp") + service(affinity="client")
-    with (
-        lab.daemon(config) as daemon,
-        datagrams(lab, VIP, UDP_ECHO_PORT) as client,
-        Browser(lab, VIP) as kept,
-    ):
-        client.send(b"1")
+def test_a_restart_keeps_udp_clients_with_their_backends(lab):
+    config = service("echo", port=UDP_ECHO_PORT, protocol="udp")
+    with lab.daemon(config) as daemon, datagrams(lab, VIP, UDP_ECHO_PORT) as client:
+        client.send(b"0")
         name = client.recv(100).split()[0]
-        served = kept.get()
         restart(daemon)
         for number in range(9):
             client.send(b"%d" % number)
             assert client.recv(100) == b"%s %d" % (name, number)
-        assert kept.get() == served
 
 
 def test_repeated_restarts_under_many_connections(lab):
