@@ -84,7 +84,7 @@ class ConnectionTable:
         former = flows.get(connection.reply)
         if former is not None:
             self._push_out(former)
-        if connection.state in HALF_OPEN and len(self.half_open) >= self.limits.half_open:
+        if connection.state in HALF_OPEN and 0 < len(self.half_open) >= self.limits.half_open:
             self._push_out(next(iter(self.half_open)))
         flows[connection.original] = connection
         flows[connection.reply] = connection

@@ -168,6 +168,16 @@ class TestGivingWay:
         add(connections, 1)
         assert connections.refuses(False, 0.0) is None
 
+    def test_the_only_one_may_give_its_tuple_as_well_as_its_place(self):
+        connections = table(half_open=1)
+        one = add(connections, 1)
+        connections.set_policy(TIMEOUTS, Limits(half_open=0, established=3))
+        assert connections.refuses(True, 100.0) is None
+        connections.add(
+            two := make_connection(one.path, client(2), client(1), State.SYN_SENT, 100.0), 100.0
+        )
+        assert list(connections) == [two]
+
     def test_no_room_at_all(self):
         assert table(half_open=0).refuses(True, 0.0) is DropReason.HALF_OPEN_FULL
 
