@@ -82,10 +82,11 @@ class ConnectionTable:
         tuple must be free, and differ from the other."""
         flows = self.by_protocol[connection.path.protocol]
         former = flows.get(connection.reply)
+        crowded = connection.state in HALF_OPEN and len(self.half_open) >= self.limits.half_open
+        if crowded and former not in self.half_open:
+            self._push_out(next(iter(self.half_open)))
         if former is not None:
             self._push_out(former)
-        if connection.state in HALF_OPEN and 0 < len(self.half_open) >= self.limits.half_open:
-            self._push_out(next(iter(self.half_open)))
         flows[connection.original] = connection
         flows[connection.reply] = connection
         path = connection.path

@@ -178,6 +178,16 @@ class TestGivingWay:
         )
         assert list(connections) == [two]
 
+    def test_one_place_is_enough(self):
+        """In a table above a lowered limit: the young one stays."""
+        connections = table(half_open=2)
+        old, young = add(connections, 1), add(connections, 2, now=100.0)
+        connections.set_policy(TIMEOUTS, Limits(half_open=1, established=3))
+        new = make_connection(old.path, client(3), client(1), State.SYN_SENT, 100.0)
+        assert connections.refuses(True, 100.0) is None
+        connections.add(new, 100.0)
+        assert list(connections) == [young, new]
+
     def test_no_room_at_all(self):
         assert table(half_open=0).refuses(True, 0.0) is DropReason.HALF_OPEN_FULL
 
