@@ -169,7 +169,8 @@ class Worker:
         self._director.drops[reason] += 1
 
     def _resolve(self, index: int, address: bytes) -> None:
-        self._channel.send(("resolve", index, address))
+        if not self._channel.writing:  # it is asked again, and must not pile up unread
+            self._channel.send(("resolve", index, address))
 
     def _receive_from(self, port: Port) -> None:
         self._receiving[port.socket.fileno()] = port
