@@ -138,13 +138,13 @@ def test_a_backend_without_a_route_is_one_clear_line_and_the_others_serve(lab):
 
 
 def test_traffic_does_not_notice_that_neighbours_are_forgotten(lab):
-    digest = lab.publish("held", 32 << 20)
+    digest = lab.publish("held", 16 << 20)
     with (
         lab.daemon(BOTH) as daemon,
         Download(lab, VIP, "held") as download,
         Download(lab, VIP6, "held") as download6,
     ):
-        for _ in range(5):
+        for _ in range(3):
             lab.exec("gateway", "ip", "neigh", "flush", "all")
             assert answers(lab, VIP, 3) == dict.fromkeys(NAMES, 1)
             assert answers(lab, VIP6, 3) == dict.fromkeys(NAMES, 1)
