@@ -12,6 +12,8 @@ from collections import OrderedDict
 from typing import Final
 
 from l4lb.director.connection import UNKNOWN_SHIFTS, Connection
+from l4lb.director.parse import Packet
+from l4lb.director.states import REUSABLE
 from l4lb.model import Endpoint, State
 
 LIMIT: Final = 65_536
@@ -54,6 +56,15 @@ class DirectConnections:
         self._tuples.move_to_end(reply)
         if len(self._tuples) > LIMIT:
             self._tuples.popitem(last=False)
+
+
+def is_over(connection: Connection, syn_ack: Packet) -> bool:
+    """True if this SYN/ACK of the backend answers a SYN that did not come to the VIP, which would have
+    begun a new connection here: the client has gone on, from the same port, to the backend's own address.
+    To the backend the two look alike. One that repeats what was acknowledged has only crossed an RST.
+    Under full NAT the port is the gateway's, which asks nobody else from there."""
+    repeated = syn_ack.acknowledgement == connection.acked_by_backend
+    return connection.state in REUSABLE and connection.path.snat is None and not repeated
 
 
 def is_denied(connection: Connection) -> bool:

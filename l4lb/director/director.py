@@ -14,7 +14,7 @@ from random import Random
 from l4lb.director import answer, ports, split
 from l4lb.director.connection import UNKNOWN_SHIFTS, Connection, Hop, Path, make_connection, tuple_key
 from l4lb.director.conntrack import ConnectionTable
-from l4lb.director.direct import DirectConnections, is_denied
+from l4lb.director.direct import DirectConnections, is_denied, is_over
 from l4lb.director.fragments import Fragments
 from l4lb.director.lookup import Services
 from l4lb.director.parse import Packet, parse, segment_length
@@ -152,6 +152,10 @@ class Director:
                 unanswered = connection.state is State.SYN_SENT and not path.alive
                 if unanswered or connection.state in REUSABLE:
                     return self._again(frame, packet, connection, now)
+            if packet.flags & tcp.SYN and not from_client and is_over(connection, packet):
+                self.table.remove(connection)
+                self._direct.note(packet.key)
+                return Verdict.PASS
             if packet.flags & tcp.RST and from_client and is_denied(connection):
                 self.table.remove(connection)
                 self._direct.deny(connection.reply, path.vip)

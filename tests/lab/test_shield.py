@@ -302,11 +302,17 @@ def test_2000_backends_are_replaced_without_a_gap(net, on_gateway):
     shield, stop = Shield(), threading.Event()
     on_gateway(shield.apply(CLAIM, ["g0"]))
 
-    with net.gateway.udp((VIP, 53)) as stack, net.client.udp(("192.0.2.7", 0)) as client:
+    with (
+        net.gateway.udp((VIP, 53)) as stack,
+        net.gateway.udp((VIP, 54)) as beside,
+        net.client.udp(("192.0.2.7", 0)) as client,
+    ):
 
         def flood():
+            os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])  # one queue: what is last arrives last
             while not stop.is_set():
                 client.sendto(b"during", (VIP, 53))
+            client.sendto(b"over", (VIP, 54))
 
         flooding = threading.Thread(target=flood)
         flooding.start()
@@ -316,6 +322,7 @@ def test_2000_backends_are_replaced_without_a_gap(net, on_gateway):
         finally:
             stop.set()
             flooding.join()
+        assert beside.recv(100) == b"over"
         assert dropped(net) > 0
         listed = json.loads(net.gateway.run("nft", "-j", "list", "set", "netdev", "l4lb", "backends4"))
         assert len(listed["nftables"][1]["set"]["elem"]) == 2000

@@ -2,8 +2,18 @@
 
 from scapy.packet import Raw
 
-from tests.conformance.case import leave, packet_case
-from tests.conformance.exchanges import CLIENT_SEQ, HOP, handshake
+from l4lb.model import State
+from tests.conformance.case import leave, packet_case, table
+from tests.conformance.exchanges import (
+    BACKEND_NEXT,
+    CLIENT_NEXT,
+    CLIENT_SEQ,
+    HOP,
+    from_backend,
+    from_client,
+    handshake,
+    row,
+)
 from tests.conformance.packets import Frame, frame, icmp, ip, quote, tagged, tcp, udp
 from tests.conformance.plans import UDP, full, plan, service
 from tests.conformance.world import V4
@@ -88,6 +98,26 @@ def a_direct_connection(net):
         on(net.web1, client, *back[1]),
         on(client, net.web1, *there[3]),
         on(net.web1, client, *back[2]),
+    ]
+
+
+@packet_case()
+def a_direct_connection_after_one_to_the_vip(net):
+    """From the same port, to the backend that has just served it: the backend's SYN/ACK answers a SYN that
+    did not come to the VIP. So it is left to the host, and with it the rest of the connection."""
+    client = net.client.at(42_011)
+    answer = {"seq": 7, "ack": 2}
+    data = {"seq": 8, "ack": 2, "data": b"greeting"}
+    return plan(service(net, net.web1)), [
+        handshake(net, net.web1, client),
+        from_backend(net, net.web1, "FA", client),
+        from_client(net, net.web1, "FA", client, ack=BACKEND_NEXT + 1),
+        from_backend(net, net.web1, "A", client, seq=BACKEND_NEXT + 1, ack=CLIENT_NEXT + 1),
+        table(row(net, net.web1, State.TIME_WAIT, client)),
+        passed_on(tcp(client, net.web1, "S", seq=1), tcp(client, net.web1, "S", seq=1, ttl=HOP)),
+        passed_on(tcp(net.web1, client, "SA", **answer), tcp(net.web1, client, "SA", **answer, ttl=HOP)),
+        table(),
+        passed_on(tcp(net.web1, client, "PA", **data), tcp(net.web1, client, "PA", **data, ttl=HOP)),
     ]
 
 
