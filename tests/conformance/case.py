@@ -15,16 +15,22 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from l4lb.model import DropReason, Plan, State, Verdict
+from l4lb.model import DropReason, Limits, Plan, State, Verdict
 from tests.conformance import cases
 from tests.conformance.packets import Frame
 from tests.conformance.world import NETS, Host, Net, Side
 
 
 class Need(Enum):
-    """What not every engine can give a case."""
+    """What not every engine can give a case. Most of it shows in the case's plan and steps."""
 
     CLOCK = "clock that can be moved"
+    PARTIAL_SUMS = "frames with partial checksums, nor GSO frames"
+    SEVERAL_OUT = "several frames out for one that came in"
+    HELD_FRAGMENTS = "fragments that wait for their first one"
+    RESETS = "resets that nobody's packet asks for"
+    REFUSED_HALF_OPEN = "half-open connections that are refused, or counted when they are pushed out"
+    EXACT_LIMITS = "small limits of affinity and fragments that are kept exactly"
     HELD_SWEEP = "pause between a change of plan and the sweep through the connections"
     UDP_GSO = "UDP segmentation offload on packet sockets (Linux 6.2)"
 
@@ -188,11 +194,34 @@ class Case:
 
     def missing(self, offered: frozenset[Need]) -> frozenset[Need]:
         """What the case needs and an engine with these offers does not have."""
-        moved = any(isinstance(step, Sweep) and step.seconds for step in self.play()[1])
-        return self.needs.union([Need.CLOCK] if moved else []) - offered
+        plan, steps = self.play()
+        needs = self.needs.union(*map(_needs, steps))
+        if (plan.limits.affinity, plan.limits.fragments) != (Limits().affinity, Limits().fragments):
+            needs |= {Need.EXACT_LIMITS}
+        return needs - offered
 
     def __str__(self) -> str:
         return f"{self.topic}.{self.name}-{self.net}"
+
+
+def _needs(step: Step) -> set[Need]:
+    """What an engine must be capable of for one step."""
+    needs = set()
+    if isinstance(step, Sweep):
+        if step.seconds:
+            needs.add(Need.CLOCK)
+        if step.out:
+            needs.add(Need.RESETS)
+    elif isinstance(step, Send):
+        if isinstance(step.packet, Frame) and step.packet.vnet.partial:
+            needs.add(Need.PARTIAL_SUMS)
+        if len(step.out) + (step.verdict is Verdict.PASS) > 1:
+            needs.add(Need.SEVERAL_OUT)
+        if step.verdict is Verdict.HOLD:
+            needs.add(Need.HELD_FRAGMENTS)
+        if step.evicts or step.reason is DropReason.HALF_OPEN_FULL:
+            needs.add(Need.REFUSED_HALF_OPEN)
+    return needs
 
 
 def _flat(steps: Steps) -> Iterator[Step]:

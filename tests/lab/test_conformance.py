@@ -3,7 +3,7 @@
 import pytest
 
 from tests.conformance.case import all_cases
-from tests.conformance.engines.live import LiveEngine
+from tests.conformance.engines.live import RAW_OFFERS, LiveEngine, raw
 from tests.conformance.run import run
 
 pytestmark = pytest.mark.lab
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.lab
 
 @pytest.fixture(scope="module")
 def engine(lab_possible, tmp_path_factory):
-    engine = LiveEngine(tmp_path_factory.mktemp("conformance"))
+    engine = LiveEngine("raw", raw(tmp_path_factory.mktemp("conformance")), RAW_OFFERS)
     yield engine
     engine.close()
 

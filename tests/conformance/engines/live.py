@@ -1,4 +1,4 @@
-"""The raw datapath on a real kernel as an engine: packets go in and come out on the wire."""
+"""A datapath on a real kernel as an engine: packets go in and come out on the wire."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from l4lb.datapath.base import ConnectionFilter
+from l4lb.datapath.base import ConnectionFilter, Datapath
 from l4lb.datapath.raw import RawDatapath
 from l4lb.model import ConnectionInfo, Counters, DropReason, Plan, ServicePlan, Verdict
 from l4lb.netlink.watch import KernelWatch
@@ -24,19 +24,27 @@ from tests.conformance.world import V4, Host, Side
 
 _UDP_GSO: Final = (6, 2)  # the first Linux with VIRTIO_NET_HDR_GSO_UDP_L4
 
+RAW_OFFERS: Final = frozenset(Need) - {Need.CLOCK, Need.HELD_SWEEP, Need.UDP_GSO}
+
 T = TypeVar("T")
+
+Make = Callable[[KernelWatch], Datapath]
+
+
+def raw(state: Path) -> Make:
+    """The raw datapath; ``state`` is a directory for what it keeps in files."""
+    return lambda watch: RawDatapath(watch, state / "l4lb", 0.0)
 
 
 class LiveEngine(Engine):
-    """``RawDatapath`` in a namespace. There is no clock to move and no sweep to hold back."""
+    """A datapath in a namespace. There is no clock to move and no sweep to hold back."""
 
-    name = "live"
-
-    def __init__(self, state: Path) -> None:
-        """``state``: a directory for what the datapath keeps in files."""
+    def __init__(self, name: str, make: Make, offers: frozenset[Need]) -> None:
+        """``offers``: without what depends on the kernel."""
+        self.name = f"live-{name}"
         release = Path("/proc/sys/kernel/osrelease").read_text().split(".")
         udp_gso = (int(release[0]), int(release[1])) >= _UDP_GSO
-        self.offers = frozenset({Need.UDP_GSO} if udp_gso else ())
+        self.offers = offers | frozenset({Need.UDP_GSO} if udp_gso else ())
         self._seen = Counters({}, {}, {})
         self._fences_seen = 0
         remove_abandoned()
@@ -44,7 +52,7 @@ class LiveEngine(Engine):
         try:
             self._namespaces.up()
             self._wires = Wires({side: self._namespaces.peer(side) for side in Side})
-            self._gateway = _Gateway(self._namespaces.gateway, state)
+            self._gateway = _Gateway(self._namespaces.gateway, make)
         except BaseException:
             self._namespaces.down()
             raise
@@ -136,13 +144,13 @@ def _row(info: ConnectionInfo) -> Row:
 class _Gateway:
     """The datapath in its namespace, on a thread of its own with an event loop."""
 
-    def __init__(self, namespace: str, state: Path) -> None:
+    def __init__(self, namespace: str, make: Make) -> None:
         self._started: Future[None] = Future()
-        self._thread = threading.Thread(target=self._run, args=(namespace, state), name=namespace)
+        self._thread = threading.Thread(target=self._run, args=(namespace, make), name=namespace)
         self._thread.start()
         self._started.result(2 * DEADLINE)
 
-    def call(self, ask: Callable[[RawDatapath], Coroutine[Any, Any, T]]) -> T:
+    def call(self, ask: Callable[[Datapath], Coroutine[Any, Any, T]]) -> T:
         """Ask the datapath something, from another thread."""
         return asyncio.run_coroutine_threadsafe(ask(self._datapath), self._loop).result(2 * DEADLINE)
 
@@ -151,20 +159,20 @@ class _Gateway:
         self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join(2 * DEADLINE)
 
-    def _run(self, namespace: str, state: Path) -> None:
+    def _run(self, namespace: str, make: Make) -> None:
         try:
             with inside(namespace):
-                asyncio.run(self._serve(state))
+                asyncio.run(self._serve(make))
         except BaseException as error:
             if self._started.done():
                 raise
             self._started.set_exception(error)
 
-    async def _serve(self, state: Path) -> None:
+    async def _serve(self, make: Make) -> None:
         self._loop = asyncio.get_running_loop()
         self._closing = asyncio.Event()
         async with KernelWatch() as watch:
-            self._datapath = RawDatapath(watch, state / "l4lb", 0.0)
+            self._datapath = make(watch)
             try:
                 await self._datapath.attach([side.value for side in Side])
                 self._started.set_result(None)
