@@ -1,0 +1,268 @@
+"""What is in the maps, as Python reads and writes it: ``datapath/bpf/layout.h`` field by field.
+
+Numbers are in host byte order, addresses and ports are bytes as they are on the wire; a ``hop`` is the
+programs' own and is only carried along. Each struct is a named tuple and a ``Layout``; of a million
+entries one reads ``LAYOUT.struct.iter_unpack`` and no tuple more than needed.
+"""
+
+from __future__ import annotations
+
+import sys
+from struct import Struct
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from l4lb.model import DropReason, State, Verdict
+
+LAYOUT_VERSION: Final = 1
+
+_Value = TypeVar("_Value", bound=tuple[object, ...])
+
+
+class Layout(Generic[_Value]):
+    """The bytes of a C struct.
+
+    Attributes:
+        name: of the C struct.
+        fields: name of each field, and its code in the language of the module struct; names that
+            begin with "reserved" are padding.
+    """
+
+    def __init__(self, name: str, kind: type[_Value], /, **fields: str) -> None:
+        self.name = name
+        self.fields = fields
+        self.struct = Struct("=" + "".join(fields.values()))
+        self.size = self.struct.size
+        self._kind = kind
+
+    def pack(self, value: _Value) -> bytes:
+        """The bytes of ``value``."""
+        return self.struct.pack(*value)
+
+    def unpack(self, data: bytes) -> _Value:
+        """The value of exactly ``size`` bytes.
+
+        Raises:
+            struct.error: there are more or less.
+        """
+        return self._kind(*self.struct.unpack(data))
+
+
+def word(number: int) -> bytes:
+    """A __u32: the key of every array, and a path in a selection."""
+    return number.to_bytes(4, sys.byteorder)
+
+
+def end_key(ip: bytes, port: int, number: int) -> bytes:
+    """A ``struct end`` as the key of a hash: 8 bytes under IPv4, 20 under IPv6."""
+    return ip + port.to_bytes(2, "big") + number.to_bytes(2, sys.byteorder)
+
+
+def read_end(key: bytes) -> tuple[bytes, int, int]:
+    """Address, port and number of a key."""
+    return key[:-4], int.from_bytes(key[-4:-2], "big"), int.from_bytes(key[-2:], sys.byteorder)
+
+
+def wide(ip: bytes) -> bytes:
+    """An address as ``__be32[4]``: one of IPv4 in the last word."""
+    return ip.rjust(16, b"\0")
+
+
+def narrow(words: bytes, version: int) -> bytes:
+    """The address in a ``__be32[4]``."""
+    return words[12:] if version == 4 else words
+
+
+HOP_SIZE: Final = 28
+HOP_PEER: Final = 1
+NO_HOP: Final = bytes(HOP_SIZE)
+
+
+class Connection(NamedTuple):
+    """A value of connections* and half_open*; its key is the client's end with the service's number."""
+
+    seen: int  # ns
+    path: int
+    state: int
+    shifts: int = 0
+    flags: int = 0
+    acked_by_client: int = 0
+    acked_by_backend: int = 0
+    source_port: bytes = bytes(2)
+    hop: bytes = NO_HOP
+
+
+CONNECTION: Final = Layout(
+    "connection",
+    Connection,
+    seen="Q",
+    path="I",
+    state="B",
+    shifts="B",
+    flags="B",
+    reserved="x",
+    acked_by_client="I",
+    acked_by_backend="I",
+    source_port="2s",
+    reserved2="2x",
+    hop=f"{HOP_SIZE}s",
+)
+
+SEEN_BY_CLIENT: Final = 1
+SEEN_BY_BACKEND: Final = 2
+REVERSED: Final = 4
+OTHER_SOURCE: Final = 8
+RESTED: Final = 16
+
+
+class Service(NamedTuple):
+    """A value of services*; its key is the VIP with the protocol's number."""
+
+    number: int
+    kind: int
+    flags: int = 0
+    candidates: int = 0
+    affinity: int = 0  # seconds
+
+
+SERVICE: Final = Layout(
+    "service", Service, number="I", kind="B", flags="B", candidates="H", affinity="I", reserved="4x"
+)
+
+KIND_TURN, KIND_RANDOM, KIND_SOURCE, KIND_FLOW, KIND_COSTS = range(5)
+"""``enum selection_kind``; the first four in the order of ``l4lb.model.Key``."""
+
+SERVICE_FULL_NAT: Final = 1
+
+
+class Backend(NamedTuple):
+    """A value of backends*; its key is the backend with the protocol's number."""
+
+    number: int
+    service: int
+    path: int
+    flags: int = 0
+
+
+BACKEND: Final = Layout("backend", Backend, number="H", service="H", path="I", flags="B", reserved="7x")
+
+BACKEND_SHARED: Final = 1
+
+
+class Path(NamedTuple):
+    """A value of paths, by number: a service's way to one of its backends."""
+
+    hop: bytes
+    address: bytes  # 16 bytes: see ``wide``
+    vip: bytes
+    snat: bytes
+    port: bytes
+    vip_port: bytes
+    backend: int
+    service: int
+    protocol: int
+    version: int
+    flags: int
+
+
+PATH: Final = Layout(
+    "path",
+    Path,
+    hop=f"{HOP_SIZE}s",
+    address="16s",
+    vip="16s",
+    snat="16s",
+    port="2s",
+    vip_port="2s",
+    backend="H",
+    service="H",
+    protocol="B",
+    version="B",
+    flags="B",
+    reserved="5x",
+)
+
+PATH_ALIVE: Final = 1
+PATH_GONE: Final = 2
+PATH_USABLE: Final = 4
+PATH_FULL_NAT: Final = 8
+PATH_RETIRED: Final = 16
+
+
+class Load(NamedTuple):
+    """A value of loads, by path."""
+
+    half_open: int
+    established: int
+
+
+LOAD: Final = Layout("load", Load, half_open="I", established="I")
+
+
+class Traffic(NamedTuple):
+    """A value of traffic, by path and CPU."""
+
+    packets_in: int
+    packets_out: int
+    bytes_in: int
+    bytes_out: int
+    connections: int
+
+
+TRAFFIC: Final = Layout(
+    "traffic", Traffic, packets_in="Q", packets_out="Q", bytes_in="Q", bytes_out="Q", connections="Q"
+)
+
+
+class Settings(NamedTuple):
+    """The only value of settings; ``timeouts`` are one __u64 in ns for each ``State``."""
+
+    timeouts: bytes
+    clock: int
+    generation: int
+    half_open: int
+    established: int
+    first_port: int
+    last_port: int
+
+
+SETTINGS: Final = Layout(
+    "settings",
+    Settings,
+    timeouts=f"{8 * len(State)}s",
+    clock="Q",
+    generation="I",
+    half_open="I",
+    established="I",
+    first_port="H",
+    last_port="H",
+)
+
+TIMEOUTS: Final = Struct(f"={len(State)}Q")
+"""Of ``Settings.timeouts``."""
+
+
+class Totals(NamedTuple):
+    """The only value of totals."""
+
+    established: int
+    half_open: int
+
+
+TOTALS: Final = Layout("totals", Totals, established="I", half_open="I")
+
+COUNT: Final = Struct("=Q")
+"""A value of drops and of verdicts, by CPU."""
+
+REASONS: Final = 1 + max(DropReason)
+VERDICTS: Final = len(Verdict)
+
+LAYOUTS: Final[tuple[Layout[Any], ...]] = (
+    CONNECTION,
+    SERVICE,
+    BACKEND,
+    PATH,
+    LOAD,
+    TRAFFIC,
+    SETTINGS,
+    TOTALS,
+)
