@@ -34,6 +34,7 @@ _TC_REPLACE = 1
 _BTF_DATASEC = 15
 
 _ROOM_TO_GROW = 4096  # bytes that a program under test may add to a packet
+_LIVE_FRAMES = 1 << 1  # BPF_F_TEST_XDP_LIVE_FRAMES
 
 XdpMode = Literal["native", "generic"]
 
@@ -550,13 +551,15 @@ class Program(_Handle):
         """Runs it on an Ethernet frame by BPF_PROG_TEST_RUN.
 
         `ctx` is a struct __sk_buff or xdp_md. The second of several runs sees the packet that the first
-        has left. LibbpfError also where it makes the packet more than 4,096 bytes longer.
+        has left. LibbpfError also where it makes the packet more than 4,096 bytes longer. Of live frames
+        (BPF_F_TEST_XDP_LIVE_FRAMES), which go where the program sends them, no data comes back.
         """
-        packet = (c_char * (len(data) + _ROOM_TO_GROW))()
+        live = flags & _LIVE_FRAMES
+        packet = (c_char * (0 if live else len(data) + _ROOM_TO_GROW))()
         context = (c_char * ctx_out_size)()
         options = _TestRunOptions(
             data_in=data,
-            data_out=ctypes.addressof(packet),
+            data_out=None if live else ctypes.addressof(packet),
             data_size_in=len(data),
             data_size_out=len(packet),
             ctx_in=ctx or None,
