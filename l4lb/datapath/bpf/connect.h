@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * New connections: their entry, and the source that the backend sees.
+ */
+#pragma once
+
+#include "select.h"
+#include "track.h"
+
+#define TRIES 128 /* ports looked at before giving up, as l4lb/director/ports.py */
+
+/* True if the backend can tell this end from those of its other connections. What is over gives way. */
+CHECKED_ALONE int end_is_free(const struct end *seen, const struct packet *p, const struct settings *settings,
+			      const struct backend *backend, const struct connection *c)
+{
+	struct flow other = {};
+	struct end *key;
+
+	if (!seen || !p || !settings || !backend || !c)
+		return 0;
+	key = FIND(reverse, p->version, seen);
+	if (!key)
+		key = FIND(half_open_reverse, p->version, seen);
+	if (key) {
+		other.key = *key;
+		/* It may be the entry of a connection that was pushed out. */
+		if (find(&other, settings, p) && other.connection->source_port == seen->port &&
+		    !is_reusable(other.connection->state))
+			return 0;
+	}
+	if (FIND(direct, p->version, seen))
+		return 0;
+	if (!(c->flags & OTHER_SOURCE) || backend->flags & BACKEND_SHARED)
+		return 1;
+	/* A connection from that port of the client itself needs no entry in reverse*. */
+	other.key = *seen;
+	other.key.id = backend->service;
+	return !find(&other, settings, p) || other.connection->path != c->path ||
+	       other.connection->flags & OTHER_SOURCE;
+}
+
+/* The source that the backend sees, in c and `seen`: under destination NAT the client itself, unless that
+ * end is taken (one client, two services, one backend; or a direct connection): then another port of it.
+ * Starts at a random port (RFC 6056 3.3.1). False if none is free. */
+CHECKED_ALONE int choose_source(struct connection *c, struct end *seen, const struct packet *p,
+			       const struct settings *settings, const struct path *path)
+{
+	struct end at = {};
+	struct backend *backend;
+	__u16 first = 1024, last = 65535;
+	__u32 size, start;
+
+	if (!c || !seen || !p || !settings || !path)
+		return 0;
+	__builtin_memcpy(at.ip, path->address, sizeof(at.ip));
+	at.port = path->port;
+	at.id = path->protocol;
+	backend = FIND(backends, p->version, &at);
+	if (!backend)
+		return 0;
+	*seen = p->source;
+	seen->id = path->backend;
+	c->source_port = p->source.port;
+	if (path->flags & PATH_FULL_NAT) {
+		__builtin_memcpy(seen->ip, path->snat, sizeof(seen->ip));
+		first = settings->first_port;
+		last = settings->last_port;
+	} else if (end_is_free(seen, p, settings, backend, c)) {
+		if (backend->flags & BACKEND_SHARED)
+			c->flags |= REVERSED;
+		return 1;
+	}
+	c->flags |= REVERSED | OTHER_SOURCE;
+	if (last < first)
+		return 0;
+	size = last - first + 1;
+	start = bpf_get_prandom_u32() % size;
+	for (__u32 i = 0; i < TRIES; i++) {
+		if (i >= size)
+			return 0;
+		seen->port = bpf_htons(first + (start + i) % size);
+		if (end_is_free(seen, p, settings, backend, c)) {
+			c->source_port = seen->port;
+			return 1;
+		}
+	}
+	return 0;
+}
+
+/* Put a new connection among the half-open ones, or among the established. */
+CHECKED_ALONE int add(const struct end *key, const struct connection *c, const struct end *seen, int version)
+{
+	int half_open;
+
+	if (!key || !c || !seen)
+		return 0;
+	half_open = is_half_open(c->state);
+	if (half_open) {
+		if (c->flags & REVERSED && PUT(half_open_reverse, version, seen, key, BPF_ANY))
+			return 0;
+		if (PUT(half_open, version, key, c, BPF_ANY))
+			return 0;
+		count_total(1, 0);
+		count_load(c->path, 1, 0);
+	} else {
+		if (c->flags & REVERSED && PUT(reverse, version, seen, key, BPF_ANY))
+			return 0;
+		if (PUT(connections, version, key, c, BPF_ANY))
+			return 0;
+		count_total(0, 1);
+		count_load(c->path, 0, 1);
+	}
+	count_connection(c->path);
+	return 1;
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * Counters: per CPU where every packet counts, shared and atomic where a choice depends on them.
+ */
+#pragma once
+
+#include "maps.h"
+#include "packet.h"
+
+ALWAYS_INLINE void count_verdict(__u32 verdict)
+{
+	__u64 *count = bpf_map_lookup_elem(&verdicts, &verdict);
+	if (count)
+		*count += 1;
+}
+
+ALWAYS_INLINE void count_reason(__u32 reason)
+{
+	__u64 *count = bpf_map_lookup_elem(&drops, &reason);
+	if (count)
+		*count += 1;
+}
+
+ALWAYS_INLINE void count_packet(__u32 path, const struct packet *p, int from_client)
+{
+	struct traffic *counts = bpf_map_lookup_elem(&traffic, &path);
+	if (!counts)
+		return;
+	if (from_client) {
+		counts->packets_in += 1;
+		counts->bytes_in += p->end - IP_OFFSET;
+	} else {
+		counts->packets_out += 1;
+		counts->bytes_out += p->end - IP_OFFSET;
+	}
+}
+
+ALWAYS_INLINE void count_connection(__u32 path)
+{
+	struct traffic *counts = bpf_map_lookup_elem(&traffic, &path);
+	if (counts)
+		counts->connections += 1;
+}
+
+/* How many connections a backend has. The daemon counts anew now and then: the kernel does not say which
+ * half-open ones it pushes out. */
+ALWAYS_INLINE void count_load(__u32 path, int half_open, int established)
+{
+	struct load *load = bpf_map_lookup_elem(&loads, &path);
+	if (!load)
+		return;
+	if (half_open)
+		__sync_fetch_and_add(&load->half_open, half_open);
+	if (established)
+		__sync_fetch_and_add(&load->established, established);
+}
+
+ALWAYS_INLINE void count_total(int half_open, int established)
+{
+	__u32 zero = 0;
+	struct totals *all = bpf_map_lookup_elem(&totals, &zero);
+	if (!all)
+		return;
+	if (half_open)
+		__sync_fetch_and_add(&all->half_open, half_open);
+	if (established)
+		__sync_fetch_and_add(&all->established, established);
+}

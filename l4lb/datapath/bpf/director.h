@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * The path of a packet: parse, lookup, select, track, translate, emit. The same body for both hooks; what
+ * the XDP hook does not finish, it leaves as it came, for the TC hook behind it.
+ */
+#pragma once
+
+#include "connect.h"
+#include "fragments.h"
+#include "translate.h"
+
+const volatile __u8 own_clock = 0; /* 1: the time is settings.clock */
+
+ALWAYS_INLINE __u64 time_now(const struct settings *settings)
+{
+	return own_clock ? settings->clock : bpf_ktime_get_coarse_ns();
+}
+
+/* The connection cannot go on: RST to who sent this. The other end learns it when it sends, or from the
+ * daemon. */
+ALWAYS_INLINE int end_connection(context *ctx, struct work *w, struct flow *flow, struct connection *c,
+				 const struct settings *settings, __u32 reason)
+{
+	forget(&flow->key, c, w->packet.version, flow->half_open);
+	return refuse(ctx, w, settings, reason);
+}
+
+/* Check that the packet can go on, track it, translate it and put it out. `begins`: w->new is a connection
+ * that begins with it. */
+ALWAYS_INLINE int forward(context *ctx, struct work *w, struct flow *flow, struct connection *c, struct path *path,
+			  const struct settings *settings, int begins)
+{
+	struct packet *p = &w->packet;
+	__u32 number = c->path;
+	int route;
+
+	translation_of(&w->to, p, flow, c, path);
+	route = next_hop(ctx, &w->way, flow->from_client ? &path->hop : &c->hop, &w->to, p, settings);
+	if (HOOK_IS_XDP && route != ROUTED)
+		return HOOK_PASS;
+	if (route == NOT_ROUTED)
+		return dropped(NO_ROUTE);
+	if (p->ttl <= 1)
+		return time_exceeded(ctx, w, settings, path->vip);
+	if (segment_length(ctx, p) > w->way.hop.mtu)
+		return too_big(ctx, w, settings, path->vip);
+	if (begins) {
+		if (!add(&flow->key, &w->new, &w->seen, p->version))
+			return dropped(is_half_open(w->new.state) ? HALF_OPEN_FULL : ESTABLISHED_FULL);
+		c = find(flow, settings, p);
+		if (!c)
+			return dropped(HALF_OPEN_FULL);
+		if (flow->service && flow->service->affinity)
+			remember_client(flow->service, &p->source, p->version, number, p->now);
+	}
+	if (!track(ctx, flow, c, p, settings))
+		return end_connection(ctx, w, flow, c, settings, ESTABLISHED_FULL);
+	count_packet(number, p, flow->from_client);
+	if (p->more_fragments)
+		note_first(p, &flow->key, FORWARD, flow->from_client);
+	if (trim(ctx, p) || translate(ctx, p, &w->to))
+		return dropped(INTERNAL);
+	return emit(ctx, &w->way);
+}
+
+#define BEGUN 100 /* beside what a hook returns: w->new begins with this packet */
+
+/* First packet of a connection, or one from the middle of a connection that nobody knows. */
+CHECKED_ALONE int begin(context *ctx, struct work *w, const struct service *service, const struct settings *settings)
+{
+	struct connection *c;
+	struct totals *all;
+	struct packet *p;
+	struct path *path;
+	__u32 zero = 0;
+
+	if (!w || !service || !settings)
+		return HOOK_PASS;
+	p = &w->packet;
+	c = &w->new;
+	__builtin_memset(c, 0, sizeof(*c));
+	c->state = UDP_NEW;
+	c->seen = p->now;
+	if (p->protocol == IPPROTO_TCP) {
+		if (!flags_are_valid(p->flags))
+			return dropped(BAD_TCP_FLAGS);
+		if (p->flags & RST)
+			return dropped(NO_CONNECTION);
+		if (!(p->flags & SYN)) {
+			if (!finds_again(service))
+				return refuse(ctx, w, settings, NO_CONNECTION);
+			/* Only the backend's answer tells the segment of a client from a forged one. */
+			c->shifts = UNKNOWN_SHIFTS;
+		} else if (p->flags & ACK) {
+			return dropped(BAD_TCP_FLAGS);
+		}
+		c->state = SYN_SENT;
+	}
+	c->path = select(service, &p->source, &p->destination, p->version, p->now);
+	path = bpf_map_lookup_elem(&paths, &c->path);
+	if (!path)
+		return refuse(ctx, w, settings, NO_BACKEND);
+	all = bpf_map_lookup_elem(&totals, &zero);
+	if (all && all->established >= settings->established)
+		return dropped(ESTABLISHED_FULL);
+	/* A backend that calls itself through the VIP would be answered past us. */
+	if (!choose_source(c, &w->seen, p, settings, path) ||
+	    (same_address(w->seen.ip, path->address) && w->seen.port == path->port))
+		return dropped(NO_FREE_PORT);
+	return BEGUN;
+}
+
+/* This backend's segments to this end are of a direct connection. */
+CHECKED_ALONE int note_direct(const struct end *end, int version, __u32 backend)
+{
+	struct end seen;
+	__u8 yes = 1;
+
+	if (!end)
+		return 0;
+	seen = *end;
+	seen.id = backend;
+	PUT(direct, version, &seen, &yes, BPF_ANY);
+	return 0;
+}
+
+enum next { GO_ON, BEGIN_AGAIN, END, LEAVE, DENIED, FORGET };
+
+/* What a packet of a known connection leads to. */
+ALWAYS_INLINE int next_for(const struct packet *p, const struct flow *flow, const struct connection *c,
+			   const struct path *path)
+{
+	int gone = path->flags & PATH_GONE;
+
+	if (p->protocol != IPPROTO_TCP) {
+		if (gone)
+			return flow->from_client ? BEGIN_AGAIN : FORGET;
+		return GO_ON;
+	}
+	if (flow->from_client) {
+		if (p->flags == SYN) {
+			if (is_reusable(c->state) || (c->state == SYN_SENT && !(path->flags & PATH_ALIVE)))
+				return BEGIN_AGAIN;
+		} else if (p->flags & RST) {
+			/* Picked up from the middle of what was the backend's own connection: the client says
+			 * that it has none to the VIP. */
+			if (c->state == ESTABLISHED && c->shifts == UNKNOWN_SHIFTS &&
+			    !(c->flags & SEEN_BY_CLIENT))
+				return DENIED;
+		}
+	} else if (p->flags & SYN && is_reusable(c->state) && !(path->flags & PATH_FULL_NAT)) {
+		/* The answer to a SYN that did not come to the VIP: the client has gone on, from the same
+		 * port, to the backend's own address. One that repeats itself has only crossed an RST. */
+		if (!(c->flags & SEEN_BY_BACKEND) || c->acked_by_backend != p->acknowledgement)
+			return LEAVE;
+	}
+	return gone ? END : GO_ON;
+}
+
+/* From a backend, of no connection: a direct connection's, or one that was lost, which a consistent
+ * selection finds again. */
+CHECKED_ALONE int unknown_reply(struct work *w, const struct backend *backend, const struct settings *settings)
+{
+	struct flow flow = {};
+	struct connection *c;
+	struct service *service;
+	struct totals *all;
+	struct packet *p;
+	struct path *path;
+	__u32 number, zero = 0;
+
+	if (!w || !backend || !settings || HOOK_IS_XDP)
+		return HOOK_PASS;
+	p = &w->packet;
+	c = &w->new;
+	if (p->protocol != IPPROTO_TCP || p->flags & RST)
+		return HOOK_PASS;
+	w->seen = p->destination;
+	w->seen.id = backend->number;
+	if (!(p->flags & SYN) && (!flags_are_valid(p->flags) || FIND(direct, p->version, &w->seen)))
+		return HOOK_PASS;
+	number = backend->path;
+	path = bpf_map_lookup_elem(&paths, &number);
+	all = bpf_map_lookup_elem(&totals, &zero);
+	if (!path || !all || backend->flags & BACKEND_SHARED || p->flags & SYN ||
+	    all->established >= settings->established)
+		goto direct;
+	w->to.source = p->source; /* of what we would send: from the VIP */
+	__builtin_memcpy(w->to.source.ip, path->vip, sizeof(path->vip));
+	w->to.source.port = path->vip_port;
+	service = FIND(services, p->version, &w->to.source);
+	if (!service || !finds_again(service) ||
+	    scheduled(service, &p->destination, &w->to.source, p->version) != number)
+		goto direct;
+	flow.key = p->destination;
+	flow.key.id = service->number;
+	if (find(&flow, settings, p)) /* with another backend */
+		goto direct;
+	__builtin_memset(c, 0, sizeof(*c));
+	c->state = ESTABLISHED;
+	c->seen = p->now;
+	c->shifts = UNKNOWN_SHIFTS;
+	c->path = number;
+	c->source_port = p->destination.port;
+	return BEGUN;
+
+direct:
+	note_direct(&p->destination, p->version, backend->number);
+	return HOOK_PASS;
+}
+
+/* A packet of one of our flows, with its ports. */
+CHECKED_ALONE int process_flow(context *ctx, struct work *w, const struct settings *settings)
+{
+	struct connection *c;
+	struct path *path;
+	struct packet *p;
+	struct flow flow = {};
+	int next = GO_ON, begins = 0, result;
+
+	if (!w || !settings)
+		return HOOK_PASS;
+	p = &w->packet;
+	if (!lookup(&flow, settings, p))
+		return HOOK_PASS;
+	c = flow.connection;
+	if (c) {
+		path = bpf_map_lookup_elem(&paths, &c->path);
+		if (!path)
+			return dropped(INTERNAL);
+		if (p->protocol == IPPROTO_TCP && !flags_are_valid(p->flags))
+			return dropped(BAD_TCP_FLAGS);
+		next = next_for(p, &flow, c, path);
+		if (next != GO_ON) {
+			__u32 backend = path->backend;
+
+			if (HOOK_IS_XDP)
+				return HOOK_PASS;
+			forget(&flow.key, c, p->version, flow.half_open);
+			if (next == END)
+				return refuse(ctx, w, settings, BACKEND_DOWN);
+			if (next == FORGET)
+				return dropped(BACKEND_DOWN);
+			if (next == LEAVE) {
+				note_direct(&p->destination, p->version, backend);
+				return HOOK_PASS;
+			}
+			if (next == DENIED) {
+				note_direct(&p->source, p->version, backend);
+				return dropped(NO_CONNECTION);
+			}
+			c = 0;
+		}
+	}
+	if (!c) {
+		if (flow.service) {
+			result = begin(ctx, w, flow.service, settings);
+		} else if (flow.backend) {
+			result = unknown_reply(w, flow.backend, settings);
+			flow.key = p->destination;
+		} else {
+			return HOOK_PASS;
+		}
+		if (result != BEGUN)
+			return result;
+		begins = 1;
+		c = &w->new;
+		path = bpf_map_lookup_elem(&paths, &c->path);
+		if (!path)
+			return dropped(INTERNAL);
+		flow.key.id = path->service;
+	}
+	return forward(ctx, w, &flow, c, path, settings, begins);
+}

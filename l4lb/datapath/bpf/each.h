@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * One connection after another, for the daemon: what its programs have in common. They are iterators over
+ * the entries of a map (Linux 5.8) and run when somebody reads them, beside the packets.
+ */
+#pragma once
+
+#include "lookup.h"
+
+#define PATHS 65536
+
+const volatile __u8 own_clock = 0; /* 1: the time is settings.clock */
+
+ALWAYS_INLINE __u64 current_time(const struct settings *settings)
+{
+	return own_clock ? settings->clock : bpf_ktime_get_coarse_ns();
+}
+
+/* Of kernel/bpf/map_iter.c and bpf_iter.c. In the last call there is no entry. */
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_iter__bpf_map_elem {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	void *key;
+	void *value;
+};
+
+/* The entry that the program was called for: neither its key nor its value is 0. */
+ALWAYS_INLINE void read_entry(struct bpf_iter__bpf_map_elem *ctx, int version, struct end *client,
+			      struct connection *c)
+{
+	const struct connection *entry = ctx->value;
+	const void *key = ctx->key;
+
+	if (!entry || !key)
+		return;
+	if (version == 4)
+		__builtin_memcpy((void *)client + END4_OFFSET, key, KEY4);
+	else
+		__builtin_memcpy(client, key, KEY6);
+	*c = *entry;
+	/* A packet writes the time before the state: read behind it, it is not older than the state. */
+	c->seen = *(const volatile __u64 *)&entry->seen;
+}

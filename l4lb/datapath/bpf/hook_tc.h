@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * The hook of tc.c: packets are socket buffers, of up to 64 KB, whose checksum may be left to the
+ * receiver. The kernel's helpers know which kind it is.
+ */
+#pragma once
+
+#include "packet.h"
+
+typedef struct __sk_buff context;
+
+#define HOOK_IS_XDP 0
+
+/* TC_ACT_*, linux/pkt_cls.h. UNSPEC leaves the packet to other programs and then to the kernel. */
+#define HOOK_PASS (-1)
+#define HOOK_DROP 2
+
+#define DATA(ctx) ((void *)(long)(ctx)->data)
+#define DATA_END(ctx) ((void *)(long)(ctx)->data_end)
+
+ALWAYS_INLINE __u32 frame_length(context *ctx)
+{
+	return ctx->len;
+}
+
+/* IP bytes of the largest packet that the frame puts on the wire. */
+ALWAYS_INLINE __u32 segment_length(context *ctx, const struct packet *p)
+{
+	__u32 length = p->end - IP_OFFSET, segment;
+
+	if (!ctx->gso_size)
+		return length;
+	segment = p->transport - IP_OFFSET + (p->protocol == IPPROTO_TCP ? p->header : sizeof(struct udphdr)) +
+		  ctx->gso_size;
+	return segment < length ? segment : length;
+}
+
+/* Up to 40 bytes of TCP options; how many. */
+ALWAYS_INLINE __u32 read_options(context *ctx, const struct packet *p, __u8 options[40])
+{
+	__u32 length = p->header - sizeof(struct tcphdr);
+
+	if (length < 1 || length > 40)
+		return 0;
+	return bpf_skb_load_bytes(ctx, p->transport + sizeof(struct tcphdr), options, length) ? 0 : length;
+}
+
+/* Ports and the transport checksum. `addresses` and `ports` are what is added to the sum. */
+ALWAYS_INLINE int rewrite_transport(context *ctx, const struct packet *p, __be16 source, __be16 destination,
+				    __u32 addresses, __u32 ports)
+{
+	__u32 at = p->transport + (p->protocol == IPPROTO_TCP ? __builtin_offsetof(struct tcphdr, check)
+							      : __builtin_offsetof(struct udphdr, check));
+	__u64 how = p->protocol == IPPROTO_TCP ? 0 : BPF_F_MARK_MANGLED_0;
+
+	if (bpf_l4_csum_replace(ctx, at, 0, addresses, how | BPF_F_PSEUDO_HDR))
+		return -1;
+	/* The helper takes what changed in the sum as changed in the packet; IPv6 has no header checksum
+	 * that would make up for its addresses, so together they are no change (CHECKSUM_COMPLETE). */
+	if (p->version == 6)
+		bpf_csum_update(ctx, addresses);
+	if (ports) {
+		__be16 both[2] = {source, destination};
+
+		if (bpf_l4_csum_replace(ctx, at, 0, ports, how) ||
+		    bpf_skb_store_bytes(ctx, p->transport, both, sizeof(both), 0))
+			return -1;
+	}
+	return 0;
+}
+
+/* Cut the Ethernet trailer off. */
+ALWAYS_INLINE int trim(context *ctx, const struct packet *p)
+{
+	return p->end < p->length ? bpf_skb_change_tail(ctx, p->end, 0) : 0;
+}

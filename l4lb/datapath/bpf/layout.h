@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * What is in the maps: the contract between the programs and l4lb/datapath/ebpf/layout.py, which a test
+ * compares field by field. LAYOUT_VERSION goes up with every change: pinned maps of another version are
+ * not adopted.
+ *
+ * Numbers are in host byte order except where a name says __be. An IPv4 address is in the last word of
+ * its four, the others are 0.
+ */
+#pragma once
+
+#include <linux/types.h>
+
+#define LAYOUT_VERSION 1
+
+/* One end of something, and what it is one end of: the key of every hash. Of IPv4 only the last 8 bytes
+ * are the key, so one struct serves the maps of both versions. */
+struct end {
+	__be32 ip[4];
+	__be16 port;
+	__u16 id; /* a protocol, a service or a backend: see each map */
+};
+
+#define END4_OFFSET 12 /* of what is the key under IPv4 */
+
+/* Where frames to some address go. Valid while `generation` is that of the settings and `until` is to
+ * come: a daemon that watches routes and neighbours raises the first, without one the second does. */
+struct hop {
+	__u32 generation; /* 0: nothing here */
+	__u32 until;	  /* seconds */
+	__u32 ifindex;
+	__u16 mtu; /* largest IP packet */
+	__u8 flags;
+	__u8 reserved;
+	__u8 addresses[12]; /* Ethernet: destination, source */
+};
+
+#define HOP_PEER 1 /* the other end is in this host, in another network namespace */
+
+/* In the order of l4lb.model.State. */
+enum state {
+	SYN_SENT,
+	SYN_RECEIVED,
+	ESTABLISHED,
+	CLIENT_FIN,
+	BACKEND_FIN,
+	LAST_ACK,
+	TIME_WAIT,
+	CLOSED,
+	UDP_NEW,
+	UDP_STREAM,
+	UDP_ANSWERED,
+	STATES,
+};
+
+/* Values of connections* and half_open*, whose keys are the client's end and the service's number. */
+struct connection {
+	__u64 seen; /* ns: the last packet, bpf_ktime_get_coarse_ns */
+	__u32 path;
+	__u8 state;
+	__u8 shifts; /* window scales: the client's in bits 0-3, the backend's in bits 4-7 */
+	__u8 flags;
+	__u8 reserved;
+	__u32 acked_by_client; /* what the client expects next from the backend */
+	__u32 acked_by_backend;
+	__be16 source_port; /* that the backend sees */
+	__u16 reserved2;
+	struct hop hop; /* towards the client */
+};
+
+#define SEEN_BY_CLIENT 1  /* acked_by_client is known */
+#define SEEN_BY_BACKEND 2 /* acked_by_backend is known */
+#define REVERSED 4	  /* it has an entry in reverse* or half_open_reverse* */
+#define OTHER_SOURCE 8	  /* the backend sees another address or port than the client's */
+#define RESTED 16	  /* both ends have closed: no longer a load for its backend */
+
+/* Values of services*: the end is the VIP, its id the protocol. */
+struct service {
+	__u32 number; /* which `selections`, `turns`, and the id of its connections' ends */
+	__u8 kind; /* enum selection_kind */
+	__u8 flags;
+	__u16 candidates; /* KIND_COSTS: drawn at random and compared; 0: all */
+	__u32 affinity; /* seconds; 0: none */
+	__u32 reserved;
+};
+
+enum selection_kind {
+	KIND_TURN,
+	KIND_RANDOM,
+	KIND_SOURCE,
+	KIND_FLOW,
+	KIND_COSTS,
+};
+
+#define SERVICE_FULL_NAT 1
+
+/* Values of backends*: the end is the backend, its id the protocol. */
+struct backend {
+	__u16 number;  /* the id of the ends in reverse*, half_open_reverse* and direct* */
+	__u16 service; /* of the only service that it belongs to */
+	__u32 path;    /* of it with that service */
+	__u8 flags;
+	__u8 reserved[7];
+};
+
+#define BACKEND_SHARED 1 /* by several services, or full NAT: only reverse* tells the connection */
+
+/* Values of paths, by number: a service's way to one of its backends. */
+struct path {
+	struct hop hop; /* towards the backend */
+	__be32 address[4];
+	__be32 vip[4];
+	__be32 snat[4]; /* full NAT: what the backend sees */
+	__be16 port;
+	__be16 vip_port;
+	__u16 backend; /* its number */
+	__u16 service; /* its number */
+	__u8 protocol;
+	__u8 version; /* 4 or 6; 0: nothing here */
+	__u8 flags;
+	__u8 reserved[5];
+};
+
+#define PATH_ALIVE 1
+#define PATH_GONE 2   /* its connections are to be reset */
+#define PATH_USABLE 4 /* takes new connections */
+#define PATH_FULL_NAT 8
+#define PATH_RETIRED 16 /* for the daemon: no longer in the plan */
+
+/* Values of loads, by path: what it has now. */
+struct load {
+	__u32 half_open;
+	__u32 established; /* without those that are RESTED */
+};
+
+/* Values of traffic, by path and CPU. */
+struct traffic {
+	__u64 packets_in; /* client -> backend */
+	__u64 packets_out;
+	__u64 bytes_in; /* of IP */
+	__u64 bytes_out;
+	__u64 connections;
+};
+
+/* Values of affinity*: the end is the client without a port, its id the service's number. */
+struct affinity {
+	__u64 until; /* ns */
+	__u32 path;
+	__u32 reserved;
+};
+
+/* Keys of fragments. */
+struct datagram {
+	__be32 source[4];
+	__be32 destination[4];
+	__be32 identification;
+	__u8 protocol;
+	__u8 version;
+	__u8 reserved[2];
+};
+
+/* Values of fragments: what becomes of a datagram's later fragments. */
+struct fragment {
+	__u64 until;	 /* ns */
+	struct end flow; /* the connection's key */
+	__u8 verdict;	 /* enum verdict: FORWARD or PASS */
+	__u8 from_client;
+	__u8 reserved[2];
+};
+
+/* The only value of settings. */
+struct settings {
+	__u64 timeouts[STATES]; /* ns */
+	__u64 clock;		/* ns: the time for programs that were loaded with a clock of their own */
+	__u32 generation;	/* of routes and neighbours; never 0 */
+	__u32 half_open;	/* limits */
+	__u32 established;
+	__u16 first_port; /* of full NAT, host byte order, both inclusive */
+	__u16 last_port;
+};
+
+/* The only value of totals. */
+struct totals {
+	__u32 established; /* entries of connections*, the RESTED too */
+	__u32 half_open;   /* entries of half_open*; those pushed out are found by the daemon's count */
+};
+
+/* In the order of l4lb.model.Verdict. */
+enum verdict {
+	PASS,
+	FORWARD,
+	REPLY,
+	DROP,
+	HOLD,
+	VERDICTS,
+};
+
+/* l4lb.model.DropReason. */
+enum reason {
+	NOT_DROPPED,
+	TRUNCATED,
+	BAD_IP_HEADER,
+	BAD_TCP_HEADER,
+	BAD_UDP_HEADER,
+	BAD_ICMP_HEADER,
+	BAD_EXTENSION_HEADERS,
+	TTL_EXCEEDED,
+	TOO_BIG,
+	NO_CONNECTION,
+	BAD_TCP_FLAGS,
+	NO_BACKEND,
+	BACKEND_DOWN,
+	HALF_OPEN_FULL,
+	ESTABLISHED_FULL,
+	NO_FREE_PORT,
+	NO_ROUTE,
+	NEIGHBOUR_UNREACHABLE,
+	NEIGHBOUR_QUEUE_FULL,
+	FRAGMENT_UNKNOWN,
+	FRAGMENTS_FULL,
+	ICMP_UNMATCHED,
+	HALF_OPEN_EVICTED,
+	SEND_FAILED,
+	RATE_LIMITED,
+	RECEIVE_OVERRUN,
+	INTERNAL,
+	UNREADABLE,
+	REASONS,
+};

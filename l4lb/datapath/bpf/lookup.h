@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * Step 2, lookup: which connection a packet belongs to, which service it is for, or which backend it is
+ * from. What is none of these is the kernel's.
+ */
+#pragma once
+
+#include "count.h"
+
+struct flow {
+	struct end key; /* of the connection: the client's end, the service's number */
+	struct connection *connection;
+	struct service *service; /* of a packet to a VIP */
+	struct backend *backend; /* of a packet from a backend to no VIP */
+	__u8 from_client;
+	__u8 half_open; /* where the connection is */
+};
+
+ALWAYS_INLINE int is_half_open(__u8 state)
+{
+	return state == SYN_SENT || state == SYN_RECEIVED || state == UDP_NEW || state == UDP_ANSWERED;
+}
+
+ALWAYS_INLINE int is_reusable(__u8 state)
+{
+	return state == LAST_ACK || state == TIME_WAIT || state == CLOSED;
+}
+
+/* The end that the backend sees, with its number: the key of reverse* and direct*. */
+ALWAYS_INLINE void seen_by_backend(struct end *seen, const struct end *client, const struct connection *c,
+				   const struct path *path)
+{
+	int full = path->flags & PATH_FULL_NAT;
+
+	seen->ip[0] = full ? path->snat[0] : client->ip[0];
+	seen->ip[1] = full ? path->snat[1] : client->ip[1];
+	seen->ip[2] = full ? path->snat[2] : client->ip[2];
+	seen->ip[3] = full ? path->snat[3] : client->ip[3];
+	seen->port = c->source_port;
+	seen->id = path->backend;
+}
+
+/* Forget a connection. */
+CHECKED_ALONE int forget(const struct end *key, struct connection *c, int version, int half_open)
+{
+	struct path *path;
+	struct end seen;
+
+	if (!c || !key)
+		return 0;
+	path = bpf_map_lookup_elem(&paths, &c->path);
+	if (path && c->flags & REVERSED) {
+		seen_by_backend(&seen, key, c, path);
+		if (half_open)
+			DELETE(half_open_reverse, version, &seen);
+		else
+			DELETE(reverse, version, &seen);
+	}
+	if (half_open) {
+		if (DELETE(half_open, version, key))
+			return 0; /* pushed out meanwhile */
+		count_total(-1, 0);
+		if (is_half_open(c->state))
+			count_load(c->path, -1, 0);
+	} else {
+		if (DELETE(connections, version, key))
+			return 0;
+		count_total(0, -1);
+		if (!(c->flags & RESTED))
+			count_load(c->path, 0, -1);
+	}
+	return 0;
+}
+
+ALWAYS_INLINE int has_expired(const struct connection *c, const struct settings *settings, __u64 now)
+{
+	__u8 state = c->state;
+
+	return state >= STATES || c->seen + settings->timeouts[state] <= now;
+}
+
+/* The connection of flow->key, if it has not expired. */
+ALWAYS_INLINE struct connection *find(struct flow *flow, const struct settings *settings, const struct packet *p)
+{
+	struct connection *c = FIND(connections, p->version, &flow->key);
+
+	flow->half_open = 0;
+	if (!c) {
+		c = FIND(half_open, p->version, &flow->key);
+		flow->half_open = 1;
+	}
+	if (c && has_expired(c, settings, p->now)) {
+		forget(&flow->key, c, p->version, flow->half_open);
+		c = 0;
+	}
+	flow->connection = c;
+	return c;
+}
+
+/* The connection whose backend is `number` and sees this end, by its entry in reverse*. */
+ALWAYS_INLINE struct connection *find_reverse(struct flow *flow, const struct end *end, __u16 number,
+					      const struct settings *settings, const struct packet *p)
+{
+	struct end seen = *end, *key;
+	struct connection *c;
+	struct path *path;
+
+	seen.id = number;
+	key = FIND(reverse, p->version, &seen);
+	if (!key)
+		key = FIND(half_open_reverse, p->version, &seen);
+	if (!key)
+		return 0;
+	flow->key = *key;
+	c = find(flow, settings, p);
+	if (!c)
+		return 0;
+	/* The entry may be of a connection that was pushed out, whose key another one has now. */
+	path = bpf_map_lookup_elem(&paths, &c->path);
+	if (!path || path->backend != number || !(c->flags & REVERSED) || c->source_port != end->port)
+		return 0;
+	return c;
+}
+
+/* The connection of packets that come from a backend to this end. */
+ALWAYS_INLINE struct connection *find_reply(struct flow *flow, const struct end *end, struct backend *backend,
+					    const struct settings *settings, const struct packet *p)
+{
+	if (!(backend->flags & BACKEND_SHARED)) {
+		struct connection *c;
+
+		flow->key = *end;
+		flow->key.id = backend->service;
+		c = find(flow, settings, p);
+		if (c && c->path == backend->path && !(c->flags & OTHER_SOURCE))
+			return c;
+	}
+	return find_reverse(flow, end, backend->number, settings, p);
+}
+
+/* True if the packet is ours in some way. */
+ALWAYS_INLINE int lookup(struct flow *flow, const struct settings *settings, const struct packet *p)
+{
+	flow->service = FIND(services, p->version, &p->destination);
+	if (flow->service) {
+		flow->from_client = 1;
+		flow->key = p->source;
+		flow->key.id = flow->service->number;
+		find(flow, settings, p);
+		return 1;
+	}
+	flow->backend = FIND(backends, p->version, &p->source);
+	if (flow->backend) {
+		flow->from_client = 0;
+		flow->connection = find_reply(flow, &p->destination, flow->backend, settings, p);
+		return 1;
+	}
+	return 0;
+}
+
+/* True if an address of the packet is a VIP's or a backend's: others' odd packets are not our business. */
+ALWAYS_INLINE int is_ours(const struct packet *p)
+{
+	struct end end = p->destination;
+
+	end.port = 0;
+	end.id = 0;
+	if (FIND(addresses, p->version, &end))
+		return 1;
+	end = p->source;
+	end.port = 0;
+	end.id = 0;
+	return FIND(addresses, p->version, &end) != 0;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * Everything the programs remember. Both hooks share these maps by their pins; sizes that depend on the
+ * config are set when they are made. "4" and "6" are the versions of IP: of the first, keys are the last
+ * 8 bytes of struct end.
+ */
+#pragma once
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "layout.h"
+
+#define KEY4 (sizeof(struct end) - END4_OFFSET)
+#define KEY6 sizeof(struct end)
+
+#define MAP(kind, map_name, key_bytes, value_bytes, entries, how)                                              \
+	struct {                                                                                               \
+		__uint(type, BPF_MAP_TYPE_##kind);                                                             \
+		__uint(key_size, key_bytes);                                                                   \
+		__uint(value_size, value_bytes);                                                               \
+		__uint(max_entries, entries);                                                                  \
+		__uint(map_flags, how);                                                                        \
+	} map_name SEC(".maps")
+
+#define PAIR(kind, name, value_bytes, entries, how)                                                            \
+	MAP(kind, name##4, KEY4, value_bytes, entries, how);                                                   \
+	MAP(kind, name##6, KEY6, value_bytes, entries, how)
+
+/* -- what should be: written by the daemon ------------------------------------------------------- */
+
+PAIR(HASH, services, sizeof(struct service), 4096, BPF_F_NO_PREALLOC);
+PAIR(HASH, backends, sizeof(struct backend), 65536, BPF_F_NO_PREALLOC);
+MAP(ARRAY, paths, sizeof(__u32), sizeof(struct path), 65536, 0);
+MAP(ARRAY, settings, sizeof(__u32), sizeof(struct settings), 1, 0);
+
+static __attribute__((always_inline)) inline struct settings *read_settings(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&settings, &zero);
+}
+
+/* Interface -> HOP_* flags. */
+MAP(HASH, interfaces, sizeof(__u32), sizeof(__u32), 1024, BPF_F_NO_PREALLOC);
+
+/* All addresses of VIPs and backends: whose other packets, damaged or fragments, are looked at. The key
+ * is an end without a port, its id 0. */
+PAIR(HASH, addresses, sizeof(__u8), 65536, BPF_F_NO_PREALLOC);
+
+/* By a service's number: how many numbers follow; then paths, or pairs of path and cost. Replaced as a
+ * whole, so a choice sees the old selection or the new one. */
+struct selection {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(__u32));
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_INNER_MAP);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(__u32));
+	__uint(max_entries, 4096);
+	__array(values, struct selection);
+} selections SEC(".maps");
+
+/* -- what is: written by the programs ------------------------------------------------------------ */
+
+/* The client's end with the service's number -> connection. What a flood can reach is in half_open and
+ * pushes out only what is there. */
+PAIR(HASH, connections, sizeof(struct connection), 1000000, BPF_F_NO_PREALLOC);
+PAIR(LRU_HASH, half_open, sizeof(struct connection), 65536, 0);
+
+/* The end that the backend sees with the backend's number -> the connection's key, where the backend's
+ * packets do not show it by themselves. */
+PAIR(HASH, reverse, sizeof(struct end), 1000000, BPF_F_NO_PREALLOC);
+PAIR(LRU_HASH, half_open_reverse, sizeof(struct end), 65536, 0);
+
+/* The end that the backend sees with the backend's number: a connection past the VIP. */
+PAIR(LRU_HASH, direct, sizeof(__u8), 65536, 0);
+
+/* The client's address with the service's number -> path. */
+PAIR(LRU_HASH, affinities, sizeof(struct affinity), 262144, 0);
+
+MAP(LRU_HASH, fragments, sizeof(struct datagram), sizeof(struct fragment), 4096, 0);
+
+MAP(ARRAY, turns, sizeof(__u32), sizeof(__u32), 4096, 0);
+MAP(ARRAY, loads, sizeof(__u32), sizeof(struct load), 65536, 0);
+MAP(ARRAY, totals, sizeof(__u32), sizeof(struct totals), 1, 0);
+MAP(PERCPU_ARRAY, traffic, sizeof(__u32), sizeof(struct traffic), 65536, 0);
+MAP(PERCPU_ARRAY, drops, sizeof(__u32), sizeof(__u64), REASONS, 0);
+MAP(PERCPU_ARRAY, verdicts, sizeof(__u32), sizeof(__u64), VERDICTS, 0); /* all but FORWARD */

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What the daemon asks of the connections: those of some client or some paths, to show or to forget them.
+ *
+ * Iterators (Linux 5.8), as in sweep.c: one over each of the maps. They write for each entry
+ *
+ *     SKIPPED                      not asked for
+ *     COUNTED                      asked for, but enough were written
+ *     FOUND struct end, connection asked for
+ *
+ * so a read() ends, and others may run, after a few thousand entries whatever is found.
+ */
+#include "each.h"
+
+/* The only value of queries. */
+struct query {
+	__be32 client[4];
+	__u32 states;  /* a bit for each */
+	__u32 records; /* how many more are written whole */
+	__u8 version;  /* of `client`; 0: any client */
+	__u8 by_path;  /* only paths that are `asked` for */
+	__u8 take;     /* forget what is found */
+	__u8 reserved;
+};
+
+MAP(ARRAY, queries, sizeof(__u32), sizeof(struct query), 1, 0);
+
+/* By path: 1 if it is asked for. */
+MAP(ARRAY, asked, sizeof(__u32), sizeof(__u32), PATHS, 0);
+
+enum answer { SKIPPED, COUNTED, FOUND };
+
+ALWAYS_INLINE int is_asked_for(const struct query *query, const struct end *client, const struct connection *c,
+			       int version, const struct settings *known)
+{
+	if (has_expired(c, known, current_time(known)) || !(query->states >> (c->state & 31) & 1))
+		return 0;
+	if (query->version && (query->version != version || !same_address(query->client, client->ip)))
+		return 0;
+	if (query->by_path) {
+		__u32 *path = bpf_map_lookup_elem(&asked, &c->path);
+
+		return path && *path;
+	}
+	return 1;
+}
+
+ALWAYS_INLINE int ask(struct bpf_iter__bpf_map_elem *ctx, int version, int half_open)
+{
+	__u32 zero = 0;
+	__u8 answer = SKIPPED;
+	struct end client = {};
+	struct settings *known;
+	struct connection c;
+	struct query *query;
+
+	known = bpf_map_lookup_elem(&settings, &zero);
+	query = bpf_map_lookup_elem(&queries, &zero);
+	if (!known || !query || !ctx->key || !ctx->value)
+		return 0;
+	read_entry(ctx, version, &client, &c);
+	if (is_asked_for(query, &client, &c, version, known)) {
+		answer = query->records ? FOUND : COUNTED;
+		if (query->records)
+			query->records -= 1;
+	}
+	bpf_seq_write(ctx->meta->seq, &answer, sizeof(answer));
+	if (answer == FOUND) {
+		bpf_seq_write(ctx->meta->seq, &client, sizeof(client));
+		bpf_seq_write(ctx->meta->seq, &c, sizeof(c));
+		if (query->take)
+			forget(&client, &c, version, half_open);
+	}
+	return 0;
+}
+
+SEC("iter/bpf_map_elem")
+int ask_half_open4(struct bpf_iter__bpf_map_elem *ctx)
+{
+	return ask(ctx, 4, 1);
+}
+
+SEC("iter/bpf_map_elem")
+int ask_half_open6(struct bpf_iter__bpf_map_elem *ctx)
+{
+	return ask(ctx, 6, 1);
+}
+
+SEC("iter/bpf_map_elem")
+int ask4(struct bpf_iter__bpf_map_elem *ctx)
+{
+	return ask(ctx, 4, 0);
+}
+
+SEC("iter/bpf_map_elem")
+int ask6(struct bpf_iter__bpf_map_elem *ctx)
+{
+	return ask(ctx, 6, 0);
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * Step 3, select: which backend takes a new connection, from the table or the costs that Python compiled.
+ * Affinity comes first: a client that is remembered is not scheduled.
+ */
+#pragma once
+
+#include "count.h"
+#include "hash.h"
+
+#define NO_PATH 0xffffffff
+#define MOST_COSTS 1024 /* backends that are compared for one connection; loops must end for the verifier */
+
+ALWAYS_INLINE __u32 entry(void *selection, __u32 at)
+{
+	__u32 *value = bpf_map_lookup_elem(selection, &at);
+
+	return value ? *value : NO_PATH;
+}
+
+ALWAYS_INLINE __u32 next_turn(__u32 service)
+{
+	__u32 *turn = bpf_map_lookup_elem(&turns, &service);
+
+	return turn ? __sync_fetch_and_add(turn, 1) : 0;
+}
+
+/* The walk over the candidates of one choice. */
+struct choice {
+	__u64 least;
+	__u32 service;
+	__u32 size; /* pairs of path and cost */
+	__u32 at;
+	__u32 step;
+	__u32 best; /* path */
+};
+
+/* Compare the next candidate. By itself, so that the verifier need not follow it through every round. */
+CHECKED_ALONE int consider(struct choice *choice)
+{
+	__u32 service, path, cost;
+	struct load *load;
+	void *selection;
+	__u64 price;
+
+	if (!choice)
+		return 0;
+	service = choice->service;
+	selection = bpf_map_lookup_elem(&selections, &service);
+	if (!selection || !choice->size)
+		return 0;
+	path = entry(selection, 1 + 2 * choice->at);
+	cost = entry(selection, 2 + 2 * choice->at);
+	choice->at = (choice->at + choice->step) % choice->size;
+	load = bpf_map_lookup_elem(&loads, &path);
+	if (!load)
+		return 0;
+	price = (__u64)cost * ((__u64)load->half_open + load->established + 1);
+	if (choice->best == NO_PATH || price < choice->least) {
+		choice->best = path;
+		choice->least = price;
+	}
+	return 0;
+}
+
+/* The least cost x (connections + 1); the first met of equals. */
+CHECKED_ALONE __u32 least_cost(__u32 service, __u32 candidates)
+{
+	void *selection = bpf_map_lookup_elem(&selections, &service);
+	struct choice choice = {.service = service, .step = 1, .best = NO_PATH};
+	__u32 looks;
+
+	if (!selection)
+		return NO_PATH;
+	choice.size = looks = entry(selection, 0) / 2;
+	if (!looks)
+		return NO_PATH;
+	if (candidates && candidates < looks) {
+		choice.at = bpf_get_prandom_u32() % choice.size;
+		choice.step = 1 + bpf_get_prandom_u32() % (choice.size - 1);
+		looks = candidates;
+	} else {
+		choice.at = next_turn(service) % choice.size;
+	}
+	for (__u32 i = 0; i < MOST_COSTS && i < looks; i++)
+		consider(&choice);
+	return choice.best;
+}
+
+ALWAYS_INLINE int is_usable(__u32 number)
+{
+	struct path *path = bpf_map_lookup_elem(&paths, &number);
+
+	return path && path->flags & PATH_USABLE;
+}
+
+/* The path that the table gives, NO_PATH if no backend can take a connection. */
+ALWAYS_INLINE __u32 scheduled(const struct service *service, const struct end *client, const struct end *vip,
+			      int version)
+{
+	__u32 number = service->number, size, slot;
+	void *selection = bpf_map_lookup_elem(&selections, &number);
+
+	if (!selection)
+		return NO_PATH;
+	size = entry(selection, 0);
+	if (!size || size == NO_PATH)
+		return NO_PATH;
+	switch (service->kind) {
+	case KIND_TURN:
+		slot = next_turn(number);
+		break;
+	case KIND_RANDOM:
+		slot = bpf_get_prandom_u32();
+		break;
+	case KIND_SOURCE:
+		slot = source_hash(client, version);
+		break;
+	case KIND_FLOW:
+		slot = flow_hash(client, vip, version);
+		break;
+	default:
+		return least_cost(number, service->candidates);
+	}
+	return entry(selection, 1 + slot % size);
+}
+
+ALWAYS_INLINE __u32 select(const struct service *service, const struct end *client, const struct end *vip,
+			   int version, __u64 now)
+{
+	if (service->affinity) {
+		struct end key = *client;
+		struct affinity *last;
+
+		key.port = 0;
+		key.id = service->number;
+		last = FIND(affinities, version, &key);
+		if (last && last->until > now && is_usable(last->path))
+			return last->path;
+	}
+	return scheduled(service, client, vip, version);
+}
+
+ALWAYS_INLINE void remember_client(const struct service *service, const struct end *client, int version,
+				   __u32 path, __u64 now)
+{
+	struct affinity last = {.path = path};
+	struct end key = *client;
+
+	key.port = 0;
+	key.id = service->number;
+	last.until = now + service->affinity * 1000000000ull;
+	PUT(affinities, version, &key, &last, BPF_ANY);
+}
+
+/* True if a packet from the middle of a connection shows which backend it is with. */
+ALWAYS_INLINE int finds_again(const struct service *service)
+{
+	return (service->kind == KIND_SOURCE || service->kind == KIND_FLOW) && !service->affinity &&
+	       !(service->flags & SERVICE_FULL_NAT);
+}

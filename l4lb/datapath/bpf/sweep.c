@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What the daemon runs every now and then: forgets the connections that have expired, and counts anew.
+ *
+ * Correctness does not need it. The programs take no notice of what has expired, and count all that they
+ * do; but memory must come back, and the kernel does not say which half-open connections it pushes out.
+ *
+ * Iterators (Linux 5.8) over the entries of a map, in this order:
+ *
+ *     begin            over counts
+ *     look_half_open4  over half_open4, and so on for 6
+ *     settle_half_open over counts
+ *     look4            over connections4, and so on for 6
+ *     settle           over counts
+ *
+ * They run in the context of who reads them, beside the packets, where bpf_for_each_map_elem() in a test
+ * run would keep a CPU from its packets until the last of a million entries. Half-open connections come
+ * first: one that becomes established meanwhile is met in one of the maps, perhaps in both. So a path
+ * whose count is 0 at the end, and that no connection began with meanwhile, has none.
+ */
+#include "each.h"
+
+struct count {
+	__u32 half_open;
+	__u32 established;
+	__u32 entries; /* those that are over and only remembered too */
+	__u32 reserved;
+	__u32 half_open_before; /* what the programs had counted when this began */
+	__u32 established_before;
+};
+
+/* By path; behind them the totals, which `entries` is 0 of. */
+MAP(ARRAY, counts, sizeof(__u32), sizeof(struct count), PATHS + 1, 0);
+
+/* Both counters of a path, or of the totals. */
+ALWAYS_INLINE int find_counters(__u32 number, __u32 **half_open, __u32 **established)
+{
+	__u32 zero = 0;
+
+	if (number == PATHS) {
+		struct totals *all = bpf_map_lookup_elem(&totals, &zero);
+
+		if (!all)
+			return 0;
+		*half_open = &all->half_open;
+		*established = &all->established;
+	} else {
+		struct load *load = bpf_map_lookup_elem(&loads, &number);
+
+		if (!load)
+			return 0;
+		*half_open = &load->half_open;
+		*established = &load->established;
+	}
+	return 1;
+}
+
+SEC("iter/bpf_map_elem")
+int begin(struct bpf_iter__bpf_map_elem *ctx)
+{
+	__u32 *key = ctx->key, *half_open, *established;
+	struct count *count = ctx->value;
+
+	if (!key || !count || !find_counters(*key, &half_open, &established))
+		return 0;
+	count->half_open = 0;
+	count->established = 0;
+	count->entries = 0;
+	count->half_open_before = *half_open;
+	count->established_before = *established;
+	return 0;
+}
+
+ALWAYS_INLINE void count_one(__u32 number, int half_open, int established, int entries)
+{
+	struct count *count = bpf_map_lookup_elem(&counts, &number);
+
+	if (!count)
+		return;
+	count->half_open += half_open;
+	count->established += established;
+	count->entries += entries;
+}
+
+ALWAYS_INLINE int look(struct bpf_iter__bpf_map_elem *ctx, int version, int half_open)
+{
+	struct settings *known;
+	struct connection copy;
+	struct end end = {};
+	__u32 zero = 0;
+	__u8 looked = 1;
+
+	known = bpf_map_lookup_elem(&settings, &zero);
+	if (!known || !ctx->key || !ctx->value)
+		return 0;
+	/* A byte for each entry: a read() ends after as many as it asks for, and others may run. */
+	bpf_seq_write(ctx->meta->seq, &looked, sizeof(looked));
+	read_entry(ctx, version, &end, &copy);
+	/* What takes its place between this and its removal goes with it, and begins again with its next
+	 * packet: a tuple used anew in the very moment in which it expires. */
+	if (has_expired(&copy, known, current_time(known))) {
+		forget(&end, &copy, version, half_open);
+		return 0;
+	}
+	if (half_open)
+		count_one(copy.path, is_half_open(copy.state), 0, 1);
+	else
+		count_one(copy.path, 0, !(copy.flags & RESTED), 1);
+	count_one(PATHS, half_open, !half_open, 0);
+	return 0;
+}
+
+SEC("iter/bpf_map_elem")
+int look_half_open4(struct bpf_iter__bpf_map_elem *ctx)
+{
+	return look(ctx, 4, 1);
+}
+
+SEC("iter/bpf_map_elem")
+int look_half_open6(struct bpf_iter__bpf_map_elem *ctx)
+{
+	return look(ctx, 6, 1);
+}
+
+SEC("iter/bpf_map_elem")
+int look4(struct bpf_iter__bpf_map_elem *ctx)
+{
+	return look(ctx, 4, 0);
+}
+
+SEC("iter/bpf_map_elem")
+int look6(struct bpf_iter__bpf_map_elem *ctx)
+{
+	return look(ctx, 6, 0);
+}
+
+/* The programs cannot know which half-open connections are pushed out, so what was counted now holds. It
+ * is wrong by those that began and ended while they were looked at, some milliseconds, until next time. */
+SEC("iter/bpf_map_elem")
+int settle_half_open(struct bpf_iter__bpf_map_elem *ctx)
+{
+	__u32 *key = ctx->key, *half_open, *established;
+	struct count *count = ctx->value;
+
+	if (!key || !count || !find_counters(*key, &half_open, &established))
+		return 0;
+	__u32 now = *half_open, before = count->half_open_before, least = now < before ? now : before;
+
+	if (now != count->half_open)
+		__sync_fetch_and_add(half_open, count->half_open - now);
+	if (*key == PATHS && least > count->half_open) {
+		__u32 reason = HALF_OPEN_EVICTED;
+		__u64 *evicted = bpf_map_lookup_elem(&drops, &reason);
+
+		if (evicted)
+			*evicted += least - count->half_open;
+	}
+	return 0;
+}
+
+/* Of established connections the programs' count is exact. Should it not be, one that stood still while they
+ * were looked at is set right; another one waits for a quieter time, for what was counted is older. */
+SEC("iter/bpf_map_elem")
+int settle(struct bpf_iter__bpf_map_elem *ctx)
+{
+	__u32 *key = ctx->key, *half_open, *established;
+	struct count *count = ctx->value;
+
+	if (!key || !count || !find_counters(*key, &half_open, &established))
+		return 0;
+	if (*established == count->established_before && *established != count->established)
+		__sync_fetch_and_add(established, count->established - count->established_before);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * The TC program: complete by itself.
+ */
+#include <linux/pkt_cls.h>
+
+#include "hook_tc.h"
+
+#include "answer_tc.h"
+#include "director.h"
+#include "parse_any.h"
+#include "related.h"
+
+/* A fragment that is not the first goes where the first one went. */
+ALWAYS_INLINE int process_later_fragment(context *ctx, struct work *w, const struct settings *settings)
+{
+	struct packet *p = &w->packet;
+	struct flow flow = {};
+	struct connection *c;
+	struct fragment *note;
+	struct datagram key;
+	struct path *path;
+	int route;
+
+	if (!is_ours(p))
+		return HOOK_PASS;
+	datagram_of(&key, p);
+	note = bpf_map_lookup_elem(&fragments, &key);
+	if (!note || note->until <= p->now)
+		return dropped(FRAGMENT_UNKNOWN);
+	if (note->verdict == PASS)
+		return HOOK_PASS;
+	flow.key = note->flow;
+	flow.from_client = note->from_client;
+	c = find(&flow, settings, p);
+	path = c ? bpf_map_lookup_elem(&paths, &c->path) : 0;
+	if (!c || !path || path->flags & PATH_GONE)
+		return dropped(NO_CONNECTION);
+	translation_of(&w->to, p, &flow, c, path);
+	route = next_hop(ctx, &w->way, flow.from_client ? &path->hop : &c->hop, &w->to, p, settings);
+	if (route == NOT_ROUTED)
+		return dropped(NO_ROUTE);
+	if (p->ttl <= 1)
+		return dropped(TTL_EXCEEDED);
+	if (p->end - IP_OFFSET > w->way.hop.mtu)
+		return dropped(TOO_BIG);
+	c->seen = p->now;
+	count_packet(c->path, p, flow.from_client);
+	if (trim(ctx, p) || translate(ctx, p, &w->to))
+		return dropped(INTERNAL);
+	return emit(ctx, &w->way);
+}
+
+CHECKED_ALONE int process_odd(context *ctx, struct work *w, const struct settings *settings)
+{
+	struct packet *p;
+
+	if (!w || !settings)
+		return HOOK_PASS;
+	p = &w->packet;
+	if (p->error)
+		return is_ours(p) ? dropped(p->error) : HOOK_PASS;
+	if (p->icmp_error)
+		return process_icmp_error(ctx, w, settings);
+	if (p->fragment_offset)
+		return process_later_fragment(ctx, w, settings);
+	return HOOK_PASS;
+}
+
+SEC("tc")
+int l4lb_tc(context *ctx)
+{
+	__u32 zero = 0;
+	struct settings *settings = read_settings();
+	struct work *w = bpf_map_lookup_elem(&work_space, &zero);
+	struct packet *p;
+	int result;
+
+	if (!settings || !w || ctx->pkt_type || ctx->vlan_present)
+		return HOOK_PASS;
+	p = &w->packet;
+	__builtin_memset(p, 0, sizeof(*p));
+	p->length = ctx->len;
+	p->now = time_now(settings);
+	if (parse_plain(p, DATA(ctx), DATA_END(ctx)) == PARSED)
+		return process_flow(ctx, w, settings);
+	__builtin_memset(p, 0, sizeof(*p));
+	p->length = ctx->len;
+	p->now = time_now(settings);
+	if (!parse_any(ctx, p))
+		return HOOK_PASS;
+	if (p->error || p->icmp_error || p->fragment_offset)
+		return process_odd(ctx, w, settings);
+	result = HOOK_PASS;
+	if (p->protocol == IPPROTO_TCP || p->protocol == IPPROTO_UDP)
+		result = process_flow(ctx, w, settings);
+	if (result == HOOK_PASS && p->more_fragments && is_ours(p))
+		note_first(p, &p->source, PASS, 0); /* all the datagram's fragments are the host's */
+	return result;
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * Step 4, track: what a packet means for its connection. States, their table and the limits are those of
+ * l4lb/director/states.py, track.py and conntrack.py.
+ */
+#pragma once
+
+#include "lookup.h"
+
+/* The combinations of FLAGS_THAT_MATTER that a TCP sends, as bits (tcp_valid_flags in
+ * nf_conntrack_proto_tcp.c). */
+#define VALID_FLAGS 0x3000400170014ull
+
+/* Window scales of a connection whose handshake was not seen: the largest there are (RFC 7323 2.3). */
+#define UNKNOWN_SHIFTS 0xee
+
+#define WINDOW_SCALE 3
+#define NO_SCALE 0xff
+
+ALWAYS_INLINE int flags_are_valid(__u8 flags)
+{
+	return VALID_FLAGS >> (flags & 63) & 1;
+}
+
+/* The window scale option of a SYN, NO_SCALE without one. */
+CHECKED_ALONE int window_scale(context *ctx, const struct packet *p)
+{
+	__u8 options[48] = {};
+	__u32 length, at = 0;
+
+	if (!p)
+		return NO_SCALE;
+	length = read_options(ctx, p, options);
+	for (int i = 0; i < 40; i++) {
+		__u8 kind, size;
+
+		if (at + 1 >= length || at >= 40)
+			break;
+		kind = options[at];
+		if (kind == 0)
+			break;
+		if (kind == 1) {
+			at += 1;
+			continue;
+		}
+		size = options[at + 1];
+		if (size < 2 || at + size > length)
+			break;
+		if (kind == WINDOW_SCALE && size == 3)
+			return options[at + 2] < 14 ? options[at + 2] : 14;
+		at += size;
+	}
+	return NO_SCALE;
+}
+
+/* True if an RST or a FIN with this number can be meant for its receiver: within the largest window that
+ * it can have offered since what it last acknowledged (RFC 5961 3). */
+ALWAYS_INLINE int in_window(__u32 sequence, int known, __u32 expected, __u8 shift)
+{
+	return !known || sequence - expected <= 0xffffu << shift;
+}
+
+enum event { EVENT_SYN, EVENT_SYN_ACK, EVENT_ACK, EVENT_FIN, EVENT_RST };
+
+ALWAYS_INLINE int event_of(__u8 flags)
+{
+	if (flags & RST)
+		return EVENT_RST;
+	if (flags & SYN)
+		return flags & ACK ? EVENT_SYN_ACK : EVENT_SYN;
+	return flags & FIN ? EVENT_FIN : EVENT_ACK;
+}
+
+ALWAYS_INLINE __u8 advance(__u8 state, int event, int from_client)
+{
+	if (event == EVENT_RST)
+		return CLOSED;
+	switch (state) {
+	case SYN_SENT:
+		if (from_client)
+			return state;
+		if (event == EVENT_SYN_ACK)
+			return SYN_RECEIVED;
+		if (event == EVENT_ACK)
+			return ESTABLISHED;
+		return event == EVENT_FIN ? BACKEND_FIN : state;
+	case SYN_RECEIVED:
+		if (event == EVENT_FIN)
+			return from_client ? CLIENT_FIN : BACKEND_FIN;
+		return event == EVENT_ACK && from_client ? ESTABLISHED : state;
+	case ESTABLISHED:
+		if (event == EVENT_FIN)
+			return from_client ? CLIENT_FIN : BACKEND_FIN;
+		return state;
+	case CLIENT_FIN:
+		return event == EVENT_FIN && !from_client ? LAST_ACK : state;
+	case BACKEND_FIN:
+		return event == EVENT_FIN && from_client ? LAST_ACK : state;
+	case LAST_ACK:
+		return event == EVENT_ACK ? TIME_WAIT : state;
+	}
+	return state;
+}
+
+ALWAYS_INLINE __u8 advance_udp(__u8 state, int from_client)
+{
+	if (state == UDP_NEW && !from_client)
+		return UDP_ANSWERED;
+	if (state == UDP_ANSWERED && from_client)
+		return UDP_STREAM;
+	return state;
+}
+
+/* Out of the half-open ones, where a flood could push it out. False if there is no room. */
+CHECKED_ALONE int promote(const struct end *key, const struct connection *c, const struct packet *p,
+			  const struct settings *settings, __u32 state)
+{
+	__u32 zero = 0;
+	struct connection copy;
+	struct totals *all;
+	struct path *path;
+
+	if (!key || !c || !p || !settings)
+		return 0;
+	all = bpf_map_lookup_elem(&totals, &zero);
+	path = bpf_map_lookup_elem(&paths, &c->path);
+	if (!all || !path || all->established >= settings->established)
+		return 0;
+	copy = *c;
+	copy.state = state;
+	if (copy.flags & REVERSED) {
+		struct end seen;
+
+		seen_by_backend(&seen, key, c, path);
+		if (PUT(reverse, p->version, &seen, key, BPF_ANY))
+			return 0;
+		DELETE(half_open_reverse, p->version, &seen);
+	}
+	if (PUT(connections, p->version, key, &copy, BPF_NOEXIST))
+		return 0;
+	DELETE(half_open, p->version, key);
+	count_total(-1, 1);
+	count_load(copy.path, -1, 1);
+	return 1;
+}
+
+/* Move to a state. False, and nothing changed, if it would become established and there is no room. */
+ALWAYS_INLINE int set_state(struct flow *flow, struct connection *c, const struct packet *p,
+			    const struct settings *settings, __u8 state)
+{
+	if (state == c->state)
+		return 1;
+	if (!flow->half_open) {
+		if (is_reusable(state) && !(c->flags & RESTED)) {
+			c->flags |= RESTED;
+			count_load(c->path, 0, -1);
+		}
+	} else if (state == CLOSED) {
+		if (is_half_open(c->state))
+			count_load(c->path, -1, 0);
+	} else if (!is_half_open(state)) {
+		return promote(&flow->key, c, p, settings, state);
+	}
+	c->state = state;
+	return 1;
+}
+
+/* Follow a connection with one of its packets, not yet translated. */
+ALWAYS_INLINE int track(context *ctx, struct flow *flow, struct connection *c, const struct packet *p,
+			const struct settings *settings)
+{
+	int event, from_client = flow->from_client;
+
+	c->seen = p->now;
+	if (p->protocol != IPPROTO_TCP)
+		return set_state(flow, c, p, settings, advance_udp(c->state, from_client));
+	event = event_of(p->flags);
+	if (event == EVENT_RST || event == EVENT_FIN) {
+		/* A FIN comes behind its segment's data, of which some may have been acknowledged already. */
+		__u32 sequence = event == EVENT_RST ? p->sequence : p->sequence + p->payload;
+		int known = c->flags & (from_client ? SEEN_BY_BACKEND : SEEN_BY_CLIENT);
+
+		if (!in_window(sequence, known, from_client ? c->acked_by_backend : c->acked_by_client,
+			       from_client ? c->shifts >> 4 : c->shifts & 15))
+			return 1; /* its receiver will not believe it either */
+	} else if (event != EVENT_ACK && is_half_open(c->state)) {
+		int scale = window_scale(ctx, p);
+
+		if (from_client)
+			c->shifts = (c->shifts & 0xf0) | (scale == NO_SCALE ? 0 : scale);
+		else if (scale == NO_SCALE)
+			c->shifts = 0; /* what one end offers alone does not hold (RFC 7323 1.3) */
+		else
+			c->shifts = (c->shifts & 15) | scale << 4;
+		if (event == EVENT_SYN_ACK && !from_client) {
+			c->acked_by_client = p->sequence + 1;
+			c->flags |= SEEN_BY_CLIENT;
+		}
+	}
+	if (c->state == SYN_RECEIVED && from_client && (event == EVENT_ACK || event == EVENT_FIN)) {
+		/* Who forged the SYN has not seen the number of the SYN/ACK; the backend will reset it. */
+		if (c->flags & SEEN_BY_CLIENT && p->acknowledgement - c->acked_by_client > 0xffff)
+			return 1;
+	}
+	if (p->flags & ACK && event != EVENT_RST) {
+		if (from_client) {
+			c->acked_by_client = p->acknowledgement;
+			c->flags |= SEEN_BY_CLIENT;
+		} else {
+			c->acked_by_backend = p->acknowledgement;
+			c->flags |= SEEN_BY_BACKEND;
+		}
+	}
+	return set_state(flow, c, p, settings, advance(c->state, event, from_client));
+}

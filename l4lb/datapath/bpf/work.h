@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * What the steps hand on to each other. It lies in a map because the stack of a program is 512 bytes; a
+ * packet is worked on without another one coming between on the same CPU.
+ */
+#pragma once
+
+#include "maps.h"
+#include "packet.h"
+
+/* What the addresses and ports of a packet become. */
+struct translation {
+	struct end source;
+	struct end destination;
+};
+
+enum route { ROUTED, TO_RESOLVE, NOT_ROUTED };
+
+/* A next hop, or, of one whose neighbour the kernel has to find first, its address. */
+struct way {
+	struct hop hop;
+	__be32 neighbour[4];
+	__u8 route; /* enum route */
+	__u8 version;
+};
+
+struct work {
+	struct packet packet;
+	struct translation to;
+	struct way way;
+	struct connection new;
+	struct end seen; /* of `new`, by the backend */
+};
+
+MAP(PERCPU_ARRAY, work_space, sizeof(__u32), sizeof(struct work), 1, 0);
