@@ -87,6 +87,33 @@ CHECKED_ALONE int choose_source(struct connection *c, struct end *seen, const st
 	return 0;
 }
 
+/* Forget the connection that is over and whose end a new one takes, or the backend's next packet would be
+ * taken for its. */
+CHECKED_ALONE int give_way(const struct end *seen, int version)
+{
+	struct connection *c;
+	struct end former, *key;
+	int half_open = 0;
+
+	if (!seen)
+		return 0;
+	key = FIND(reverse, version, seen);
+	if (!key)
+		key = FIND(half_open_reverse, version, seen);
+	if (!key)
+		return 0;
+	former = *key;
+	c = FIND(connections, version, &former);
+	if (!c) {
+		c = FIND(half_open, version, &former);
+		half_open = 1;
+	}
+	/* It may be the entry of a connection that was pushed out. */
+	if (c && c->flags & REVERSED && c->source_port == seen->port)
+		forget(&former, c, version, half_open);
+	return 0;
+}
+
 /* Put a new connection among the half-open ones, or among the established. */
 CHECKED_ALONE int add(const struct end *key, const struct connection *c, const struct end *seen, int version)
 {
@@ -94,6 +121,8 @@ CHECKED_ALONE int add(const struct end *key, const struct connection *c, const s
 
 	if (!key || !c || !seen)
 		return 0;
+	if (c->flags & REVERSED)
+		give_way(seen, version);
 	half_open = is_half_open(c->state);
 	if (half_open) {
 		if (c->flags & REVERSED && PUT(half_open_reverse, version, seen, key, BPF_ANY))

@@ -36,7 +36,7 @@ ALWAYS_INLINE int forward(context *ctx, struct work *w, struct flow *flow, struc
 
 	translation_of(&w->to, p, flow, c, path);
 	route = next_hop(ctx, &w->way, flow->from_client ? &path->hop : &c->hop, &w->to, p, settings);
-	if (HOOK_IS_XDP && route != ROUTED)
+	if (HOOK_IS_XDP && (route != ROUTED || !(w->way.hop.flags & HOP_XDP) || sum_is_left_out(ctx, p)))
 		return HOOK_PASS;
 	if (route == NOT_ROUTED)
 		return dropped(NO_ROUTE);

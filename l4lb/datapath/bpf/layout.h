@@ -36,6 +36,7 @@ struct hop {
 };
 
 #define HOP_PEER 1 /* the other end is in this host, in another network namespace */
+#define HOP_XDP 2  /* frames of the XDP program can leave here */
 
 /* In the order of l4lb.model.State. */
 enum state {

@@ -47,6 +47,8 @@ ALWAYS_INLINE int is_asked_for(const struct query *query, const struct end *clie
 
 ALWAYS_INLINE int ask(struct bpf_iter__bpf_map_elem *ctx, int version, int half_open)
 {
+	const struct connection *entry = ctx->value;
+	const void *key = ctx->key;
 	__u32 zero = 0;
 	__u8 answer = SKIPPED;
 	struct end client = {};
@@ -56,9 +58,9 @@ ALWAYS_INLINE int ask(struct bpf_iter__bpf_map_elem *ctx, int version, int half_
 
 	known = bpf_map_lookup_elem(&settings, &zero);
 	query = bpf_map_lookup_elem(&queries, &zero);
-	if (!known || !query || !ctx->key || !ctx->value)
+	if (!known || !query || !key || !entry)
 		return 0;
-	read_entry(ctx, version, &client, &c);
+	read_entry(key, entry, version, &client, &c);
 	if (is_asked_for(query, &client, &c, version, known)) {
 		answer = query->records ? FOUND : COUNTED;
 		if (query->records)

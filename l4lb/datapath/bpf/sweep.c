@@ -84,6 +84,8 @@ ALWAYS_INLINE void count_one(__u32 number, int half_open, int established, int e
 
 ALWAYS_INLINE int look(struct bpf_iter__bpf_map_elem *ctx, int version, int half_open)
 {
+	const struct connection *entry = ctx->value;
+	const void *key = ctx->key;
 	struct settings *known;
 	struct connection copy;
 	struct end end = {};
@@ -91,11 +93,11 @@ ALWAYS_INLINE int look(struct bpf_iter__bpf_map_elem *ctx, int version, int half
 	__u8 looked = 1;
 
 	known = bpf_map_lookup_elem(&settings, &zero);
-	if (!known || !ctx->key || !ctx->value)
+	if (!known || !key || !entry)
 		return 0;
 	/* A byte for each entry: a read() ends after as many as it asks for, and others may run. */
 	bpf_seq_write(ctx->meta->seq, &looked, sizeof(looked));
-	read_entry(ctx, version, &end, &copy);
+	read_entry(key, entry, version, &end, &copy);
 	/* What takes its place between this and its removal goes with it, and begins again with its next
 	 * packet: a tuple used anew in the very moment in which it expires. */
 	if (has_expired(&copy, known, current_time(known))) {

@@ -22,35 +22,53 @@ ALWAYS_INLINE int flags_are_valid(__u8 flags)
 	return VALID_FLAGS >> (flags & 63) & 1;
 }
 
+/* The walk over a SYN's options. */
+struct options {
+	__u8 bytes[48];
+	__u32 length;
+	__u32 at;
+	__u32 scale;
+};
+
+/* Look at the next option; false behind the last. By itself, so that the verifier need not follow it through
+ * every round. */
+CHECKED_ALONE int next_option(struct options *options)
+{
+	__u32 at, size;
+
+	if (!options)
+		return 0;
+	at = options->at;
+	if (at >= 40 || at + 1 >= options->length || options->bytes[at] == 0)
+		return 0;
+	if (options->bytes[at] == 1) {
+		options->at = at + 1;
+		return 1;
+	}
+	size = options->bytes[at + 1];
+	if (size < 2 || at + size > options->length)
+		return 0;
+	if (options->bytes[at] == WINDOW_SCALE && size == 3) {
+		options->scale = options->bytes[at + 2] < 14 ? options->bytes[at + 2] : 14;
+		return 0;
+	}
+	options->at = at + size;
+	return 1;
+}
+
 /* The window scale option of a SYN, NO_SCALE without one. */
 CHECKED_ALONE int window_scale(context *ctx, const struct packet *p)
 {
-	__u8 options[48] = {};
-	__u32 length, at = 0;
+	struct options options = {.scale = NO_SCALE};
 
 	if (!p)
 		return NO_SCALE;
-	length = read_options(ctx, p, options);
+	options.length = read_options(ctx, p, options.bytes);
 	for (int i = 0; i < 40; i++) {
-		__u8 kind, size;
-
-		if (at + 1 >= length || at >= 40)
+		if (!next_option(&options))
 			break;
-		kind = options[at];
-		if (kind == 0)
-			break;
-		if (kind == 1) {
-			at += 1;
-			continue;
-		}
-		size = options[at + 1];
-		if (size < 2 || at + size > length)
-			break;
-		if (kind == WINDOW_SCALE && size == 3)
-			return options[at + 2] < 14 ? options[at + 2] : 14;
-		at += size;
 	}
-	return NO_SCALE;
+	return options.scale;
 }
 
 /* True if an RST or a FIN with this number can be meant for its receiver: within the largest window that
