@@ -1,0 +1,149 @@
+"""What is to be in the maps for a plan. Pure: ``tables.py`` writes it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from l4lb.datapath.ebpf import layout
+from l4lb.datapath.ebpf.numbers import NumberedPath, Numbers, Way
+from l4lb.director.states import timeouts_by_state
+from l4lb.model import Endpoint, Nat, Plan, Selection, ServicePlan, Table, WhenBackendDown
+
+
+@dataclass(slots=True)
+class Contents:
+    """Map by map, as bytes. Of services, backends and addresses, the length of a key says whether it is
+    of IPv4 or IPv6; a path's hop is the programs' own and left out of ``paths``."""
+
+    services: dict[bytes, layout.Service] = field(default_factory=dict)
+    backends: dict[bytes, layout.Backend] = field(default_factory=dict)
+    addresses: set[bytes] = field(default_factory=set)
+    paths: dict[int, layout.Path] = field(default_factory=dict)
+    selections: dict[int, tuple[int, ...]] = field(default_factory=dict)  # by the service's number
+
+
+def contents(plan: Plan, numbers: Numbers, before: Mapping[bytes, layout.Backend]) -> Contents:
+    """For a plan that ``numbers`` was updated with. ``before``: the backends that are in the maps."""
+    made = Contents()
+    flags: dict[Way, int] = {}
+    ways: dict[bytes, list[Way]] = {}
+    for service in plan.services:
+        number = numbers.services[service.protocol, service.address]
+        chosen = indices(service.selection)
+        paths = []
+        for index, backend in enumerate(service.backends):
+            full = service.nat is Nat.FULL
+            way = Way(service.protocol, service.address, backend.address, full)
+            flags[way] = _flags(service, alive=backend.alive) | layout.PATH_FULL_NAT * full
+            paths.append(numbers.paths[way].number)
+            usable = layout.PATH_USABLE * (index in chosen)
+            made.paths[paths[-1]] = _path(numbers, numbers.paths[way], flags[way] | usable)
+            ways.setdefault(_socket_key(service.protocol, backend.address), []).append(way)
+        made.services[_socket_key(service.protocol, service.address)] = _service(service, number)
+        made.selections[number] = _words(service.selection, paths)
+    for path in numbers.retired.values():
+        fate = layout.PATH_GONE if path.gone else flags.get(path.way, layout.PATH_GONE)
+        full_nat = layout.PATH_FULL_NAT * path.way.full_nat
+        made.paths[path.number] = _path(numbers, path, fate | full_nat | layout.PATH_RETIRED)
+        # Its packets are still to be told from others, until its connections are reset.
+        ways.setdefault(_socket_key(path.way.protocol, path.way.backend), [])
+    for key, of_backend in ways.items():
+        made.backends[key] = _backend(numbers, key, of_backend, before.get(key))
+    for key in (*made.services, *made.backends):
+        made.addresses.add(layout.end_key(key[:-4], 0, 0))
+    return made
+
+
+def settings(plan: Plan, generation: int, clock: int, half_open: int, established: int) -> layout.Settings:
+    """``half_open`` and ``established`` are what the maps can hold."""
+    timeouts = [round(seconds * 1e9) for seconds in timeouts_by_state(plan.timeouts)]
+    return layout.Settings(
+        timeouts=layout.TIMEOUTS.pack(*timeouts),
+        clock=clock,
+        generation=generation,
+        half_open=min(plan.limits.half_open, half_open),
+        established=min(plan.limits.established, established),
+        first_port=plan.snat_ports[0],
+        last_port=plan.snat_ports[1],
+    )
+
+
+def indices(selection: Selection) -> set[int]:
+    """Which of a service's backends take new connections."""
+    if isinstance(selection, Table):
+        return set(selection.slots)
+    return {index for index, _ in selection.costs}
+
+
+def _flags(service: ServicePlan, *, alive: bool) -> int:
+    if alive:
+        return layout.PATH_ALIVE
+    return layout.PATH_GONE if service.when_backend_down is WhenBackendDown.RESET else 0
+
+
+def _service(service: ServicePlan, number: int) -> layout.Service:
+    selection = service.selection
+    table = isinstance(selection, Table)
+    return layout.Service(
+        number=number,
+        kind=int(selection.key) if isinstance(selection, Table) else layout.KIND_COSTS,
+        flags=layout.SERVICE_FULL_NAT if service.nat is Nat.FULL else 0,
+        candidates=0 if table else min(selection.candidates, 0xFFFF),  # type: ignore[union-attr]
+        affinity=math.ceil(service.affinity_timeout),
+    )
+
+
+def _words(selection: Selection, paths: list[int]) -> tuple[int, ...]:
+    """What is chosen from: how many words follow, and these."""
+    words: list[int] = []
+    if isinstance(selection, Table):
+        words = [paths[slot] for slot in selection.slots]
+        # A program may for a moment read a table as costs, see Tables: a pair has to be there.
+        if len(words) == 1:
+            words *= 2
+    else:
+        for index, cost in selection.costs:
+            words += (paths[index], cost)
+    return (len(words), *words)
+
+
+def _path(numbers: Numbers, path: NumberedPath, flags: int) -> layout.Path:
+    protocol, vip, backend, _ = path.way
+    return layout.Path(
+        hop=layout.NO_HOP,
+        address=layout.wide(backend.ip),
+        vip=layout.wide(vip.ip),
+        snat=layout.wide(path.snat),
+        port=backend.port.to_bytes(2, "big"),
+        vip_port=vip.port.to_bytes(2, "big"),
+        backend=numbers.backends[protocol, backend],
+        service=numbers.services[protocol, vip],
+        protocol=protocol,
+        version=vip.version,
+        flags=flags,
+    )
+
+
+def _backend(
+    numbers: Numbers, key: bytes, ways: list[Way], before: layout.Backend | None
+) -> layout.Backend:
+    """A backend that several services have, or one with full NAT, is shared: of new connections there is
+    an entry in reverse*. Those from before that have none are found by the service and the path that the
+    backend had alone, which stay. Of one whose paths are all retired, nothing changes."""
+    if not ways and before is not None:
+        return before
+    ip, port, protocol = layout.read_end(key)
+    number = numbers.backends[protocol, Endpoint(ip, port)]
+    own = [
+        (numbers.services[protocol, way.vip], numbers.paths[way].number) for way in ways if not way.full_nat
+    ]
+    kept = (before.service, before.path) if before is not None else None
+    service, path = kept if kept is not None and kept in own else (*own, (0, 0))[0]
+    shared = len(ways) != 1 or not own
+    return layout.Backend(number, service, path, layout.BACKEND_SHARED * shared)
+
+
+def _socket_key(protocol: int, socket: Endpoint) -> bytes:
+    return layout.end_key(socket.ip, socket.port, protocol)

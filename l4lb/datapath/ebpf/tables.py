@@ -1,0 +1,269 @@
+"""The maps that the daemon writes: brought to a plan by their differences, while packets pass.
+
+Each write is seen by the next packet, so their order matters. What is pointed to comes before what
+points to it: paths, then backends, selections, services; and goes after it. A service whose kind of
+selection changes is the one place where two writes belong together, see ``_write_selections``.
+
+Not for two threads at a time.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+
+from l4lb.datapath.ebpf import layout
+from l4lb.datapath.ebpf.contents import Contents, contents, settings
+from l4lb.datapath.ebpf.layout import word
+from l4lb.datapath.ebpf.numbers import NumberedPath, Numbers, Socket, Way
+from l4lb.datapath.libbpf import Map
+from l4lb.model import Endpoint, Plan, Verdict
+
+_ZERO = word(0)
+
+
+class Tables:
+    """What should be, as the programs see it.
+
+    Attributes:
+        numbers: who has which.
+        names: of services, by number; those removed are here as long as they have connections.
+        to_reset: paths whose connections are to be reset; who has done it takes them out.
+    """
+
+    def __init__(self, maps: Mapping[str, Map]) -> None:
+        """Begins with what is in the maps: nothing, or what a daemon before has left."""
+        self._maps = maps
+        self._cpus = len(maps["verdicts"].lookup_percpu(_ZERO))
+        self._present = Contents()
+        self._settings = layout.SETTINGS.unpack(maps["settings"].lookup(_ZERO) or b"")
+        self._interfaces: dict[int, int] = {}
+        self.numbers = Numbers()
+        self.names: dict[int, str] = {}
+        self.to_reset: set[int] = set()
+        self._read()
+
+    @property
+    def paths(self) -> Mapping[int, layout.Path]:
+        """All paths that have a number."""
+        return self._present.paths
+
+    def apply(self, plan: Plan, *, clock: int = 0) -> None:
+        """Make a plan true. ``clock`` is the time in ns for programs with a clock of their own.
+
+        Raises:
+            OutOfNumbers: nothing has changed.
+            LibbpfError: a map could not be written; applying the plan again goes on from there.
+        """
+        self.numbers.update(plan)
+        wanted = contents(plan, self.numbers, self._present.backends)
+        for service in plan.services:
+            self.names[self.numbers.services[service.protocol, service.address]] = service.name
+        self._forget_names()
+        self._write_settings(plan, clock)
+        self._write(wanted)
+
+    def routes_changed(self) -> None:
+        """Routes, links, addresses or neighbours have: what hops the programs remember is void."""
+        generation = self._settings.generation % 0xFFFF_FFFF + 1
+        self._put_settings(self._settings._replace(generation=generation))
+
+    def set_interfaces(self, interfaces: Mapping[int, int]) -> None:
+        """HOP_* flags of interfaces, by index."""
+        known = self._maps["interfaces"]
+        for index in self._interfaces.keys() - interfaces.keys():
+            known.delete(word(index))
+        for index, flags in interfaces.items() - self._interfaces.items():
+            known.update(word(index), word(flags))
+        self._interfaces = dict(interfaces)
+
+    def free(self, paths: Iterable[int]) -> None:
+        """Retired paths that no connection has: their numbers may be used again."""
+        traffic, loads = self._maps["traffic"], self._maps["loads"]
+        paths = list(paths)
+        for number in paths:
+            key = word(number)
+            # They stay in the sum of all packets, whose place in verdicts the programs leave to us.
+            packets = sum(sum(layout.TRAFFIC.unpack(counts)[:2]) for counts in traffic.lookup_percpu(key))
+            self._add_forwarded(packets)
+            traffic.update(key, bytes(layout.TRAFFIC.size * self._cpus))
+            loads.update(key, bytes(layout.LOAD.size))
+            self._maps["paths"].update(key, bytes(layout.PATH.size))
+            del self._present.paths[number]
+            self.to_reset.discard(number)
+        self.numbers.free(paths)
+        sockets = {layout.end_key(each.ip, each.port, protocol) for protocol, each in self.numbers.backends}
+        self._delete("backends", self._present.backends.keys() - sockets)
+        self._forget_names()
+
+    # -- writing -------------------------------------------------------------------------------
+
+    def _write(self, wanted: Contents) -> None:
+        present = self._present
+        self._put("addresses", dict.fromkeys(wanted.addresses - present.addresses, b"\1"))
+        present.addresses |= wanted.addresses
+        worse = {n: path for n, path in wanted.paths.items() if not path.flags & layout.PATH_USABLE}
+        self._put_paths(
+            {n: path for n, path in wanted.paths.items() if n not in worse or n not in present.paths}
+        )
+        backends = dict(wanted.backends.items() - present.backends.items())
+        self._put("backends", {key: layout.BACKEND.pack(each) for key, each in backends.items()})
+        present.backends.update(backends)
+        self._write_selections(wanted)
+        self._put_paths(worse)
+        self._delete("backends", present.backends.keys() - wanted.backends.keys())
+        self._delete("addresses", present.addresses - wanted.addresses)
+
+    def _write_selections(self, wanted: Contents) -> None:
+        """Services and what they choose from.
+
+        A table is never read while it holds costs: these would be taken for paths. Costs may be read from
+        a table, whose every other entry is a path then, and the one behind it some number. So a service
+        becomes one with costs before it gets them, and loses them before it becomes another.
+        """
+        present = self._present
+        changed = dict(wanted.services.items() - present.services.items())
+        first = {
+            key: each
+            for key, each in changed.items()
+            if each.kind == layout.KIND_COSTS and key in present.services
+        }
+        self._put_services(first)
+        self._put_selections(wanted)
+        self._put_services({key: each for key, each in changed.items() if key not in first})
+        self._delete("services", present.services.keys() - wanted.services.keys())
+        for number in present.selections.keys() - wanted.selections.keys():
+            self._maps["selections"].delete(word(number))
+            del present.selections[number]
+
+    def _put_services(self, services: Mapping[bytes, layout.Service]) -> None:
+        self._put("services", {key: layout.SERVICE.pack(each) for key, each in services.items()})
+        self._present.services.update(services)
+
+    def _put_selections(self, wanted: Contents) -> None:
+        """All at once: the kernel waits after a write until nobody reads what was there."""
+        changed = {
+            number: words
+            for number, words in wanted.selections.items()
+            if self._present.selections.get(number) != words
+        }
+        inner = []
+        try:
+            for words in changed.values():
+                table = Map.create_array(4, len(words), inner=True)
+                inner.append(table)
+                table.update_batch([(word(at), word(value)) for at, value in enumerate(words)])
+            entries = [(word(n), word(table.fd)) for n, table in zip(changed, inner, strict=True)]
+            if entries:
+                self._maps["selections"].update_batch(entries)
+        finally:
+            for table in inner:
+                table.close()
+        self._present.selections.update(changed)
+
+    def _put_paths(self, paths: Mapping[int, layout.Path]) -> None:
+        changed = dict(paths.items() - self._present.paths.items())
+        if changed:
+            pairs = [(word(number), layout.PATH.pack(path)) for number, path in changed.items()]
+            self._maps["paths"].update_batch(pairs)
+            self._note_gone(changed)
+            self._present.paths.update(changed)
+
+    def _note_gone(self, paths: Mapping[int, layout.Path]) -> None:
+        for number, path in paths.items():
+            before = self._present.paths.get(number)
+            if not path.flags & layout.PATH_GONE:
+                self.to_reset.discard(number)
+            elif before is None or not before.flags & layout.PATH_GONE:
+                self.to_reset.add(number)
+
+    def _put(self, pair: str, entries: Mapping[bytes, bytes]) -> None:
+        for version, length in ((4, 8), (6, 20)):
+            chosen = [(key, value) for key, value in entries.items() if len(key) == length]
+            if chosen:
+                self._maps[f"{pair}{version}"].update_batch(chosen)
+
+    def _delete(self, pair: str, keys: Iterable[bytes]) -> None:
+        keys = list(keys)
+        for version, length in ((4, 8), (6, 20)):
+            chosen = [key for key in keys if len(key) == length]
+            if chosen:
+                self._maps[f"{pair}{version}"].delete_batch(chosen)
+        kept = getattr(self._present, pair)
+        for key in keys:
+            kept.discard(key) if isinstance(kept, set) else kept.pop(key)
+
+    def _write_settings(self, plan: Plan, clock: int) -> None:
+        half_open = self._maps["half_open4"].max_entries
+        established = self._maps["connections4"].max_entries
+        generation = self._settings.generation or 1
+        new = settings(plan, generation, clock or self._settings.clock, half_open, established)
+        self._put_settings(new)
+
+    def _put_settings(self, new: layout.Settings) -> None:
+        if new != self._settings:
+            self._maps["settings"].update(_ZERO, layout.SETTINGS.pack(new))
+            self._settings = new
+
+    def _add_forwarded(self, packets: int) -> None:
+        if packets:
+            verdicts, key = self._maps["verdicts"], word(Verdict.FORWARD)
+            counts = verdicts.lookup_percpu(key)
+            (count,) = layout.COUNT.unpack(counts[0])
+            verdicts.update(key, layout.COUNT.pack(count + packets) + b"".join(counts[1:]))
+
+    def _forget_names(self) -> None:
+        numbers = set(self.numbers.services.values())
+        self.names = {number: name for number, name in self.names.items() if number in numbers}
+
+    # -- adoption ------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        present = self._present
+        for version in (4, 6):
+            for key, value in self._maps[f"services{version}"].items():
+                present.services[key] = layout.SERVICE.unpack(value)
+            for key, value in self._maps[f"backends{version}"].items():
+                present.backends[key] = layout.BACKEND.unpack(value)
+            present.addresses.update(self._maps[f"addresses{version}"].keys())
+        for key, value in self._maps["paths"].items():
+            path = layout.PATH.unpack(value)._replace(hop=layout.NO_HOP)
+            if path.flags & layout.PATH_GONE:
+                self.to_reset.add(int.from_bytes(key, sys.byteorder))
+            if path.version:
+                present.paths[int.from_bytes(key, sys.byteorder)] = path
+        for key, value in self._maps["interfaces"].items():
+            self._interfaces[int.from_bytes(key, sys.byteorder)] = int.from_bytes(value, sys.byteorder)
+        self._number()
+
+    def _number(self) -> None:
+        services = {_socket(key): each.number for key, each in self._present.services.items()}
+        backends = {_socket(key): each.number for key, each in self._present.backends.items()}
+        paths: list[NumberedPath] = []
+        retired: list[NumberedPath] = []
+        for number, path in self._present.paths.items():
+            numbered = _numbered(number, path)
+            services[path.protocol, numbered.way.vip] = path.service
+            backends[path.protocol, numbered.way.backend] = path.backend
+            (retired if path.flags & layout.PATH_RETIRED else paths).append(numbered)
+        self.numbers.adopt(services, backends, paths, retired)
+
+
+def _socket(key: bytes) -> Socket:
+    ip, port, protocol = layout.read_end(key)
+    return protocol, Endpoint(ip, port)
+
+
+def ends_of(path: layout.Path) -> tuple[Endpoint, Endpoint, bytes]:
+    """VIP, backend, and of full NAT the address that the backend sees."""
+    vip = Endpoint(layout.narrow(path.vip, path.version), int.from_bytes(path.vip_port, "big"))
+    backend = Endpoint(layout.narrow(path.address, path.version), int.from_bytes(path.port, "big"))
+    snat = layout.narrow(path.snat, path.version) if path.flags & layout.PATH_FULL_NAT else b""
+    return vip, backend, snat if any(snat) else b""
+
+
+def _numbered(number: int, path: layout.Path) -> NumberedPath:
+    vip, backend, snat = ends_of(path)
+    way = Way(path.protocol, vip, backend, bool(path.flags & layout.PATH_FULL_NAT))
+    retired_for_good = layout.PATH_RETIRED | layout.PATH_GONE
+    return NumberedPath(number, way, snat, path.flags & retired_for_good == retired_for_good)

@@ -1,0 +1,101 @@
+"""Programs and maps in the kernel, for tests that look into them."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+import build_bpf
+from l4lb.datapath.ebpf.layout import word
+from l4lb.datapath.libbpf import LibbpfError, Map, Object
+
+SIZES = {
+    **{f"{name}{version}": 1024 for name in ("connections", "reverse") for version in (4, 6)},
+    **{
+        f"{name}{version}": 1024
+        for name in ("half_open", "half_open_reverse", "direct", "affinities")
+        for version in (4, 6)
+    },
+}
+
+
+def why_not():
+    """What keeps programs from being loaded here; None if nothing does."""
+    if os.geteuid() != 0:
+        return "needs root for eBPF"
+    try:
+        build_bpf.build()
+        probe = Object.open(build_bpf.FOLDER / "sweep.bpf.o", max_entries=SIZES)
+        try:
+            probe.load()
+        finally:
+            probe.close()
+    except (build_bpf.CannotCompileError, LibbpfError) as error:
+        return str(error)
+    return None
+
+
+@contextlib.contextmanager
+def file_system():
+    """A BPF file system of one's own."""
+    with tempfile.TemporaryDirectory(prefix="l4lb-bpf-") as directory:
+        subprocess.run(["mount", "-t", "bpf", "bpf", directory], check=True)
+        try:
+            yield Path(directory)
+        finally:
+            subprocess.run(["umount", directory], check=True)
+
+
+@contextlib.contextmanager
+def loaded(*names, **rodata):
+    """Objects that share small maps, with a clock of their own; by name."""
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(file_system())
+        objects = {}
+        for name in names:
+            opened = Object.open(
+                build_bpf.FOLDER / f"{name}.bpf.o",
+                rodata={"own_clock": 1, **rodata},
+                pins=directory,
+                max_entries=SIZES,
+            )
+            stack.callback(opened.close)
+            opened.load()
+            objects[name] = opened
+        yield objects
+
+
+@pytest.fixture(scope="session")
+def bpf_possible():
+    """Skip where there is no eBPF, and say why."""
+    if reason := why_not():
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def maps(bpf_possible):
+    """Maps without packets."""
+    opened = Object.open(build_bpf.FOLDER / "sweep.bpf.o", rodata={"own_clock": 1}, max_entries=SIZES)
+    try:
+        opened.load()
+        yield opened.maps
+    finally:
+        opened.close()
+
+
+def selection(maps, number):
+    """The words that a service chooses from; None without any."""
+    found = maps["selections"].lookup(word(number))
+    if found is None:
+        return None
+    inner = Map.from_id(int.from_bytes(found, sys.byteorder))
+    try:
+        words = [int.from_bytes(value, sys.byteorder) for _, value in sorted(inner.items())]
+    finally:
+        inner.close()
+    assert words[0] == len(words) - 1
+    return words[1:]

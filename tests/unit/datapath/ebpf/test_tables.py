@@ -1,0 +1,321 @@
+"""What a plan becomes in the maps, and in which order it gets there."""
+
+import sys
+
+import pytest
+
+from l4lb.datapath.ebpf import layout
+from l4lb.datapath.ebpf.layout import end_key, word
+from l4lb.datapath.ebpf.tables import Tables
+from l4lb.datapath.libbpf import LibbpfError, Map
+from l4lb.model import (
+    BackendPlan,
+    Costs,
+    Key,
+    Limits,
+    Load,
+    Protocol,
+    State,
+    Table,
+    Timeouts,
+    Verdict,
+    WhenBackendDown,
+)
+from tests.unit.datapath.ebpf.kernel import selection
+from tests.unit.datapath.ebpf.plans import (
+    ONE,
+    OTHER_SNAT,
+    SIX,
+    SNAT,
+    TWO,
+    VIP,
+    VIP6,
+    full,
+    plan,
+    service,
+)
+
+TCP = int(Protocol.TCP)
+OTHER_VIP = VIP.__class__(VIP.ip, 81)
+COSTS = Costs(Load.CONNECTIONS, ((0, 7), (1, 9)), candidates=2)
+
+
+def struct(maps, name, key, kind):
+    value = maps[name].lookup(key)
+    return None if value is None else kind.unpack(value)
+
+
+def path(maps, number):
+    return struct(maps, "paths", word(number), layout.PATH)
+
+
+def backend(maps, address=ONE, version=4):
+    return struct(maps, f"backends{version}", end_key(address.ip, address.port, TCP), layout.BACKEND)
+
+
+def in_service(maps, vip=VIP, version=4):
+    return struct(maps, f"services{version}", end_key(vip.ip, vip.port, TCP), layout.SERVICE)
+
+
+def settings(maps):
+    return struct(maps, "settings", word(0), layout.SETTINGS)
+
+
+def applied(maps, *services, **settings):
+    tables = Tables(maps)
+    tables.apply(plan(*services, **settings))
+    return tables
+
+
+def flags(maps, address=ONE):
+    return path(maps, backend(maps, address).path).flags
+
+
+class TestAPlanInTheMaps:
+    def test_a_service_and_its_backends(self, maps):
+        applied(maps, service(ONE, TWO, affinity_timeout=300.0))
+        assert in_service(maps) == layout.Service(0, layout.KIND_TURN, 0, 0, 300)
+        one, two = backend(maps, ONE), backend(maps, TWO)
+        assert selection(maps, 0) == [one.path, two.path]
+        assert path(maps, one.path) == layout.Path(
+            layout.NO_HOP,
+            layout.wide(ONE.ip),
+            layout.wide(VIP.ip),
+            bytes(16),
+            b"\0P",
+            b"\0P",
+            one.number,
+            0,
+            TCP,
+            4,
+            layout.PATH_ALIVE | layout.PATH_USABLE,
+        )
+        assert one.flags == 0
+        assert {*maps["addresses4"].keys()} == {end_key(each.ip, 0, 0) for each in (VIP, ONE, TWO)}
+
+    def test_ipv6(self, maps):
+        applied(maps, service(SIX, vip=VIP6))
+        assert in_service(maps, VIP6, 6).number == 0
+        found = path(maps, backend(maps, SIX, 6).path)
+        assert (found.version, found.address, found.vip) == (6, SIX.ip, VIP6.ip)
+        assert {*maps["addresses6"].keys()} == {end_key(each.ip, 0, 0) for each in (VIP6, SIX)}
+
+    def test_full_nat(self, maps):
+        applied(maps, full(ONE))
+        assert in_service(maps).flags == layout.SERVICE_FULL_NAT
+        found = backend(maps)
+        assert found.flags == layout.BACKEND_SHARED
+        (number,) = selection(maps, 0)[:1]
+        assert path(maps, number).snat == layout.wide(SNAT)
+        assert path(maps, number).flags & layout.PATH_FULL_NAT
+
+    def test_costs_and_how_many_are_compared(self, maps):
+        applied(maps, service(ONE, TWO, selection=COSTS))
+        assert (in_service(maps).kind, in_service(maps).candidates) == (layout.KIND_COSTS, 2)
+        assert selection(maps, 0) == [backend(maps, ONE).path, 7, backend(maps, TWO).path, 9]
+
+    def test_a_table_of_one_is_a_pair_too(self, maps):
+        applied(maps, service(ONE))
+        assert selection(maps, 0) == [backend(maps).path] * 2
+
+    def test_no_backend(self, maps):
+        applied(maps, service())
+        assert selection(maps, 0) == []
+
+    @pytest.mark.parametrize(
+        ("down", "expected"), [(WhenBackendDown.RESET, layout.PATH_GONE), (WhenBackendDown.KEEP, 0)]
+    )
+    def test_a_backend_that_is_down(self, maps, down, expected):
+        dead = BackendPlan(TWO, alive=False)
+        applied(maps, service(ONE, dead, selection=Table(Key.TURN, (0,)), when_backend_down=down))
+        assert flags(maps, TWO) == expected
+
+    def test_a_backend_that_drains_is_alive(self, maps):
+        applied(maps, service(ONE, TWO, selection=Table(Key.TURN, (1,))))
+        assert flags(maps, ONE) == layout.PATH_ALIVE
+
+    def test_settings(self, maps):
+        applied(maps, timeouts=Timeouts(established=9000.5), limits=Limits(half_open=10), snat_ports=(5, 6))
+        found = settings(maps)
+        assert layout.TIMEOUTS.unpack(found.timeouts)[State.ESTABLISHED] == 9_000_500_000_000
+        assert (found.half_open, found.established) == (10, 1024)  # as many as fit into the map
+        assert (found.first_port, found.last_port) == (5, 6)
+        assert found.generation != 0
+
+    def test_the_same_plan_again_writes_nothing(self, maps, monkeypatch):
+        tables = applied(maps, service(ONE, TWO), full(TWO, vip=OTHER_VIP), service(SIX, vip=VIP6))
+        for name in ("update", "update_batch", "delete", "delete_batch", "create_array"):
+            monkeypatch.setattr(Map, name, None)
+        tables.apply(plan(service(ONE, TWO), full(TWO, vip=OTHER_VIP), service(SIX, vip=VIP6)))
+
+
+class TestBackendsOfSeveralServices:
+    def test_connections_of_the_service_that_had_it_alone_are_still_found(self, maps):
+        tables = applied(maps, service(ONE))
+        alone = backend(maps)
+        tables.apply(plan(service(ONE, vip=OTHER_VIP, name="b"), service(ONE)))
+        assert backend(maps) == alone._replace(flags=layout.BACKEND_SHARED)
+
+    def test_it_is_the_others_alone_once_one_has_it_no_more(self, maps):
+        tables = applied(maps, service(ONE), service(ONE, vip=OTHER_VIP, name="b"))
+        tables.apply(plan(service(), service(ONE, vip=OTHER_VIP, name="b")))
+        found = backend(maps)
+        assert (found.flags, found.service) == (0, in_service(maps, OTHER_VIP).number)
+
+    def test_packets_of_a_removed_backend_are_told_from_others_until_its_path_is_free(self, maps):
+        tables = applied(maps, service(ONE, TWO))
+        before = backend(maps, TWO)
+        tables.apply(plan(service(ONE)))
+        assert backend(maps, TWO)[:3] == before[:3]
+        tables.free([before.path])
+        assert backend(maps, TWO) is None
+
+
+class TestChanges:
+    def test_a_removed_backend_is_gone_and_its_connections_are_to_be_reset(self, maps):
+        tables = applied(maps, service(ONE, TWO))
+        old = backend(maps, TWO).path
+        tables.apply(plan(service(ONE)))
+        assert path(maps, old).flags == layout.PATH_GONE | layout.PATH_RETIRED
+        assert tables.to_reset == {old}
+        assert selection(maps, 0) == [backend(maps, ONE).path] * 2
+
+    def test_a_backend_that_is_up_again_in_time_is_not_to_be_reset(self, maps):
+        tables = applied(maps, service(ONE, TWO))
+        tables.apply(plan(service(ONE, BackendPlan(TWO, alive=False), selection=Table(Key.TURN, (0,)))))
+        assert tables.to_reset == {backend(maps, TWO).path}
+        tables.apply(plan(service(ONE, TWO)))
+        assert tables.to_reset == set()
+
+    def test_a_removed_service_leaves_the_maps(self, maps):
+        tables = applied(maps, service(ONE))
+        old = backend(maps).path
+        tables.apply(plan())
+        assert in_service(maps) is None
+        assert selection(maps, 0) is None
+        assert tables.names[0] == "web"
+        tables.free([old])
+        assert tables.names == {}
+        assert path(maps, old) == layout.PATH.unpack(bytes(layout.PATH.size))
+
+    def test_another_source_address_is_another_path_and_the_old_connections_go_on(self, maps):
+        tables = applied(maps, full(ONE))
+        (old,) = set(selection(maps, 0))
+        tables.apply(plan(full(ONE, snat=OTHER_SNAT)))
+        (new,) = set(selection(maps, 0))
+        assert path(maps, new).snat == layout.wide(OTHER_SNAT)
+        kept = path(maps, old)
+        assert kept.snat == layout.wide(SNAT)
+        assert kept.flags == layout.PATH_ALIVE | layout.PATH_FULL_NAT | layout.PATH_RETIRED
+        assert tables.to_reset == set()
+        tables.apply(plan())
+        assert tables.to_reset == {old, new}
+
+    def test_the_packets_of_a_freed_path_stay_in_the_sum(self, maps):
+        tables = applied(maps, service(ONE))
+        number = backend(maps).path
+        cpus = len(maps["traffic"].lookup_percpu(word(number)))
+        maps["traffic"].update(word(number), layout.TRAFFIC.pack(layout.Traffic(5, 6, 7, 8, 9)) * cpus)
+        maps["loads"].update(word(number), layout.LOAD.pack(layout.Load(3, 4)))
+        tables.apply(plan())
+        tables.free([number])
+        counts = maps["verdicts"].lookup_percpu(word(Verdict.FORWARD))
+        assert sum(int.from_bytes(count, sys.byteorder) for count in counts) == 11 * cpus
+        assert not any(b"".join(maps["traffic"].lookup_percpu(word(number))))
+        assert not any(maps["loads"].lookup(word(number)))
+
+    def test_changed_routes_are_another_generation_and_never_none(self, maps):
+        tables = applied(maps)
+        before = settings(maps).generation
+        tables.routes_changed()
+        assert settings(maps).generation == before + 1
+        last = settings(maps)._replace(generation=0xFFFF_FFFF)
+        maps["settings"].update(word(0), layout.SETTINGS.pack(last))
+        tables = Tables(maps)
+        tables.routes_changed()
+        assert settings(maps).generation == 1
+
+    def test_interfaces(self, maps):
+        tables = applied(maps)
+        tables.set_interfaces({3: layout.HOP_PEER, 4: 0})
+        tables.set_interfaces({4: layout.HOP_PEER})
+        assert dict(maps["interfaces"].items()) == {word(4): word(layout.HOP_PEER)}
+
+
+class TestOrder:
+    """What a packet meets between two writes."""
+
+    @pytest.fixture
+    def writes(self, monkeypatch):
+        """The names of the maps in the order in which they were written."""
+        log = []
+
+        def recording(name):
+            write = getattr(Map, name)
+
+            def record(self, *arguments):
+                log.append(self.name)
+                return write(self, *arguments)
+
+            monkeypatch.setattr(Map, name, record)
+
+        for name in ("update", "update_batch", "delete", "delete_batch"):
+            recording(name)
+        return log
+
+    def order(self, writes, *names):
+        written = [name for name in writes if name in names]
+        writes.clear()
+        return written
+
+    def test_what_is_pointed_to_comes_first_and_goes_last(self, maps, writes):
+        tables = applied(maps, service(ONE))
+        names = "paths", "backends4", "selections", "services4"
+        assert self.order(writes, *names) == ["paths", "backends4", "selections", "services4"]
+        tables.apply(plan(service(TWO)))
+        assert self.order(writes, *names) == ["paths", "backends4", "selections", "paths"]
+        tables.apply(plan())
+        assert self.order(writes, *names) == ["services4", "selections", "paths"]
+
+    def test_costs_are_never_read_as_a_table(self, maps, writes):
+        tables = applied(maps, service(ONE, TWO))
+        writes.clear()
+        tables.apply(plan(service(ONE, TWO, selection=COSTS)))
+        assert self.order(writes, "selections", "services4") == ["services4", "selections"]
+        tables.apply(plan(service(ONE, TWO)))
+        assert self.order(writes, "selections", "services4") == ["selections", "services4"]
+
+    def test_what_failed_is_made_up_for(self, maps, monkeypatch):
+        tables = applied(maps, service(ONE))
+        with monkeypatch.context() as broken:
+
+            def fail(self, pairs):
+                raise LibbpfError("no memory")
+
+            broken.setattr(Map, "update_batch", fail)
+            with pytest.raises(LibbpfError):
+                tables.apply(plan(service(ONE, TWO), service(SIX, vip=VIP6)))
+        tables.apply(plan(service(ONE, TWO), service(SIX, vip=VIP6)))
+        assert selection(maps, 0) == [backend(maps, ONE).path, backend(maps, TWO).path]
+        assert in_service(maps, VIP6, 6) is not None
+
+
+class TestAdoption:
+    def test_another_daemon_goes_on_with_the_same_numbers(self, maps):
+        first = applied(maps, service(ONE, TWO), full(TWO, vip=OTHER_VIP, name="b"), service(SIX, vip=VIP6))
+        first.apply(plan(service(TWO), full(TWO, vip=OTHER_VIP, name="b"), service(SIX, vip=VIP6)))
+        second = Tables(maps)
+        assert second.numbers.paths == first.numbers.paths
+        assert second.numbers.retired == first.numbers.retired
+        assert second.numbers.services == first.numbers.services
+        assert second.numbers.backends == first.numbers.backends
+        assert second.paths == first.paths
+        assert second.to_reset == set(first.numbers.retired)
+
+    def test_what_the_new_plan_has_no_more_is_retired(self, maps):
+        applied(maps, service(ONE, TWO))
+        old = backend(maps, TWO).path
+        second = Tables(maps)
+        second.apply(plan(service(ONE)))
+        assert list(second.numbers.retired) == [old]
+        assert path(maps, old).flags & layout.PATH_GONE
