@@ -226,9 +226,10 @@ class Libbpf:
                     f"{what}: the kernel's verifier refuses it; its log ends:\n{log}", number
                 )
         reason = self._reason(number)
-        # Of a few kinds there is no more to say than what they are.
-        if said and number not in (errno.EPERM, errno.ENOENT):
-            reason += f" ({'; '.join(said)})"
+        # Without privileges libbpf guesses at many reasons; some of its words only repeat the reason.
+        more = [text for text in said if number != errno.EPERM and not text.endswith(reason)]
+        if more:
+            reason += f" ({'; '.join(more)})"
         return LibbpfError(f"{what}: {reason}", number)
 
     def _reason(self, number: int) -> str:

@@ -21,6 +21,7 @@ class Object:
     def __init__(self, path: Path, pointer: int) -> None:
         self._path = path
         self._pointer: int | None = pointer
+        self._pins: Path | None = None
         self.maps: dict[str, Map] = {}
         self.programs: dict[str, Program] = {}
 
@@ -50,6 +51,7 @@ class Object:
 
     def _prepare(self, rodata: Mapping[str, int], pins: Path | None, max_entries: dict[str, int]) -> None:
         call = library().call
+        self._pins = pins
         for name, pointer in self._listed("map"):
             if library().bpf_map__is_internal(pointer):
                 continue
@@ -100,10 +102,18 @@ class Object:
             pointer = following(self._pointer, pointer)
 
     def load(self) -> None:
-        """Makes its maps and gives its programs to the kernel.
+        """Makes its maps, with the directory for their pins, and gives its programs to the kernel.
 
         LibbpfError ends with the end of the verifier's log when it was the verifier that refused.
         """
+        if self._pins is not None:
+            try:
+                self._pins.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                message = (
+                    f"cannot make {self._pins}: {error.strerror} (is a BPF file system mounted there?)"
+                )
+                raise LibbpfError(message, error.errno or 0) from None
         library().call(f"load {self._path}", "bpf_object__load", self._pointer)
         for name, pointer in self._listed("map"):
             if not library().bpf_map__is_internal(pointer):

@@ -92,7 +92,7 @@ class Program(Handle):
         library().call(f"run {self.name}", "bpf_prog_test_run_opts", self.fd, byref(options))
         return TestRun(
             options.retval,
-            ctypes.string_at(packet, options.data_size_out),
+            b"" if live else ctypes.string_at(packet, options.data_size_out),
             ctypes.string_at(context, options.ctx_size_out),
             options.duration,
         )
