@@ -28,9 +28,9 @@ CHECKED_ALONE int end_is_free(const struct end *seen, const struct packet *p, co
 		    !is_reusable(other.connection->state))
 			return 0;
 	}
-	if (FIND(direct, p->version, seen))
-		return 0;
-	if (!(c->flags & OTHER_SOURCE) || backend->flags & BACKEND_SHARED)
+	if (!(c->flags & OTHER_SOURCE))
+		return !FIND(direct, p->version, seen);
+	if (backend->flags & BACKEND_SHARED)
 		return 1;
 	/* A connection from that port of the client itself needs no entry in reverse*. */
 	other.key = *seen;
