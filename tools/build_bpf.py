@@ -134,10 +134,10 @@ def raw_only(error: CannotCompileError) -> str:
     return f"no eBPF datapaths, l4lb will run `raw` only: {error}"
 
 
-def main() -> int:
+def main(folder: Path = FOLDER) -> int:
     """The command."""
     try:
-        made = build()
+        made = build(folder)
     except CannotCompileError as error:
         print(f"build_bpf: {raw_only(error)}", file=sys.stderr)
     except SourceError as error:

@@ -91,3 +91,28 @@ int pass(struct xdp_md *ctx __attribute__((unused)))
 {
 	return XDP_PASS;
 }
+
+/* Of kernel/bpf/map_iter.c and bpf_iter.c. */
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_iter__bpf_map_elem {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	void *key;
+	void *value;
+};
+
+/* The keys of `hash`. */
+SEC("iter/bpf_map_elem")
+int keys(struct bpf_iter__bpf_map_elem *ctx)
+{
+	__u8 key[6];
+
+	if (!ctx->key)
+		return 0;
+	bpf_probe_read_kernel(key, sizeof(key), ctx->key);
+	bpf_seq_write(ctx->meta->seq, key, sizeof(key));
+	return 0;
+}

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from l4lb.datapath.libbpf import LibbpfError, Program
+from l4lb.datapath.libbpf import LibbpfError, Program, iterate
 
 pytestmark = pytest.mark.lab
 
@@ -74,3 +74,26 @@ def test_a_program_is_found_again_by_its_pin(sample, pins):
     assert (found.name, found.info().id) == ("constants", number)
     assert found.test_run(FRAME).retval == 7
     found.close()
+
+
+def test_an_iterator_runs_over_all_entries_in_steps(sample):
+    hashed = sample.maps["hash"]
+    keys = [number.to_bytes(6, "big") for number in range(500)]
+    hashed.update_batch((key, bytes(12)) for key in keys)
+    parts = list(iterate(sample.programs["keys"], hashed, step=600))
+    assert max(map(len, parts)) <= 600
+    written = b"".join(parts)
+    assert sorted(written[at : at + 6] for at in range(0, len(written), 6)) == keys
+
+
+def test_an_iterator_can_be_left_early(sample):
+    hashed = sample.maps["hash"]
+    hashed.update_batch((number.to_bytes(6, "big"), bytes(12)) for number in range(500))
+    running = iterate(sample.programs["keys"], hashed, step=60)
+    assert len(next(running)) == 60
+    running.close()
+
+
+def test_only_an_iterator_runs_over_a_map(sample):
+    with pytest.raises(LibbpfError, match="run drop over the map hash: "):
+        next(iterate(sample.programs["drop"], sample.maps["hash"]))
