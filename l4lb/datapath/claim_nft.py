@@ -5,8 +5,10 @@ the packet sockets and before everything else of the host's stack. What it claim
 ``shield``; whatever else happens, a packet is accepted.
 
 A ruleset is one transaction that changes the table in place: hooks and sets stay, rules and elements
-are exchanged. Deleting the table and adding it anew, also in one transaction, lets packets through:
-one that is between the two tables' hooks when the kernel switches generations meets neither's rules.
+are exchanged. Two things would let a packet through that is under way when the kernel switches to the
+new generation, also in one transaction: deleting the table and adding it anew, for a packet between the
+two tables' hooks; and a verdict map inside a rule, for a packet still in the old rules, as deleting
+them voids the map's elements at once (net/netfilter/nf_tables_api.c, nft_map_deactivate).
 
 Everything is a number where nft would look a name up: a minimal system has no /etc/protocols.
 Addresses and ports are in sets, so that the rules are the same few for one backend or thousands.
@@ -44,7 +46,8 @@ _RULES: Final = """\
     meta iiftype != ether accept
     ether type != @live accept
     meta pkttype != host accept
-    meta protocol vmap {{ ip : goto claim4, ip6 : goto claim6 }}
+    meta protocol ip goto claim4
+    meta protocol ip6 goto claim6
   }}
 
 {hooks}"""
