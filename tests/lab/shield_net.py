@@ -10,6 +10,7 @@ The addresses are those of tests/property/claim_samples.py.
 import contextlib
 import ctypes
 import fcntl
+import json
 import os
 import select
 import socket
@@ -29,6 +30,7 @@ PACKET_VNET_HDR = 15
 PACKET_IGNORE_OUTGOING = 23
 SO_ATTACH_FILTER = 26
 SO_RCVBUFFORCE = 33
+UDP_SEGMENT = 103
 ETH_P_ALL = 3
 CLONE_NEWNET = 0x4000_0000
 TUNSETIFF = 0x4004_54CA
@@ -93,6 +95,16 @@ class Host:
             fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH", name.encode(), IFF_TUN | IFF_NO_PI))
             self.run("ip", "link", "set", name, "up")
             yield device
+
+    @contextlib.contextmanager
+    def without_gso(self, interface):
+        """What one call sends in segments goes out as so many frames."""
+        before = json.loads(self.run("ip", "-j", "-d", "link", "show", interface))[0]["gso_max_segs"]
+        self.run("ip", "link", "set", interface, "gso_max_segs", "1")
+        try:
+            yield
+        finally:
+            self.run("ip", "link", "set", interface, "gso_max_segs", str(before))
 
     @contextlib.contextmanager
     def entered(self):

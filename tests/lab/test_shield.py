@@ -25,7 +25,7 @@ from l4lb.director.parse import parse
 from l4lb.model import BackendPlan, Endpoint, Key, Nat, Plan, Protocol, ServicePlan, Table
 from l4lb.wire import ipv4, udp
 from l4lb.wire.frame import PLAIN
-from tests.lab.shield_net import HandBack, Net, attach_filter, outcome, wait_for
+from tests.lab.shield_net import UDP_SEGMENT, HandBack, Net, attach_filter, outcome, wait_for
 from tests.property.claim_samples import LOCAL, OTHER_MAC, Sample, frame, packed, samples
 from tests.unit.datapath import bpf_machine
 
@@ -297,32 +297,37 @@ def test_random_packets_are_dropped_if_covered_and_seen_if_accepted(net, shielde
 
 
 def test_2000_backends_are_replaced_without_a_gap(net, on_gateway):
+    """A gap is as short as one packet's way through the rules: one has to be under way at any time."""
     backends = [f"10.9.{128 + n // 250}.{n % 250 + 1}:{8000 + n % 3}" for n in range(2000)]
     large = Claim.of(Plan((service(f"{VIP}:53", *backends, protocol=Protocol.UDP),)))
-    shield, stop = Shield(), threading.Event()
+    shield, replaced, through = Shield(), threading.Event(), threading.Event()
     on_gateway(shield.apply(CLAIM, ["g0"]))
 
     with (
         net.gateway.udp((VIP, 53)) as stack,
         net.gateway.udp((VIP, 54)) as beside,
         net.client.udp(("192.0.2.7", 0)) as client,
+        net.client.udp(("192.0.2.7", 0)) as bursts,
+        net.client.without_gso("c0"),
     ):
+        bursts.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, len(b"during"))
 
         def flood():
-            os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])  # one queue: what is last arrives last
-            while not stop.is_set():
-                client.sendto(b"during", (VIP, 53))
-            client.sendto(b"over", (VIP, 54))
+            os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])  # one queue: packets stay in order
+            while not through.is_set():
+                bursts.sendto(b"during" * 64, (VIP, 54 if replaced.is_set() else 53))
 
         flooding = threading.Thread(target=flood)
         flooding.start()
         try:
-            for claim in [CLAIM, large] * 10:
+            for claim in [CLAIM, large] * 20:
                 on_gateway(shield.apply(claim, ["g0"]))
+            replaced.set()
+            assert beside.recv(100) == b"during"
         finally:
-            stop.set()
+            replaced.set()
+            through.set()
             flooding.join()
-        assert beside.recv(100) == b"over"
         assert dropped(net) > 0
         listed = json.loads(net.gateway.run("nft", "-j", "list", "set", "netdev", "l4lb", "backends4"))
         assert len(listed["nftables"][1]["set"]["elem"]) == 2000
