@@ -28,15 +28,18 @@ CHECKED_ALONE int end_is_free(const struct end *seen, const struct packet *p, co
 		    !is_reusable(other.connection->state))
 			return 0;
 	}
-	if (!(c->flags & OTHER_SOURCE))
-		return !FIND(direct, p->version, seen);
-	if (backend->flags & BACKEND_SHARED)
-		return 1;
-	/* A connection from that port of the client itself needs no entry in reverse*. */
+	if (!(c->flags & OTHER_SOURCE)) {
+		if (FIND(direct, p->version, seen))
+			return 0;
+		if (!(backend->flags & BACKEND_SHARED))
+			return 1;
+	}
+	/* A connection from that port of the client itself has no entry in reverse*, if the backend was its
+	 * service's alone when it began. */
 	other.key = *seen;
 	other.key.id = backend->service;
-	return !find(&other, settings, p) || other.connection->path != c->path ||
-	       other.connection->flags & OTHER_SOURCE;
+	return !find(&other, settings, p) || other.connection->path != backend->path ||
+	       other.connection->flags & (OTHER_SOURCE | REVERSED);
 }
 
 /* The source that the backend sees, in c and `seen`: under destination NAT the client itself, unless that

@@ -122,20 +122,32 @@ ALWAYS_INLINE struct connection *find_reverse(struct flow *flow, const struct en
 	return c;
 }
 
-/* The connection of packets that come from a backend to this end. */
-ALWAYS_INLINE struct connection *find_reply(struct flow *flow, const struct end *end, struct backend *backend,
-					    const struct settings *settings, const struct packet *p)
+/* The connection with a backend's own service, of which no entry in reverse* has to tell. */
+ALWAYS_INLINE struct connection *find_own(struct flow *flow, const struct end *end, const struct backend *backend,
+					  const struct settings *settings, const struct packet *p)
 {
-	if (!(backend->flags & BACKEND_SHARED)) {
-		struct connection *c;
+	struct connection *c;
 
-		flow->key = *end;
-		flow->key.id = backend->service;
-		c = find(flow, settings, p);
-		if (c && c->path == backend->path && !(c->flags & OTHER_SOURCE))
-			return c;
-	}
-	return find_reverse(flow, end, backend->number, settings, p);
+	flow->key = *end;
+	flow->key.id = backend->service;
+	c = find(flow, settings, p);
+	return c && c->path == backend->path && !(c->flags & OTHER_SOURCE) ? c : 0;
+}
+
+/* The connection of packets that come from a backend to this end. Of a shared backend it may have begun
+ * before the backend was. */
+ALWAYS_INLINE struct connection *find_reply(struct flow *flow, const struct end *end,
+					    const struct backend *backend, const struct settings *settings,
+					    const struct packet *p)
+{
+	int shared = backend->flags & BACKEND_SHARED;
+	struct connection *c = shared ? 0 : find_own(flow, end, backend, settings, p);
+
+	if (!c)
+		c = find_reverse(flow, end, backend->number, settings, p);
+	if (!c && shared)
+		c = find_own(flow, end, backend, settings, p);
+	return c;
 }
 
 /* True if the packet is ours in some way. */
