@@ -22,11 +22,30 @@ ALWAYS_INLINE int is_fresh(const struct hop *hop, const struct settings *setting
 	return hop->generation == settings->generation && hop->until > now / NANOSECONDS;
 }
 
+/* MTU of the route to an address, 0 if it has none of its own. The key is made in `space`: the stack is
+ * small. */
+ALWAYS_INLINE __u32 route_mtu(const struct end *to, int version, struct prefix *space)
+{
+	__u32 *mtu;
+
+	if (version == 4) {
+		space->length = 32;
+		space->ip[0] = to->ip[3];
+		mtu = bpf_map_lookup_elem(&route_mtus4, space);
+	} else {
+		space->length = 128;
+		__builtin_memcpy(space->ip, to->ip, sizeof(space->ip));
+		mtu = bpf_map_lookup_elem(&route_mtus6, space);
+	}
+	return mtu ? *mtu : 0;
+}
+
 CHECKED_ALONE int find_way(context *ctx, struct way *way, const struct translation *to, const struct packet *p,
 			  const struct settings *settings)
 {
 	struct bpf_fib_lookup fib = {};
 	__u32 *flags;
+	__u32 mtu;
 	long found;
 
 	if (!way || !to || !p || !settings)
@@ -69,6 +88,9 @@ CHECKED_ALONE int find_way(context *ctx, struct way *way, const struct translati
 	way->hop.flags = flags ? *flags : 0;
 	__builtin_memcpy(way->hop.addresses, fib.dmac, 6);
 	__builtin_memcpy(way->hop.addresses + 6, fib.smac, 6);
+	mtu = route_mtu(&to->destination, p->version, (struct prefix *)&fib);
+	if (mtu && mtu < way->hop.mtu)
+		way->hop.mtu = mtu;
 	way->route = ROUTED;
 	return ROUTED;
 }

@@ -75,6 +75,12 @@ struct connection {
 #define OTHER_SOURCE 8	  /* the backend sees another address or port than the client's */
 #define RESTED 16	  /* both ends have closed: no longer a load for its backend */
 
+/* Keys of route_mtus6; of route_mtus4 only the first word of the address. */
+struct prefix {
+	__u32 length; /* bits */
+	__be32 ip[4];
+};
+
 /* Values of services*: the end is the VIP, its id the protocol. */
 struct service {
 	__u32 number; /* which `selections`, `turns`, and the id of its connections' ends */

@@ -45,6 +45,11 @@ static __attribute__((always_inline)) inline struct settings *read_settings(void
 /* Interface -> HOP_* flags. */
 MAP(HASH, interfaces, sizeof(__u32), sizeof(__u32), 1024, BPF_F_NO_PREALLOC);
 
+/* Prefix -> MTU of its route, 0 without one. bpf_fib_lookup tells the device's MTU, and the route's only if
+ * it is locked (ip_mtu_from_fib_result); the kernel's own forwarding keeps to both. */
+MAP(LPM_TRIE, route_mtus4, sizeof(struct prefix) - 3 * sizeof(__be32), sizeof(__u32), 65536, BPF_F_NO_PREALLOC);
+MAP(LPM_TRIE, route_mtus6, sizeof(struct prefix), sizeof(__u32), 65536, BPF_F_NO_PREALLOC);
+
 /* All addresses of VIPs and backends: whose other packets, damaged or fragments, are looked at. The key
  * is an end without a port, its id 0. */
 PAIR(HASH, addresses, sizeof(__u8), 65536, BPF_F_NO_PREALLOC);
