@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from benchmark.daemon import KERNEL_DATAPATHS
 from benchmark.loads import LOADS
 from benchmark.peers import PEERS
 
 _PICTURES: Final = (".png", ".svg", ".pdf")
 
 _COMMANDS: Final = {
-    "all": "the comparison, then the micro-benchmark; what is done if no COMMAND is given",
+    "all": "all of the below but profile, one after the other; what is done if no COMMAND is given",
     "compare": "l4lb, nftables, HAProxy, nginx and plain forwarding in turns, on real traffic; as root",
+    "packets": "small packets a second on one core, beside nftables, forwarding and bare XDP; as root",
+    "alone": "the eBPF programs alone: time of a packet, memory of a connection; as root",
+    "flood": "a thousand transfers under a flood of SYNs; as root",
+    "restart": "a thousand transfers while the daemon is killed and started again; as root",
     "micro": "the path of a packet in Python alone, and large connection tables; without root",
-    "profile": "where l4lb's packet process spends its time under each load; as root",
+    "profile": "where l4lb's packet process (raw) spends its time under each load; as root",
 }
 
 
@@ -31,21 +36,18 @@ def _sizes(text: str) -> list[int]:
     return sorted({_positive(number) for number in text.split(",")})
 
 
-def _peers_and_loads(text: str) -> list[str]:
-    chosen = text.split(",")
-    for name in chosen:
-        if name not in PEERS and name not in LOADS:
-            known = f"{', '.join(PEERS)}; {', '.join(LOADS)}"
-            raise argparse.ArgumentTypeError(f"no peer or load '{name}': there are {known}")
-    return chosen
+def _names(what: str, *known: Sequence[str]) -> Callable[[str], list[str]]:
+    """The type of a list of names out of those that are known."""
 
+    def read(text: str) -> list[str]:
+        chosen = text.split(",")
+        for name in chosen:
+            if not any(name in names for names in known):
+                there_are = "; ".join(", ".join(names) for names in known)
+                raise argparse.ArgumentTypeError(f"no {what} '{name}': there are {there_are}")
+        return chosen
 
-def _loads(text: str) -> list[str]:
-    chosen = text.split(",")
-    for name in chosen:
-        if name not in LOADS:
-            raise argparse.ArgumentTypeError(f"no load '{name}': there are {', '.join(LOADS)}")
-    return chosen
+    return read
 
 
 def _output(text: str) -> Path:
@@ -63,6 +65,30 @@ def _picture(text: str) -> Path:
     return _output(text)
 
 
+def traffic_peers() -> list[str]:
+    """Who is compared under the loads of real clients."""
+    return [peer.name for peer in PEERS.values() if peer.traffic]
+
+
+def packet_peers() -> list[str]:
+    """Who is compared by small packets."""
+    return [peer.name for peer in PEERS.values() if peer.packets]
+
+
+def _only(command: str) -> tuple[str, Callable[[str], list[str]]] | None:
+    """What --only takes after a command: how it is shown, and its type."""
+    if command in ("all", "compare"):
+        peers = list(PEERS) if command == "all" else traffic_peers()
+        return "peers and loads", _names("peer or load", peers, list(LOADS))
+    if command == "packets":
+        return "peers", _names("peer", packet_peers())
+    if command in ("alone", "flood", "restart"):
+        return "datapaths", _names("datapath", KERNEL_DATAPATHS)
+    if command == "profile":
+        return "loads", _names("load", list(LOADS))
+    return None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tools/bench",
@@ -71,39 +97,36 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
-        if name in ("all", "compare"):
+        if name not in ("micro", "profile"):
             command.add_argument(
                 "--rounds", type=_positive, default=5, metavar="N", help="turns of each (default: 5)"
             )
+        if only := _only(name):
+            what, kind = only
             command.add_argument(
-                "--only",
-                type=_peers_and_loads,
-                default=[],
-                metavar="NAME,...",
-                help=f"only these of {', '.join(PEERS)} and of {', '.join(LOADS)}",
+                "--only", type=kind, default=[], metavar="NAME,...", help=f"only these {what}"
             )
+        if name not in ("alone", "micro"):
             command.add_argument(
-                "--plot",
-                type=_picture,
-                metavar="FILE",
-                help="draw the comparison to FILE, for example a PNG",
-            )
-        if name == "profile":
-            command.add_argument(
-                "--only",
-                type=_loads,
-                default=[],
-                metavar="LOAD,...",
-                help=f"only these of {', '.join(LOADS)}",
+                "--seconds",
+                type=_positive,
+                default=4,
+                metavar="N",
+                help="length of each measurement (default: 4)",
             )
         if name != "micro":
-            command.add_argument(
-                "--seconds", type=_positive, default=4, metavar="N", help="length of each load (default: 4)"
-            )
             command.add_argument(
                 "--prefix",
                 default="l4lb-bench",
                 help="of the lab, which is made anew and removed at the end (default: l4lb-bench)",
+            )
+        if name in ("all", "packets"):
+            command.add_argument(
+                "--flows",
+                type=_positive,
+                default=1_000,
+                metavar="N",
+                help="TCP connections that the small packets are of (default: 1000)",
             )
         if name in ("all", "micro"):
             command.add_argument(
@@ -111,7 +134,14 @@ def _parser() -> argparse.ArgumentParser:
                 type=_sizes,
                 default=[1_000, 100_000, 1_000_000],
                 metavar="N,...",
-                help="connections in the tables to measure (default: 1000,100000,1000000)",
+                help="connections in Python's tables to measure (default: 1000,100000,1000000)",
+            )
+        if name in ("all", "compare", "packets", "alone"):
+            command.add_argument(
+                "--plot",
+                type=_picture,
+                metavar="FILE",
+                help="draw what was measured to FILE, a PNG or SVG",
             )
         command.add_argument("--json", type=_output, metavar="FILE", help="write all figures to FILE")
     return parser

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from benchmark.hosts import load_average
 from benchmark.loads import LOADS
 from benchmark.metrics import Measurement
 from benchmark.peers import PEERS
-from benchmark.site import Site, load_average
+from benchmark.site import Site
 from benchmark.statistics import rotated
 
 Progress = Callable[[str], None]

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from benchmark import BenchError
+from benchmark.daemon import Daemon, running
 from benchmark.loads import LOADS
-from benchmark.peers import Daemon, daemon
+from benchmark.peers import our_config
 from benchmark.site import Site
 
 _TICK: Final = os.sysconf("SC_CLK_TCK")  # of the times in /proc/PID/stat, a second
@@ -126,7 +127,7 @@ def look(
     for name in loads:
         progress(name)
         site.next_client()
-        with daemon(site) as control:
+        with running(site, "raw", our_config(site, "raw")) as control:
             site.wait_serving(site.at_vip)
             details = json.loads(control.ask("status", "--json"))["datapath"]["details"]
             pid = int(details["packet process"])

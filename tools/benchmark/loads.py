@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from benchmark.site import IPERF_PORT, Frontend, Site
+from benchmark import BenchError
+from benchmark.hosts import IPERF_PORT, Frontend
+from benchmark.site import Site
 
 WRK_SCRIPT: Final = Path(__file__).with_name("wrk.lua")
 
@@ -21,6 +24,8 @@ THREADS: Final = 3
 """Of wrk. One for each backend: a thread has one address, and plain forwarding has three."""
 
 CONNECTIONS: Final = 48
+
+_LARGEST_FRAME: Final = 1_514  # bytes of Ethernet
 
 _GRACE: Final = 20.0  # seconds a generator may take longer than it was told
 
@@ -118,6 +123,40 @@ def bulk_upload(site: Site, frontend: Frontend, seconds: int) -> Outcome:
     return _iperf3(site, frontend, seconds, "bulk_upload")
 
 
+@contextmanager
+def _frames_of_1500(site: Site) -> Iterator[None]:
+    """With a client that cuts up what it sends by itself.
+
+    Raises:
+        BenchError: what came to the gateway was larger all the same.
+    """
+    cut = ("tso", "gso")
+    site.must("client", "ethtool", "-K", "eth0", *(word for name in cut for word in (name, "off")))
+    try:
+        packets, octets = _arrived(site)
+        yield
+        more, more_octets = _arrived(site)
+    finally:
+        site.must("client", "ethtool", "-K", "eth0", *(word for name in cut for word in (name, "on")))
+    mean = (more_octets - octets) / max(1, more - packets)
+    if mean > _LARGEST_FRAME:
+        raise BenchError(f"the gateway got frames of {mean:.0f} bytes from a client without offloads")
+
+
+def _arrived(site: Site) -> tuple[int, int]:
+    """Packets and bytes that the gateway has got from the client's side; a GSO frame is one packet."""
+    (link,) = json.loads(site.must("gateway", "ip", "-j", "-s", "link", "show", "eth0"))
+    received = link["stats64"]["rx"]
+    return received["packets"], received["bytes"]
+
+
+def bulk_1500(site: Site, frontend: Frontend, seconds: int) -> Outcome:
+    """One TCP connection, from the client to the backend, in frames of 1,500 bytes as from a real
+    cable; in the other loads frames have up to 64 KB."""
+    with _frames_of_1500(site):
+        return _iperf3(site, frontend, seconds, "bulk_1500")
+
+
 def keepalive(site: Site, frontend: Frontend, seconds: int) -> Outcome:
     """Small requests, each connection asking again as soon as it has its answer."""
     names = {"rate": "keepalive", "p50": "keepalive_p50", "p99": "keepalive_p99"}
@@ -137,6 +176,7 @@ def ping_pong(site: Site, frontend: Frontend, seconds: int) -> Outcome:
 
 
 LOADS: Final[dict[str, Load]] = {
-    load.__name__: load for load in (bulk_download, bulk_upload, keepalive, connections, ping_pong)
+    load.__name__: load
+    for load in (bulk_download, bulk_upload, bulk_1500, keepalive, connections, ping_pong)
 }
 """By the name used in metrics and on the command line, in the order they are run."""

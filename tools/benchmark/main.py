@@ -12,22 +12,25 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmark import BenchError, comparison, hotspots, micro, table_size
-from benchmark.arguments import chosen, parse
+from benchmark import BenchError, alone, comparison, endurance, hotspots, micro, small_packets, table_size
+from benchmark.arguments import chosen, packet_peers, parse, traffic_peers
+from benchmark.cables import open_cables
+from benchmark.daemon import KERNEL_DATAPATHS
 from benchmark.environment import BUSY, environment
 from benchmark.loads import CONNECTIONS, LOADS, THREADS
-from benchmark.peers import PEERS
 from benchmark.plot import plot
 from benchmark.report import show
 from benchmark.results import Results
 from benchmark.site import open_site
 from netlab import LabError
 
-_WIDTH = 130  # columns, where the output is no terminal
+_ON_CABLES: Final = ("packets", "alone", "flood", "restart")
+_WIDTH: Final = 130  # columns, where the output is no terminal
 
 
 @contextmanager
@@ -47,11 +50,30 @@ def _progress(total: int) -> Iterator[Callable[[str], None]]:
 
 
 def _compare(results: Results, options: argparse.Namespace) -> None:
-    peers, loads = chosen(options.only, list(PEERS)), chosen(options.only, list(LOADS))
+    peers, loads = chosen(options.only, traffic_peers()), chosen(options.only, list(LOADS))
     total = comparison.steps(peers, loads, options.rounds)
     with _progress(total) as step, open_site(options.prefix) as site:
         measured = comparison.compare(site, peers, loads, options.rounds, options.seconds, step)
         results.measurements.extend(measured)
+
+
+def _cables(results: Results, options: argparse.Namespace) -> None:
+    """What is measured without a switch: packets, alone, flood, restart."""
+    wanted = _ON_CABLES if options.command == "all" else [options.command]
+    peers, ours = chosen(options.only, packet_peers()), chosen(options.only, KERNEL_DATAPATHS)
+    rounds = options.rounds
+    turns = {"packets": len(peers), "alone": len(ours) * len(alone.CASES)}
+    total = sum(turns.get(name, len(ours)) for name in wanted)
+    with _progress(total * rounds) as step, open_cables(options.prefix) as cables:
+        if "packets" in wanted:
+            results.measurements += small_packets.measure(
+                cables, peers, options.flows, rounds, options.seconds, step
+            )
+        if "alone" in wanted:
+            results.alone += alone.measure(cables, ours, alone.CASES, rounds, step)
+        for name, endure in (("flood", endurance.flood), ("restart", endurance.restart)):
+            for datapath in ours if name in wanted else ():
+                results.endured += endure(cables, datapath, rounds, options.seconds, step)
 
 
 def _micro(results: Results, options: argparse.Namespace) -> None:
@@ -83,6 +105,8 @@ def _run(options: argparse.Namespace) -> int:
         )
     if options.command in ("all", "compare"):
         _compare(results, options)
+    if options.command in ("all", *_ON_CABLES):
+        _cables(results, options)
     if options.command in ("all", "micro"):
         _micro(results, options)
     if options.command == "profile":

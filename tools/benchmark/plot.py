@@ -1,20 +1,29 @@
-"""The comparison as a picture."""
+"""What was measured as a picture."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from benchmark.metrics import METRICS
-from benchmark.peers import PEERS, US
+from benchmark.alone import Alone, Case
+from benchmark.daemon import DATAPATHS
+from benchmark.metrics import METRICS, Metric
+from benchmark.peers import PEERS
 from benchmark.results import Results
+from benchmark.statistics import Spread, spread
 
-_COLUMNS = 4
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COLUMNS: Final = 4
 _OURS, _THEIRS, _LIMIT = "#d1495b", "#5b8fb9", "#b0b0b0"
+_COLOURS: Final = dict.fromkeys(DATAPATHS, _OURS) | dict.fromkeys(("forwarding", "redirect"), _LIMIT)
 
 
 def plot(results: Results, file: Path) -> None:
-    """Draw a panel for each metric: bars are medians, dots are the rounds. The kind of picture goes
-    by the file's ending.
+    """Draw a panel for each metric, and for the time of each eBPF program: bars are medians, dots are
+    the rounds. The kind of picture goes by the file's ending.
 
     Raises:
         OSError: the file cannot be written.
@@ -26,27 +35,18 @@ def plot(results: Results, file: Path) -> None:
     mpl.use("agg")
     from matplotlib import pyplot
 
-    summary = results.summary
-    metrics = [metric for metric in METRICS if metric.name in summary]
-    if not metrics:
-        raise ValueError("nothing was compared")
-    columns = min(_COLUMNS, len(metrics))
-    rows = -(-len(metrics) // columns)
+    drawings = _drawings(results)
+    if not drawings:
+        raise ValueError("nothing was measured that can be drawn")
+    columns = min(_COLUMNS, len(drawings))
+    rows = -(-len(drawings) // columns)
     figure, panels = pyplot.subplots(rows, columns, figsize=(3.6 * columns, 3.2 * rows), squeeze=False)
-    for panel, metric in zip(panels.flat, metrics, strict=False):
-        row = summary[metric.name]
-        peers = [name for name in PEERS if name in row]
-        colours = [{US: _OURS, "forwarding": _LIMIT}.get(name, _THEIRS) for name in peers]
-        panel.bar(peers, [row[name].median for name in peers], color=colours, width=0.7)
-        for place, name in enumerate(peers):
-            values = row[name].values
-            panel.plot([place] * len(values), values, "o", color="black", markersize=3, alpha=0.5)
-        better = "less is better" if metric.lower_is_better else "more is better"
-        panel.set_title(f"{metric.title}\n{metric.unit}, {better}", fontsize=9)
+    for panel, draw in zip(panels.flat, drawings, strict=False):
+        draw(panel)
         panel.tick_params(axis="x", labelrotation=30, labelsize=8)
         panel.tick_params(axis="y", labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
-    for panel in panels.flat[len(metrics) :]:
+    for panel in panels.flat[len(drawings) :]:
         panel.set_visible(False)
     of = results.environment
     figure.suptitle(
@@ -57,3 +57,58 @@ def plot(results: Results, file: Path) -> None:
     figure.tight_layout()
     figure.savefig(file, dpi=120)
     pyplot.close(figure)
+
+
+def _drawings(results: Results) -> list[Callable[[Axes], None]]:
+    """What draws each panel."""
+    summary = results.summary
+
+    def compared(metric: Metric) -> Callable[[Axes], None]:
+        row = summary[metric.name]
+        peers = [name for name in PEERS if name in row]
+        better = "less is better" if metric.lower_is_better else "more is better"
+        title = f"{metric.title}\n{metric.unit}, {better}"
+        colours = [_COLOURS.get(name, _THEIRS) for name in peers]
+        return lambda panel: _bars(panel, title, peers, [row[name] for name in peers], colours)
+
+    datapaths = dict.fromkeys(it.datapath for it in results.alone)
+    return [
+        *(compared(metric) for metric in METRICS if metric.name in summary),
+        *(_alone([it for it in results.alone if it.datapath == name]) for name in datapaths),
+    ]
+
+
+def _alone(rows: Sequence[Alone]) -> Callable[[Axes], None]:
+    """The time of one datapath's program in every case, and of bare redirect with the same packets."""
+    cases = sorted({it.case for it in rows}, key=lambda it: (it.services, it.backends, it.flows))
+    names = [_short(case) for case in cases]
+    bars = [spread(it.ns for it in rows if it.case == case) for case in cases]
+    colours = [_OURS] * len(cases)
+    bare = [it.redirect_ns for it in rows if it.redirect_ns is not None]
+    if bare:
+        names.append("bare redirect")
+        bars.append(spread(bare))
+        colours.append(_LIMIT)
+    title = f"{rows[0].datapath} alone, established packet\nns, less is better"
+    return lambda panel: _bars(panel, title, names, bars, colours)
+
+
+def _short(case: Case) -> str:
+    """A case in a few letters, with what is not as usual."""
+    thousands = (case.flows // 1_000_000, "M") if case.flows >= 1_000_000 else (case.flows // 1_000, "k")
+    words = ["{}{} flows".format(*thousands) if thousands[0] else f"{case.flows} flow"]
+    usual = Case(case.flows)
+    if case.backends != usual.backends:
+        words.append(f"{case.backends} backends")
+    if case.services != usual.services:
+        words.append(f"{case.services} services")
+    return "\n".join(words)
+
+
+def _bars(
+    panel: Axes, title: str, names: Sequence[str], bars: Sequence[Spread], colours: Sequence[str]
+) -> None:
+    panel.bar(names, [bar.median for bar in bars], color=list(colours), width=0.7)
+    for place, bar in enumerate(bars):
+        panel.plot([place] * len(bar.values), bar.values, "o", color="black", markersize=3, alpha=0.5)
+    panel.set_title(title, fontsize=9)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import median
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from benchmark.alone import Alone
+from benchmark.endurance import Endured
 from benchmark.hotspots import Hotspots
 from benchmark.metrics import METRICS
 from benchmark.micro import Cost
-from benchmark.peers import PEERS, US
+from benchmark.peers import PEERS
 from benchmark.results import Results
-from benchmark.statistics import Spread
+from benchmark.statistics import Spread, spread
 from benchmark.table_size import TableSize
 from benchmark.targets import Target
 
@@ -43,7 +46,7 @@ def _medians(results: Results) -> Iterator[Table]:
     if not results.measurements:
         return
     peers = [name for name in PEERS if any(it.peer == name for it in results.measurements)]
-    summary, ratios = results.summary, results.ratios
+    summary = results.summary
     metrics = [metric for metric in METRICS if metric.name in summary]
 
     table = _new("Medians (least - largest)", "", [PEERS[name].title for name in peers])
@@ -52,12 +55,14 @@ def _medians(results: Results) -> Iterator[Table]:
         table.add_row(f"{metric.title}\n[dim]{metric.unit}[/dim]", *row)
     yield table
 
-    others = [name for name in peers if name != US]
-    if ratios:
-        title = f"{PEERS[US].title}, divided by: medians of the rounds' ratios (least - largest)"
+    for us, ratio in results.ratios.items():
+        others = [name for name in peers if name != us]
+        title = f"{PEERS[us].title}, divided by: medians of the rounds' ratios (least - largest)"
         table = _new(title, "", [PEERS[name].title for name in others])
         for metric in metrics:
-            row = [_spread(ratios.get(metric.name, {}).get(peer), 2) for peer in others]
+            if metric.name not in ratio:
+                continue
+            row = [_spread(ratio[metric.name].get(peer), 2) for peer in others]
             less = "[dim]less is better[/dim]" if metric.lower_is_better else "[dim]more is better[/dim]"
             table.add_row(f"{metric.title}\n{less}", *row)
         yield table
@@ -84,6 +89,46 @@ def _sizes(sizes: Sequence[TableSize]) -> Iterator[Table]:
         table.add_row("handshake, 3 packets, µs", *(number(it.handshake_us, 1) for it in sizes))
         table.add_row("expiry of one, µs", *(number(it.expiry_us, 2) for it in sizes))
         table.add_row("longest housekeeping step, ms", *(number(it.longest_tick_ms, 1) for it in sizes))
+        yield table
+
+
+def _alone(rows: Sequence[Alone]) -> Iterator[Table]:
+    if not rows:
+        return
+    columns = ["program, ns", "bare redirect, ns", "bytes, maps", "bytes, kernel", "with tables"]
+    table = _new("eBPF programs alone: an established packet, a connection; medians", "", columns)
+    for datapath, case in dict.fromkeys((it.datapath, it.case) for it in rows):
+        found = [it for it in rows if (it.datapath, it.case) == (datapath, case)]
+        bare = [it.redirect_ns for it in found if it.redirect_ns is not None]
+        memory = [it.memory for it in found if it.memory is not None]
+        table.add_row(
+            f"{datapath}: {number(case.flows)} flows, {number(case.backends)} backends, "
+            f"{number(case.services)} services",
+            _spread(spread(it.ns for it in found), 0),
+            _spread(spread(bare) if bare else None, 0),
+            *(
+                number(median(values), 0) if values else "-"
+                for values in (
+                    [it.maps for it in memory],
+                    [it.kernel for it in memory],
+                    [it.each for it in memory],
+                )
+            ),
+        )
+    yield table
+
+
+def _endured(rows: Sequence[Endured]) -> Iterator[Table]:
+    if rows:
+        columns = ["transfers", "lost", "before, Gbit/s", "during", "flood, packets/s", "of them passed on"]
+        table = _new("What a thousand transfers live through", "", columns)
+        for it in rows:
+            table.add_row(
+                f"{it.datapath}: {it.what}",
+                *(number(it.transfers), number(it.lost)),
+                *(number(it.before / 1e9, 2), number(it.during / 1e9, 2)),
+                *(number(it.packets) if it.packets else "-", number(it.passed) if it.packets else "-"),
+            )
         yield table
 
 
@@ -123,6 +168,8 @@ def show(results: Results, console: Console) -> None:
         *_medians(results),
         *_costs(results.costs),
         *_sizes(results.sizes),
+        *_alone(results.alone),
+        *_endured(results.endured),
         *_hotspots(results.hotspots),
         *_targets(results.targets),
     ):

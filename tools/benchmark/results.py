@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from benchmark import statistics
+from benchmark import figures, statistics
+from benchmark.alone import Alone
+from benchmark.daemon import DATAPATHS
+from benchmark.endurance import Endured
 from benchmark.hotspots import Hotspots
 from benchmark.metrics import Measurement
-from benchmark.micro import Cost, established
-from benchmark.peers import US
+from benchmark.micro import Cost
 from benchmark.statistics import Table
 from benchmark.table_size import TableSize
 from benchmark.targets import Target, targets
@@ -26,6 +28,8 @@ class Results:
     costs: list[Cost] = field(default_factory=list)
     sizes: list[TableSize] = field(default_factory=list)
     hotspots: list[Hotspots] = field(default_factory=list)
+    alone: list[Alone] = field(default_factory=list)
+    endured: list[Endured] = field(default_factory=list)
 
     @property
     def summary(self) -> Table:
@@ -33,9 +37,11 @@ class Results:
         return statistics.summary(self.measurements)
 
     @property
-    def ratios(self) -> Table:
-        """l4lb to its peers."""
-        return statistics.compared(self.measurements, US)
+    def ratios(self) -> dict[str, Table]:
+        """Datapath of l4lb -> its ratios to the others; those that were measured."""
+        names = {it.peer for it in self.measurements}
+        tables = {us: statistics.compared(self.measurements, us) for us in DATAPATHS if us in names}
+        return {us: table for us, table in tables.items() if table}
 
     @property
     def errors(self) -> dict[str, int]:
@@ -45,19 +51,12 @@ class Results:
     @property
     def targets(self) -> list[Target]:
         """All of them, measured or not."""
-        figures: dict[str, float] = {}
-        slowest = established(self.costs)
-        if slowest is not None:
-            figures["established_ns"] = slowest * 1e9
-        by_size = {size.connections: size for size in self.sizes}
-        small, large = by_size.get(1_000), by_size.get(1_000_000)
-        if large is not None:
-            figures["bytes_each"] = large.bytes_each
-            if small is not None:
-                figures["busy_growth"] = large.busy_ns / small.busy_ns
-                figures["fast_path_growth"] = large.fast_path_ns / small.fast_path_ns
-                figures["lookup_growth"] = large.lookup_ns / small.lookup_ns
-        return targets(self.ratios, figures)
+        return targets(
+            self.ratios,
+            figures.of_python(self.costs, self.sizes)
+            | figures.of_programs(self.alone)
+            | figures.of_endurance(self.endured),
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Raw figures first, then what was computed from them."""
@@ -67,9 +66,11 @@ class Results:
             "measurements": [asdict(it) for it in self.measurements],
             "micro": [asdict(cost) for cost in self.costs],
             "table_sizes": [asdict(size) for size in self.sizes],
+            "programs_alone": [asdict(it) for it in self.alone],
+            "endurance": [asdict(it) for it in self.endured],
             "hotspots": [asdict(it) for it in self.hotspots],
             "medians": _table(self.summary),
-            "ratios": _table(self.ratios),
+            "ratios": {us: _table(table) for us, table in self.ratios.items()},
             "errors": self.errors,
             "targets": [asdict(target) | {"reached": target.reached} for target in self.targets],
         }

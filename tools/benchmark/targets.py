@@ -14,7 +14,7 @@ class Target:
     """A bound and the figure that was measured; None if it was not."""
 
     title: str
-    bound: str  # "at least" | "at most" | "under"
+    bound: str  # "at least" | "at most" | "under" | "above"
     limit: float
     unit: str
     value: float | None
@@ -24,37 +24,63 @@ class Target:
         """Whether the figure keeps the bound; None if there is no figure."""
         if self.value is None:
             return None
-        if self.bound == "at least":
-            return self.value >= self.limit
-        return self.value <= self.limit if self.bound == "at most" else self.value < self.limit
+        return {
+            "at least": self.value >= self.limit,
+            "at most": self.value <= self.limit,
+            "under": self.value < self.limit,
+            "above": self.value > self.limit,
+        }[self.bound]
 
 
-_TO_HAPROXY: Final = (
-    ("bulk_download", "bulk TCP, download, l4lb / HAProxy", 1.0),
-    ("bulk_upload", "bulk TCP, upload, l4lb / HAProxy", 1.0),
-    ("keepalive", "keep-alive requests, l4lb / HAProxy", 0.4),
-    ("connections", "new connections, l4lb / HAProxy", 0.6),
+# Metric, what it is, datapath, peer, the least ratio.
+_RATIOS: Final = (
+    ("bulk_download", "bulk TCP, download", "raw", "haproxy", 1.0),
+    ("bulk_upload", "bulk TCP, upload", "raw", "haproxy", 1.0),
+    ("keepalive", "keep-alive requests", "raw", "haproxy", 0.4),
+    ("connections", "new connections", "raw", "haproxy", 0.6),
+    ("bulk_1500", "bulk TCP, frames of 1,500 bytes", "tc", "nftables", 1.4),
+    ("bulk_upload", "bulk TCP, upload, frames of 64 KB", "tc", "nftables", 1.0),
+    ("bulk_download", "bulk TCP, download, frames of 64 KB", "tc", "nftables", 1.0),
+    ("keepalive", "keep-alive requests", "tc", "nftables", 1.2),
+    ("connections", "new connections", "tc", "nftables", 1.4),
+    ("keepalive", "keep-alive requests", "tc", "forwarding", 1.1),
+    ("bulk_1500", "bulk TCP, frames of 1,500 bytes", "tc", "forwarding", 1.1),
+    ("small_packets", "small packets on one core", "xdp", "nftables", 3.5),
+    ("small_packets", "small packets on one core", "xdp", "redirect", 0.8),
+)
+
+_PYTHON: Final = (
+    ("established_ns", "established path, the slowest kind", "under", 3_000.0, "ns a packet"),
+    ("bytes_each", "1M connections, memory", "under", 500.0, "bytes each"),
+    ("busy_growth", "1M connections / 1k, fast path, 1,000 of them busy", "at most", 1.5, ""),
+    ("fast_path_growth", "1M connections / 1k, fast path, random order", "at most", 1.5, ""),
+    ("lookup_growth", "1M connections / 1k, lookup alone, random order", "at most", 1.5, ""),
+)
+
+_KERNEL: Final = (
+    ("xdp_ns", "xdp alone, established packet, 1,000 flows", "under", 150.0, "ns a packet"),
+    ("xdp_backends_growth", "xdp alone, 1,000 backends / 8", "under", 1.2, ""),
+    ("xdp_services_growth", "xdp alone, 1,000 services / 1", "under", 1.2, ""),
+    ("xdp_flows_growth", "xdp alone, 1M flows / 1k", "under", 3.0, ""),
+    ("connection_bytes", "eBPF, memory of an established connection", "under", 160.0, "bytes"),
+    ("flood_lost", "SYN flood, connections lost", "at most", 0.0, ""),
+    ("flood_throughput", "SYN flood, throughput, with / without", "above", 0.5, ""),
+    ("restart_lost", "daemon killed and restarted, connections lost", "at most", 0.0, ""),
 )
 
 
-def targets(ratios: Table, micro: Mapping[str, float]) -> list[Target]:
+def targets(ratios: Mapping[str, Table], figures: Mapping[str, float]) -> list[Target]:
     """All targets.
 
     Args:
-        ratios: of l4lb to its peers (``statistics.compared``); empty if not measured.
-        micro: the figures of the micro-benchmark that have a target, by name; any may be absent.
+        ratios: of each datapath to its peers (``statistics.compared``); empty if not measured.
+        figures: all others that have a target, by name; any may be absent.
     """
     rows = []
-    for metric, title, limit in _TO_HAPROXY:
-        peers = ratios.get(metric, {})
-        value = peers["haproxy"].median if "haproxy" in peers else None
-        rows.append(Target(title, "at least", limit, "", value))
-    for name, title, bound, limit, unit in (
-        ("established_ns", "established path, the slowest kind", "under", 3_000.0, "ns a packet"),
-        ("bytes_each", "1M connections, memory", "under", 500.0, "bytes each"),
-        ("busy_growth", "1M connections / 1k, fast path, 1,000 of them busy", "at most", 1.5, ""),
-        ("fast_path_growth", "1M connections / 1k, fast path, random order", "at most", 1.5, ""),
-        ("lookup_growth", "1M connections / 1k, lookup alone, random order", "at most", 1.5, ""),
-    ):
-        rows.append(Target(title, bound, limit, unit, micro.get(name)))
+    for metric, title, datapath, peer, limit in _RATIOS:
+        peers = ratios.get(datapath, {}).get(metric, {})
+        value = peers[peer].median if peer in peers else None
+        rows.append(Target(f"{title}, {datapath} / {peer}", "at least", limit, "", value))
+    for name, title, bound, limit, unit in (*_PYTHON, *_KERNEL):
+        rows.append(Target(title, bound, limit, unit, figures.get(name)))
     return rows

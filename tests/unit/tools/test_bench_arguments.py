@@ -13,8 +13,8 @@ def test_without_a_command_all_is_measured(words: list[str], command: str):
 
 
 def test_naming_peers_leaves_the_loads_alone():
-    only = parse(["--only", "haproxy,l4lb"]).only
-    assert chosen(only, ["l4lb", "nginx", "haproxy"]) == ["l4lb", "haproxy"]
+    only = parse(["--only", "haproxy,tc"]).only
+    assert chosen(only, ["tc", "nginx", "haproxy"]) == ["tc", "haproxy"]
     assert chosen(only, ["keepalive", "connections"]) == ["keepalive", "connections"]
 
 
@@ -23,6 +23,10 @@ def test_naming_peers_leaves_the_loads_alone():
     [
         (["--only", "haproxi"], "no peer or load 'haproxi'"),
         (["profile", "--only", "haproxy"], "no load 'haproxy'"),
+        (["compare", "--only", "redirect"], "no peer or load 'redirect'"),
+        (["packets", "--only", "haproxy"], "no peer 'haproxy'"),
+        (["flood", "--only", "raw"], "no datapath 'raw'"),
+        (["packets", "--flows", "0"], "'0' is not a whole number"),
         (["--rounds", "0"], "'0' is not a whole number"),
         (["micro", "--sizes", "1k"], "'1k' is not a whole number"),
         (["micro", "--rounds", "2"], "unrecognized arguments"),

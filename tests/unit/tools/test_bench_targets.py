@@ -8,7 +8,12 @@ from benchmark.targets import Target, targets
 
 @pytest.mark.parametrize(
     ("bound", "below", "equal", "above"),
-    [("at least", False, True, True), ("at most", True, True, False), ("under", True, False, False)],
+    [
+        ("at least", False, True, True),
+        ("at most", True, True, False),
+        ("under", True, False, False),
+        ("above", False, False, True),
+    ],
 )
 def test_a_bound_says_on_which_side_it_is_kept(bound: str, below: bool, equal: bool, above: bool):
     found = [Target("it", bound, 2.0, "", value).reached for value in (1.0, 2.0, 3.0)]
@@ -19,10 +24,18 @@ def test_what_was_not_measured_is_neither_reached_nor_missed():
     assert {target.reached for target in targets({}, {})} == {None}
 
 
-def test_ratio_targets_are_against_haproxy_and_take_the_median():
-    row: dict[str, Spread] = {"haproxy": spread([0.3, 0.5, 9.0]), "nginx": spread([7.0])}
-    (target,) = (it for it in targets({"keepalive": row}, {}) if it.value is not None)
+def test_ratio_targets_are_of_one_datapath_to_one_peer_and_take_the_median():
+    row: dict[str, Spread] = {"haproxy": spread([0.3, 0.5, 9.0]), "nftables": spread([7.0])}
+    (target,) = (it for it in targets({"raw": {"keepalive": row}}, {}) if it.value is not None)
     assert (target.value, target.limit, target.reached) == (0.5, 0.4, True)
+    (target,) = (it for it in targets({"tc": {"keepalive": row}}, {}) if it.value is not None)
+    assert (target.value, target.limit, target.reached) == (7.0, 1.2, True)
+
+
+def test_a_peer_that_was_not_there_leaves_its_target_open():
+    row: dict[str, Spread] = {"redirect": spread([0.9])}
+    found = [it.title for it in targets({"xdp": {"small_packets": row}}, {}) if it.value is not None]
+    assert found == ["small packets on one core, xdp / redirect"]
 
 
 def size(connections: int, fast: float, busy: float, lookup: float) -> TableSize:

@@ -1,0 +1,202 @@
+"""The eBPF programs alone: nanoseconds of an established packet, and memory of a connection.
+
+BPF_PROG_TEST_RUN repeats a program on one packet, and the second pass sees what the first has left. So
+the program that is run is restore.c: it writes the packet of another flow, each time, and goes on to
+the program under test. Its own cost, measured without one, is subtracted. The connections are real: l4lb
+runs on the cables, and every flow has gone through its handshake.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from benchmark import BenchError
+from benchmark.bare import configured
+from benchmark.cables import CLIENT_MAC, GATEWAY_MACS, Cables, backends
+from benchmark.daemon import Served, config_text, running
+from benchmark.flows import FRAME, Order
+from benchmark.generator import CORE, ready
+from benchmark.programs import context, inside, loaded, on_core, sk_buff
+from benchmark.statistics import rotated
+from l4lb.datapath.libbpf import Map, Program, TestRun
+from l4lb.model import Endpoint
+from l4lb.wire import tcp
+
+_FIRST_PORT: Final = 1_000  # of the services
+_BACKEND_PORT: Final = 80
+_REPEATS: Final = 5
+_RUNS: Final = 1_000_000  # of a program in one repeat
+_TRIALS: Final = 1_000  # single runs in which the program's verdict is looked at
+_KEY: Final = bytes(4)
+_REDIRECT: Final = {"xdp": 4, "tc": 7}  # XDP_REDIRECT, TC_ACT_REDIRECT
+_KERNEL_MEMORY: Final = ("Slab", "Percpu", "VmallocUsed")
+_TABLES: Final = ("connections4", "reverse4")  # the maps whose entries are established connections
+_LIMIT: Final = 1_000_000  # of established connections, the default
+_ENOUGH: Final = 100_000  # flows for their memory to stand out from everybody else's
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What the established packets are of."""
+
+    flows: int
+    backends: int = 8
+    services: int = 1
+
+
+CASES: Final = (
+    Case(1),
+    Case(1_000),
+    Case(100_000),
+    Case(1_000_000),
+    Case(1_000, backends=1_000),
+    Case(1_000, services=1_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Of an established connection.
+
+    Attributes:
+        maps: what all maps have grown by, as the kernel accounts for each (memlock in fdinfo).
+        kernel: what the kernel's memory has grown by (slab, per-CPU, vmalloc: /proc/meminfo), whoever
+            used it.
+        table: its share of what the tables took before there was any, at the limit of connections.
+    """
+
+    maps: float
+    kernel: float
+    table: float
+
+    @property
+    def each(self) -> float:
+        """All of it, by the count that is worse."""
+        return max(self.maps, self.kernel) + self.table
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A case in one round. Times in ns of a packet, memory in bytes of a connection.
+
+    Attributes:
+        datapath: of l4lb.
+        ns: its program.
+        redirect_ns: bare XDP redirect, the same packets; None for tc.
+        restore_ns: what was subtracted from both.
+        memory: None with too few flows to tell.
+    """
+
+    round: int
+    datapath: str
+    case: Case
+    ns: float
+    redirect_ns: float | None
+    restore_ns: float
+    memory: Memory | None
+
+
+def measure(
+    cables: Cables,
+    datapaths: Sequence[str],
+    cases: Sequence[Case],
+    rounds: int,
+    progress: Callable[[str], None],
+) -> Iterator[Alone]:
+    """All cases in every round, each with an l4lb and connections of its own.
+
+    Raises:
+        BenchError: l4lb does not start, or its program does not forward these packets.
+    """
+    turns = [(datapath, case) for datapath in datapaths for case in cases]
+    for number in range(rounds):
+        for datapath, case in rotated(turns, number):
+            progress(
+                f"round {number + 1}, {datapath} alone, {case.flows} flows, "
+                f"{case.backends} backends, {case.services} services"
+            )
+            yield _one(cables, number + 1, datapath, case)
+
+
+def _one(cables: Cables, number: int, datapath: str, case: Case) -> Alone:
+    each = [f"{address}:{_BACKEND_PORT}" for address in backends(case.backends)]
+    services = [Served(f"s{port}", _FIRST_PORT + port, each) for port in range(case.services)]
+    destination = Endpoint.parse(f"{cables.vip}:{_FIRST_PORT}")
+    limit = max(_LIMIT, case.flows + case.flows // 10)
+    text = config_text(datapath, cables.vip, services, established=limit)
+    with running(cables, datapath, text) as control:
+        maps, kernel = _locked(control.pins), _kernel_memory()
+        with ready(cables) as generator:
+            generator.connect(destination, case.flows, case.services)
+        memory = None
+        if case.flows >= _ENOUGH:
+            grown = sum(_locked(control.pins).values()) - sum(maps.values())
+            table = sum(size for name, size in maps.items() if name.startswith(_TABLES)) / limit
+            memory = Memory(grown / case.flows, (_kernel_memory() - kernel) / case.flows, table)
+        macs = GATEWAY_MACS[0], CLIENT_MAC
+        order = Order(macs, destination, tcp.ACK, case.flows, case.services, shuffled=True)
+        with closing(Program.from_pin(control.pins / "l4lb" / "programs" / datapath)) as program:
+            return Alone(number, datapath, case, *_times(cables, datapath, program, order), memory)
+
+
+def _times(
+    cables: Cables, datapath: str, program: Program, order: Order
+) -> tuple[float, float | None, float]:
+    """Of the program, of bare redirect, of restoring alone: ns, medians of repeats in turns."""
+    with loaded("restore", cables.directory) as restore, configured(cables) as bare:
+        under_test = restore.maps[f"{datapath}_under_test"]
+        runner = restore.programs[f"restore_{datapath}"]
+        restore.maps["orders"].update(_KEY, order.pack())
+        with inside(cables.gateway), on_core(CORE):
+            interface = socket.if_nametoindex("eth0")
+            ctx = context(FRAME, interface) if datapath == "xdp" else sk_buff(interface)
+
+            def run(target: Program | None, repeat: int) -> TestRun:
+                if target is None:
+                    under_test.delete(_KEY)
+                else:
+                    under_test.update(_KEY, target.fd.to_bytes(4, sys.byteorder))
+                return runner.test_run(bytes(FRAME), ctx=ctx, repeat=repeat)
+
+            verdicts = Counter(run(program, 1).retval for _ in range(_TRIALS))
+            if set(verdicts) != {_REDIRECT[datapath]}:
+                raise BenchError(
+                    f"{datapath} does not send on all packets of {order.flows} established connections: "
+                    f"its verdicts are {dict(verdicts)}"
+                )
+            targets = {"program": program, "restore": None}
+            if datapath == "xdp":
+                targets["redirect"] = bare.programs["redirect"]
+            took: dict[str, list[float]] = {name: [] for name in targets}
+            for _ in range(_REPEATS):
+                for name, target in targets.items():
+                    took[name].append(run(target, _RUNS).duration_ns)
+    alone = median(took["restore"])
+    redirect = median(took["redirect"]) - alone if "redirect" in took else None
+    return median(took["program"]) - alone, redirect, alone
+
+
+def _locked(pins: Path) -> dict[str, int]:
+    """Name -> bytes of every pinned map."""
+    sizes = {}
+    for path in sorted((pins / "l4lb" / "maps").iterdir()):
+        opened = Map.from_pin(path)
+        lines = Path(f"/proc/self/fdinfo/{opened.fd}").read_text().splitlines()
+        opened.close()
+        fields = dict(line.split(":", 1) for line in lines)
+        sizes[path.name] = int(fields["memlock"])
+    return sizes
+
+
+def _kernel_memory() -> int:
+    """Bytes that the kernel uses for what it makes itself."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    return sum(int(fields[name].split()[0]) << 10 for name in _KERNEL_MEMORY)

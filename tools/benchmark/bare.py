@@ -1,0 +1,34 @@
+"""A program that only sends packets on, at XDP of the gateway: what no balancer can be faster than."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from struct import Struct
+from typing import Final
+
+from benchmark.cables import BACKEND_MAC, GATEWAY_MACS
+from benchmark.hosts import Frontend, Hosts
+from benchmark.programs import inside, loaded, mac_bytes, on_interface
+from l4lb.datapath.libbpf import Object
+
+_WAY: Final = Struct("=I12s")  # struct way
+
+
+@contextmanager
+def configured(hosts: Hosts) -> Iterator[Object]:
+    """redirect.c, told the way to the backend."""
+    with loaded("redirect", hosts.directory) as program:
+        with inside(hosts.gateway):
+            interface = socket.if_nametoindex("eth1")
+        addresses = mac_bytes(BACKEND_MAC) + mac_bytes(GATEWAY_MACS[1])
+        program.maps["ways"].update(bytes(4), _WAY.pack(interface, addresses))
+        yield program
+
+
+@contextmanager
+def redirect(hosts: Hosts) -> Iterator[Frontend]:
+    """Packets from the client go to the backend whatever is in them; those back are forwarded."""
+    with configured(hosts) as program, on_interface(program.programs["redirect"], hosts.gateway, "eth0"):
+        yield hosts.at_backends

@@ -1,0 +1,73 @@
+"""The figures that have a target, out of what was measured. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+from benchmark.alone import Alone, Case
+from benchmark.endurance import Endured
+from benchmark.micro import Cost, established
+from benchmark.table_size import TableSize
+
+
+def of_python(costs: Sequence[Cost], sizes: Sequence[TableSize]) -> dict[str, float]:
+    """Of the micro-benchmark."""
+    figures: dict[str, float] = {}
+    slowest = established(costs)
+    if slowest is not None:
+        figures["established_ns"] = slowest * 1e9
+    by_size = {size.connections: size for size in sizes}
+    small, large = by_size.get(1_000), by_size.get(1_000_000)
+    if large is not None:
+        figures["bytes_each"] = large.bytes_each
+        if small is not None:
+            figures["busy_growth"] = large.busy_ns / small.busy_ns
+            figures["fast_path_growth"] = large.fast_path_ns / small.fast_path_ns
+            figures["lookup_growth"] = large.lookup_ns / small.lookup_ns
+    return figures
+
+
+_USUAL = Case(1_000)
+_LARGER = {
+    "backends": Case(1_000, backends=1_000),
+    "services": Case(1_000, services=1_000),
+    "flows": Case(1_000_000),
+}
+
+
+def of_programs(alone: Sequence[Alone]) -> dict[str, float]:
+    """Of the eBPF programs alone: times of xdp; the memory of whichever takes more."""
+    figures: dict[str, float] = {}
+    rounds: dict[int, dict[Case, float]] = {}
+    for it in alone:
+        if it.datapath == "xdp":
+            rounds.setdefault(it.round, {})[it.case] = it.ns
+    usual = [times[_USUAL] for times in rounds.values() if _USUAL in times]
+    if usual:
+        figures["xdp_ns"] = median(usual)
+    for name, larger in _LARGER.items():
+        grown = [
+            times[larger] / times[_USUAL]
+            for times in rounds.values()
+            if larger in times and times.get(_USUAL, 0) > 0
+        ]
+        if grown:
+            figures[f"xdp_{name}_growth"] = median(grown)
+    most = max((it.case.flows for it in alone if it.memory), default=0)
+    sizes = [it.memory.each for it in alone if it.memory and it.case.flows == most]
+    if sizes:
+        figures["connection_bytes"] = median(sizes)
+    return figures
+
+
+def of_endurance(rounds: Sequence[Endured]) -> dict[str, float]:
+    """Of floods and restarts: all connections that were lost."""
+    figures: dict[str, float] = {}
+    for it in rounds:
+        name = f"{it.what}_lost"
+        figures[name] = figures.get(name, 0.0) + it.lost
+    kept = [it.during / it.before for it in rounds if it.what == "flood" and it.before]
+    if kept:
+        figures["flood_throughput"] = median(kept)
+    return figures

@@ -1,0 +1,47 @@
+"""How many small packets a second one core takes through each balancer, on the cables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from benchmark.cables import Cables
+from benchmark.generator import ready
+from benchmark.hosts import load_average
+from benchmark.metrics import Measurement
+from benchmark.peers import PEERS
+from benchmark.statistics import rotated
+from l4lb.model import Endpoint
+
+LOAD: Final = "small_packets"
+
+
+def measure(
+    cables: Cables,
+    peers: Sequence[str],
+    flows: int,
+    rounds: int,
+    seconds: int,
+    progress: Callable[[str], None],
+) -> Iterator[Measurement]:
+    """Every peer in every round, with so many established TCP connections whose ACKs come in turn.
+
+    Raises:
+        BenchError: a balancer does not start, loses a handshake or leaves something behind.
+    """
+    for number in range(rounds):
+        for name in rotated(peers, number):
+            progress(f"round {number + 1}, {PEERS[name].title}")
+            cables.check_clean()
+            with PEERS[name].serve(cables) as frontend, ready(cables) as generator:
+                destination = Endpoint.parse(frontend.web[0])
+                generator.connect(destination, flows)
+                busy = load_average()
+                sent = generator.blast(destination, flows, seconds)
+            values = {
+                LOAD: sent.received / sent.seconds,
+                f"{LOAD}_lost": 100 * (1 - sent.received / sent.sent),
+            }
+            errors = {} if sent.received else {"no packet came through": 1}
+            yield Measurement(number + 1, name, LOAD, values, errors, None, busy)
+    cables.check_clean()
