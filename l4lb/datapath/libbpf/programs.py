@@ -55,6 +55,11 @@ class Program(Handle):
         """The program that is pinned there. LibbpfError (errno ENOENT) if there is nothing."""
         return cls(open_pin(path))
 
+    @classmethod
+    def from_id(cls, number: int) -> Self:
+        """The program with an id: what a link tells. LibbpfError (errno ENOENT) if it is gone."""
+        return cls(library().call(f"open program {number}", "bpf_prog_get_fd_by_id", number))
+
     def info(self) -> ProgramInfo:
         """Its name, id, tag and the ids of its maps."""
         info = KernelProgramInfo()
