@@ -26,7 +26,7 @@ from benchmark.flows import FRAME, Order
 from benchmark.generator import CORE, ready
 from benchmark.programs import context, inside, loaded, on_core, sk_buff
 from benchmark.statistics import rotated
-from l4lb.datapath.libbpf import Map, Program, TestRun
+from l4lb.datapath.libbpf import Link, Map, Program, TestRun
 from l4lb.model import Endpoint
 from l4lb.wire import tcp
 
@@ -143,7 +143,7 @@ def _one(cables: Cables, number: int, datapath: str, case: Case) -> Alone:
             memory = Memory(grown / case.flows, (_kernel_memory() - kernel) / case.flows, table)
         macs = GATEWAY_MACS[0], CLIENT_MAC
         order = Order(macs, destination, tcp.ACK, case.flows, case.services, shuffled=True)
-        with closing(Program.from_pin(control.pins / "l4lb" / "programs" / datapath)) as program:
+        with closing(_attached(control.pins, datapath)) as program:
             return Alone(number, datapath, case, *_times(cables, datapath, program, order), memory)
 
 
@@ -184,10 +184,23 @@ def _times(
     return median(took["program"]) - alone, redirect, alone
 
 
+def _attached(pins: Path, datapath: str) -> Program:
+    """The program that l4lb has attached.
+
+    Raises:
+        BenchError: there is none.
+    """
+    hook = {"tc": "tcx", "xdp": "xdp"}[datapath]
+    for path in pins.glob(f"l4lb/*/*/links/{hook}-*"):
+        with closing(Link.from_pin(path)) as link:
+            return Program.from_id(link.info().program_id)
+    raise BenchError(f"l4lb has pinned no link of {hook}, which has to be there from Linux 6.6 on")
+
+
 def _locked(pins: Path) -> dict[str, int]:
     """Name -> bytes of every pinned map."""
     sizes = {}
-    for path in sorted((pins / "l4lb" / "maps").iterdir()):
+    for path in sorted(pins.glob("l4lb/*/*/maps/*")):
         opened = Map.from_pin(path)
         lines = Path(f"/proc/self/fdinfo/{opened.fd}").read_text().splitlines()
         opened.close()

@@ -16,6 +16,7 @@ class Metric:
     load: str
     digits: int = 0  # behind the point, for people
     lower_is_better: bool = False
+    drawn: bool = True
 
 
 METRICS: Final = (
@@ -27,7 +28,15 @@ METRICS: Final = (
     Metric("keepalive_p99", "keep-alive latency, 99%", "µs", "keepalive", lower_is_better=True),
     Metric("connections", "new connections, one request each", "connections/s", "connections"),
     Metric("small_packets", "packets of 60 bytes on one core", "packets/s", "small_packets"),
-    Metric("small_packets_lost", "of them lost", "%", "small_packets", digits=2, lower_is_better=True),
+    Metric(
+        "small_packets_lost",
+        "of them lost",
+        "%",
+        "small_packets",
+        digits=2,
+        lower_is_better=True,
+        drawn=False,
+    ),
     Metric("ping_pong_p50", "one request at a time, median", "µs", "ping_pong", lower_is_better=True),
     Metric("ping_pong_p99", "one request at a time, 99%", "µs", "ping_pong", lower_is_better=True),
 )

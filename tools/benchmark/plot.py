@@ -50,7 +50,7 @@ def plot(results: Results, file: Path) -> None:
         panel.set_visible(False)
     of = results.environment
     figure.suptitle(
-        f"l4lb {of['l4lb']} and others in one lab, medians and rounds; "
+        f"l4lb {of['l4lb']} and others in one lab, medians and rounds\n"
         f"{of['cpu']}, Linux {of['kernel']}, Python {of['python']}",
         fontsize=9,
     )
@@ -73,7 +73,7 @@ def _drawings(results: Results) -> list[Callable[[Axes], None]]:
 
     datapaths = dict.fromkeys(it.datapath for it in results.alone)
     return [
-        *(compared(metric) for metric in METRICS if metric.name in summary),
+        *(compared(metric) for metric in METRICS if metric.drawn and metric.name in summary),
         *(_alone([it for it in results.alone if it.datapath == name]) for name in datapaths),
     ]
 
