@@ -74,6 +74,7 @@ def narrow(words: bytes, version: int) -> bytes:
 
 HOP_SIZE: Final = 28
 HOP_PEER: Final = 1
+HOP_XDP: Final = 2
 NO_HOP: Final = bytes(HOP_SIZE)
 
 
