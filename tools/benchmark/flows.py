@@ -18,7 +18,7 @@ from l4lb.wire.frame import ETHERTYPE_IPV4
 CLIENTS: Final = Endpoint.parse("10.128.0.0:1").ip
 PORTS: Final = 50_000
 FIRST_PORT: Final = 10_000
-FRAME: Final = 60  # bytes
+FRAME: Final = 66  # bytes
 
 RANDOM: Final = 4_000_000_000
 """So many flows that none comes twice in a benchmark."""
@@ -26,7 +26,11 @@ RANDOM: Final = 4_000_000_000
 CLIENT_ISN: Final = 1
 BACKEND_ISN: Final = 1_000  # of receiver.c
 
-_ORDER: Final = Struct("=64sIIIII4x")  # struct order
+_ORDER: Final = Struct("=72sIIIII4x")  # struct order
+# What Linux sends: most established packets are this small, without a trailer of Ethernet's.
+_SYN_OPTIONS: Final = bytes.fromhex("020405b4 0103030a 01010402")  # MSS, window scale, SACK
+_OPTIONS: Final = bytes.fromhex("0101080a 00000001 00000001")  # timestamp
+_HEADER: Final = tcp.MINIMUM + len(_OPTIONS)
 _PORT_LAST: Final = 0xFFFF
 
 
@@ -67,7 +71,7 @@ class Order:
         """A segment from 0.0.0.0 port 0, which the program adds the client to. A SYN begins a
         connection, everything else goes on after the handshake with receiver.c."""
         begins = self.flags == tcp.SYN
-        segment = bytearray(tcp.MINIMUM)
+        segment = bytearray(tcp.MINIMUM) + (_SYN_OPTIONS if begins else _OPTIONS)
         tcp.HEADER.pack_into(
             segment,
             0,
@@ -75,7 +79,7 @@ class Order:
             self.destination.port,
             CLIENT_ISN if begins else CLIENT_ISN + 1,
             0 if begins else BACKEND_ISN + 1,
-            tcp.MINIMUM // 4 << 12 | self.flags,
+            _HEADER // 4 << 12 | self.flags,
             502,
             0,
         )
@@ -84,7 +88,7 @@ class Order:
         segment[tcp.CHECKSUM : tcp.CHECKSUM + 2] = checksum(segment, pseudo).to_bytes(2, "big")
         packet = ipv4.build(nobody, self.destination.ip, tcp.PROTOCOL, bytes(segment))
         macs = b"".join(bytes.fromhex(mac.replace(":", "")) for mac in self.macs)
-        return (macs + ETHERTYPE_IPV4.to_bytes(2, "big") + packet).ljust(FRAME, b"\0")
+        return macs + ETHERTYPE_IPV4.to_bytes(2, "big") + packet
 
 
 def client(flow: int) -> Endpoint:

@@ -27,7 +27,7 @@ METRICS: Final = (
     Metric("keepalive_p50", "keep-alive latency, median", "µs", "keepalive", lower_is_better=True),
     Metric("keepalive_p99", "keep-alive latency, 99%", "µs", "keepalive", lower_is_better=True),
     Metric("connections", "new connections, one request each", "connections/s", "connections"),
-    Metric("small_packets", "packets of 60 bytes on one core", "packets/s", "small_packets"),
+    Metric("small_packets", "packets of 66 bytes on one core", "packets/s", "small_packets"),
     Metric(
         "small_packets_lost",
         "of them lost",
