@@ -17,7 +17,7 @@ from typing import Final
 
 from l4lb.model import DropReason, Limits, Plan, State, Verdict
 from tests.conformance import cases
-from tests.conformance.packets import Frame
+from tests.conformance.packets import IPV4, IPV6, Frame
 from tests.conformance.world import NETS, Host, Net, Side
 
 
@@ -25,12 +25,14 @@ class Need(Enum):
     """What not every engine can give a case. Most of it shows in the case's plan and steps."""
 
     CLOCK = "clock that can be moved"
+    STUBS = "frames without a whole IP header"
     PARTIAL_SUMS = "frames with partial checksums, nor GSO frames"
     SEVERAL_OUT = "several frames out for one that came in"
     HELD_FRAGMENTS = "fragments that wait for their first one"
     RESETS = "resets that nobody's packet asks for"
     REFUSED_HALF_OPEN = "half-open connections that are refused, or counted when they are pushed out"
     EXACT_LIMITS = "small limits of affinity and fragments that are kept exactly"
+    SHARED_PICKUP = "backends of several services whose lost connections are found again"
     HELD_SWEEP = "pause between a change of plan and the sweep through the connections"
     UDP_GSO = "UDP segmentation offload on packet sockets (Linux 6.2)"
 
@@ -213,8 +215,11 @@ def _needs(step: Step) -> set[Need]:
         if step.out:
             needs.add(Need.RESETS)
     elif isinstance(step, Send):
-        if isinstance(step.packet, Frame) and step.packet.vnet.partial:
-            needs.add(Need.PARTIAL_SUMS)
+        if isinstance(step.packet, Frame):
+            if step.packet.vnet.partial:
+                needs.add(Need.PARTIAL_SUMS)
+            if len(step.packet.packet) < {IPV4: 20, IPV6: 40}.get(step.packet.ethertype, 0):
+                needs.add(Need.STUBS)
         if len(step.out) + (step.verdict is Verdict.PASS) > 1:
             needs.add(Need.SEVERAL_OUT)
         if step.verdict is Verdict.HOLD:

@@ -28,15 +28,21 @@ def resized(net, packet, length):
 
 @packet_case()
 def truncated_everywhere(net):
-    """The frame ends before the packet does, at every byte: what has a whole IP header is known to be
-    ours and dropped; what has not is nobody's."""
+    """The frame ends before the packet does, at every byte behind the IP header, which shows whose it
+    is."""
     whole = tcp(net.client, net.vip, "S", data=b"x", tcp_options=[("MSS", 1460)])
     lengths = range(net.header, len(whole.packet))
     return plan(service(net)), [
         dropped(DropReason.TRUNCATED, *(cut(whole, length) for length in lengths)),
-        [leave(cut(whole, length)) for length in range(1, net.header)],
         table(),
     ]
+
+
+@packet_case()
+def truncated_in_the_ip_header(net):
+    """What has no whole IP header is nobody's."""
+    whole = tcp(net.client, net.vip, "S")
+    return plan(service(net)), [[leave(cut(whole, length)) for length in range(1, net.header)]]
 
 
 @packet_case()

@@ -5,7 +5,7 @@ told at once.
 """
 
 from l4lb.model import DropReason, Limits, State
-from tests.conformance.case import drop, forward, leave, packet_case, reply, table
+from tests.conformance.case import Need, drop, forward, leave, packet_case, reply, table
 from tests.conformance.exchanges import (
     BACKEND_NEXT,
     CLIENT_NEXT,
@@ -111,7 +111,7 @@ def from_the_backend_but_not_ours(net):
     ]
 
 
-@packet_case()
+@packet_case(needs=[Need.SHARED_PICKUP])
 def from_a_backend_of_two_services(net):
     """Both may have lost the connection. The client denies that it is the first one's; when the backend
     sends again it is taken for the second one's."""

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from l4lb.model import DropReason, Plan, Verdict
+from l4lb.model import ConnectionInfo, Counters, DropReason, Plan, Verdict
 from tests.conformance.case import Need, Row, Traffic
 from tests.conformance.world import Host, Side
 
@@ -65,3 +65,21 @@ class Engine(ABC):
     def close(self) -> None:
         """Leave nothing behind."""
         return
+
+
+def row(info: ConnectionInfo) -> Row:
+    """A connection as a datapath shows it."""
+    client, backend, source = (Host(end.host, end.port) for end in (info.client, info.backend, info.source))
+    return Row(client, backend, info.state, source)
+
+
+def added_up(backend: Host, counters: Counters) -> Traffic:
+    """What a datapath has counted for a backend, of all services."""
+    counted = [traffic for (_, at), traffic in counters.backends.items() if (at.host, at.port) == backend]
+    return Traffic(
+        backend,
+        sum(traffic.packets_in for traffic in counted),
+        sum(traffic.packets_out for traffic in counted),
+        sum(traffic.bytes_in for traffic in counted),
+        sum(traffic.bytes_out for traffic in counted),
+    )

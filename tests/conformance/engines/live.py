@@ -13,10 +13,10 @@ from typing import Any, Final, TypeVar
 
 from l4lb.datapath.base import ConnectionFilter, Datapath
 from l4lb.datapath.raw import RawDatapath
-from l4lb.model import ConnectionInfo, Counters, DropReason, Plan, ServicePlan, Verdict
+from l4lb.model import Counters, DropReason, Plan, ServicePlan, Verdict
 from l4lb.netlink.watch import KernelWatch
 from tests.conformance.case import Need, Row, Traffic
-from tests.conformance.engines.engine import Engine, Result
+from tests.conformance.engines.engine import Engine, Result, added_up, row
 from tests.conformance.engines.namespaces import Namespaces, inside, remove_abandoned
 from tests.conformance.engines.wires import DEADLINE, FENCE, Wires
 from tests.conformance.plans import NOBODY, service
@@ -96,22 +96,15 @@ class LiveEngine(Engine):
     def connections(self) -> list[Row]:
         """See ``Engine``."""
         infos, _ = self._gateway.call(lambda datapath: datapath.connections(ConnectionFilter(), 1_000))
-        return [_row(info) for info in infos]
+        return [row(info) for info in infos]
 
     def traffic(self, backend: Host) -> Traffic:
         """See ``Engine``."""
         counters = self._gateway.call(lambda datapath: datapath.counters())
-        counted = [
-            traffic
-            for (_, endpoint), traffic in counters.backends.items()
-            if (endpoint.host, endpoint.port) == backend
-        ]
-        return Traffic(
+        by_target = counters.backends.items()
+        return added_up(
             backend,
-            sum(traffic.packets_in for traffic in counted),
-            sum(traffic.packets_out for traffic in counted),
-            sum(traffic.bytes_in for traffic in counted),
-            sum(traffic.bytes_out for traffic in counted),
+            [each for (_, at), each in by_target if (at.host, at.port) == (backend.ip, backend.port)],
         )
 
     def _count(self) -> tuple[Counter[Verdict], Counter[DropReason]]:
@@ -134,11 +127,6 @@ def _one(verdicts: Counter[Verdict]) -> Verdict:
         return Verdict.FORWARD
     assert len(verdicts) <= 1, f"one packet, many verdicts: {verdicts}"
     return next(iter(verdicts), Verdict.PASS)
-
-
-def _row(info: ConnectionInfo) -> Row:
-    client, backend, source = (Host(end.host, end.port) for end in (info.client, info.backend, info.source))
-    return Row(client, backend, info.state, source)
 
 
 class _Gateway:

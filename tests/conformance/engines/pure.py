@@ -24,6 +24,7 @@ class PureEngine(Engine):
 
     name = "pure"
     offers = frozenset(Need)
+    kind = Director
 
     def __init__(self) -> None:
         self._sides: dict[int, Side] = dict(enumerate(Side, start=2))  # by interface index
@@ -34,8 +35,12 @@ class PureEngine(Engine):
         """See ``Engine``."""
         self._hops: dict[bytes, Hop] = {}
         self._now = _START
-        self._director = Director(self._now, self._route, Random(0))
+        self._director = self.kind(self._now, self._route, self.random())
         self._dropped: Counter[DropReason] = Counter()
+
+    def random(self) -> Random:
+        """What the director draws from."""
+        return Random(0)
 
     def configure(self, plan: Plan) -> None:
         """See ``Engine``."""

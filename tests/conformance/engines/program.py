@@ -1,0 +1,187 @@
+"""An eBPF program on single packets, by BPF_PROG_TEST_RUN, as an engine.
+
+The kernel runs the program in the network of world.py, so routes, neighbours and MTUs are real, but no
+packet is on a wire: what comes out is the packet as the program left it. So there is one frame out at
+most, no stack behind PASS, and no partial checksum, which no test run can have. The time is the
+program's own (``own_clock``), and moves by being written.
+
+``xdp`` is both programs, as on an interface: what the first leaves comes to the second, as it came.
+"""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import tempfile
+from collections import Counter
+from contextlib import AbstractContextManager
+from pathlib import Path
+from socket import if_nametoindex
+from typing import Final
+
+from l4lb.datapath.ebpf.layout import COUNT, REASONS, VERDICTS
+from l4lb.datapath.libbpf import Map, Object, Program
+from l4lb.model import DropReason, Plan, Verdict
+from tests.conformance.case import Need, Row, Traffic
+from tests.conformance.engines.engine import Engine, Result, added_up, row
+from tests.conformance.engines.namespaces import Namespaces, inside, remove_abandoned
+from tests.conformance.engines.program_maps import REMEMBERED, ProgramMaps
+from tests.conformance.packets import VNET
+from tests.conformance.world import GATEWAY_MAC, Host, Side
+
+OFFERS: Final = frozenset({Need.CLOCK, Need.HELD_SWEEP})
+
+OBJECTS: Final = Path(__file__).parents[3] / "l4lb/datapath/bpf"
+
+_START: Final = 1_000.0  # seconds; anything but zero, which could pass for "never"
+_SK_BUFF: Final = struct.Struct("=40xI148x")  # struct __sk_buff, linux/bpf.h: ifindex
+_XDP_MD: Final = struct.Struct("=IIIIII")  # struct xdp_md
+_TC_PASS, _TC_DROP, _TC_REDIRECT = 0xFFFF_FFFF, 2, 7  # TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_REDIRECT
+_XDP_DROP, _XDP_PASS, _XDP_TX, _XDP_REDIRECT = 1, 2, 3, 4
+_NANOSECONDS: Final = 1_000_000_000
+_SIZES: Final = dict.fromkeys(REMEMBERED, 4_096)
+"""Enough for any case, and read through quickly."""
+
+
+class ProgramEngine(Engine):
+    """``tc``, or ``xdp`` with ``tc`` behind it."""
+
+    offers = OFFERS
+
+    def __init__(self, kind: str) -> None:
+        """``kind``: tc or xdp."""
+        self.name = kind
+        remove_abandoned()
+        self._namespaces = Namespaces()
+        self._objects: list[Object] = []
+        self._pins: Path | None = None
+        try:
+            self._namespaces.up()
+            with self.inside():
+                self._sides = {side: if_nametoindex(side.value) for side in Side}
+                self._load()
+        except BaseException:
+            self.close()
+            raise
+        self._senders = {bytes.fromhex(mac.replace(":", "")): side for side, mac in GATEWAY_MAC.items()}
+        self._contexts = {side: _SK_BUFF.pack(index) for side, index in self._sides.items()}
+        self.reset()
+
+    def inside(self) -> AbstractContextManager[None]:
+        """This thread in the gateway's namespace, where alone ``send`` finds its way."""
+        return inside(self._namespaces.gateway)
+
+    def close(self) -> None:
+        """See ``Engine``."""
+        for loaded in self._objects:
+            loaded.close()
+        if self._pins is not None:
+            subprocess.run(["umount", self._pins], check=True)
+            self._pins.rmdir()
+        self._namespaces.down()
+
+    def reset(self) -> None:
+        """See ``Engine``."""
+        self._now = _START
+        self._state.reset()
+        self._verdicts = _counts(self._maps["verdicts"], VERDICTS)
+        self._reasons = _counts(self._maps["drops"], REASONS)
+
+    def configure(self, plan: Plan) -> None:
+        """See ``Engine``."""
+        self._state.apply(plan, self._clock)
+
+    def send(self, frame: bytes, side: Side) -> Result:
+        """See ``Engine``."""
+        packet = frame[VNET:]
+        returned, data = self._run(packet, side)
+        verdict = self._counted_verdict(returned)
+        out: list[tuple[Side, bytes]] = []
+        if verdict is Verdict.PASS:
+            assert data == packet, "a packet that is left to the kernel was changed"
+        elif verdict is not Verdict.DROP:
+            out.append((self._senders[data[6:12]], bytes(VNET) + data))
+        return Result(verdict, out, self._counted_reasons(verdict), ())
+
+    def sweep(self, seconds: float, expected: int) -> Result:
+        """See ``Engine``."""
+        self._now += seconds
+        self._state.sweep(self._clock)
+        return Result(None, (), self._counted_reasons(None))
+
+    def connections(self) -> list[Row]:
+        """See ``Engine``."""
+        return [row(info) for info in self._state.connections(self._clock)]
+
+    def traffic(self, backend: Host) -> Traffic:
+        """See ``Engine``."""
+        return added_up(backend, self._state.counters())
+
+    # -- running the programs ------------------------------------------------------------------
+
+    @property
+    def _clock(self) -> int:
+        return round(self._now * _NANOSECONDS)
+
+    def _load(self) -> None:
+        """All objects share their maps by pins, as on a host."""
+        self._pins = Path(tempfile.mkdtemp(prefix="l4cf-"))
+        subprocess.run(["mount", "-t", "bpf", "bpf", self._pins], check=True)
+        programs: dict[str, Program] = {}
+        self._maps: dict[str, Map] = {}
+        for name in ("tc", "xdp", "sweep", "query"):
+            path = OBJECTS / f"{name}.bpf.o"
+            loaded = Object.open(path, rodata={"own_clock": 1}, pins=self._pins, max_entries=_SIZES)
+            self._objects.append(loaded)
+            loaded.load()
+            programs |= loaded.programs
+            self._maps = loaded.maps | self._maps
+        self._tc = programs["l4lb_tc"]
+        self._xdp = programs["l4lb_xdp"] if self.name == "xdp" else None
+        self._state = ProgramMaps(self._maps, programs, self._sides.values())
+
+    def _run(self, packet: bytes, side: Side) -> tuple[int, bytes]:
+        """What the TC program returned, and the packet as it left it; or the same of the XDP program
+        in the other's words."""
+        if self._xdp is not None:
+            context = _XDP_MD.pack(0, len(packet), 0, self._sides[side], 0, 0)
+            ran = self._xdp.test_run(packet, ctx=context)
+            if ran.retval != _XDP_PASS:
+                known = {_XDP_DROP: _TC_DROP, _XDP_TX: _TC_REDIRECT, _XDP_REDIRECT: _TC_REDIRECT}
+                return known[ran.retval], ran.data
+            assert ran.data == packet, "a packet that is left to TC was changed"
+        ran = self._tc.test_run(packet, ctx=self._contexts[side])
+        return ran.retval, ran.data
+
+    def _counted_verdict(self, returned: int) -> Verdict:
+        """The verdict as it was counted, which must be what the program returned. Neither a packet
+        forwarded nor one that is not ours is counted."""
+        if returned == _TC_PASS:
+            return Verdict.PASS
+        before = self._verdicts
+        self._verdicts = _counts(self._maps["verdicts"], VERDICTS)
+        counted = [Verdict(index) for index in range(VERDICTS) if self._verdicts[index] > before[index]]
+        if not counted:
+            assert returned == _TC_REDIRECT, f"returned {returned}, and counted nothing"
+            return Verdict.FORWARD
+        assert counted in ([Verdict.REPLY], [Verdict.DROP]), f"one packet, counted as {counted}"
+        assert returned == (_TC_REDIRECT if counted[0] is Verdict.REPLY else _TC_DROP)
+        return counted[0]
+
+    def _counted_reasons(self, verdict: Verdict | None) -> Counter[DropReason]:
+        if verdict is Verdict.PASS or verdict is Verdict.FORWARD:
+            return Counter()
+        before, self._reasons = self._reasons, _counts(self._maps["drops"], REASONS)
+        return Counter(
+            {
+                DropReason(index): self._reasons[index] - before[index]
+                for index in range(1, REASONS)
+                if self._reasons[index] > before[index]
+            }
+        )
+
+
+def _counts(counters: Map, size: int) -> list[int]:
+    """The sums over all CPUs."""
+    entries, _ = counters.lookup_batch(None, size)
+    return [sum(count for (count,) in COUNT.iter_unpack(value)) for _, value in entries]

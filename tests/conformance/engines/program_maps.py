@@ -1,0 +1,97 @@
+"""What the eBPF programs have in their maps, for an engine: a plan in, connections and counters out.
+
+The daemon's own code fills and reads the maps (l4lb/datapath/ebpf); this makes them empty again for the
+next case, which a daemon never has to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Final
+
+from l4lb.datapath.ebpf import layout
+from l4lb.datapath.ebpf.connections import Connections, Found, Query, info
+from l4lb.datapath.ebpf.counters import counters
+from l4lb.datapath.ebpf.layout import word
+from l4lb.datapath.ebpf.route_mtus import RouteMtus
+from l4lb.datapath.ebpf.sweep import Sweep
+from l4lb.datapath.ebpf.tables import Tables
+from l4lb.datapath.libbpf import Map, Program
+from l4lb.director.states import timeouts_by_state
+from l4lb.model import ConnectionInfo, Counters, Plan
+from l4lb.netlink.state import Route
+from tests.conformance.world import MTU, NARROW_HOSTS, NARROW_MTU, PREFIXES
+
+REMEMBERED: Final = (
+    *(
+        f"{name}{version}"
+        for name in ("connections", "half_open", "reverse", "half_open_reverse", "direct", "affinities")
+        for version in (4, 6)
+    ),
+    "fragments",
+)
+
+
+class ProgramMaps:
+    """The maps of programs that have a clock of their own, in ns."""
+
+    def __init__(
+        self, maps: Mapping[str, Map], programs: Mapping[str, Program], interfaces: Iterable[int]
+    ) -> None:
+        """``maps`` and ``programs`` of all objects; ``interfaces``, by index, take what XDP sends."""
+        self._maps = maps
+        self._tables = Tables(maps)
+        self._tables.set_interfaces(dict.fromkeys(interfaces, layout.HOP_XDP))
+        RouteMtus(maps).update(_routes())
+        self._sweep = Sweep(maps, programs)
+        self._connections = Connections(maps, programs, self._tables)
+        self._plan = Plan()
+
+    def reset(self) -> None:
+        """Nothing remembered, nothing configured, nothing counted by backend."""
+        for name in REMEMBERED:
+            self._maps[name].delete_batch([key for key, _ in self._maps[name].items()])
+        for number in self._tables.numbers.services.values():
+            self._maps["turns"].update(word(number), word(0))
+        self._tables.apply(Plan())
+        self._tables.free(list(self._tables.numbers.retired))
+        self._maps["totals"].update(word(0), bytes(layout.TOTALS.size))
+
+    def apply(self, plan: Plan, clock: int) -> None:
+        """Make a plan true, at this time."""
+        self._plan = plan
+        self._tables.apply(plan, clock=clock)
+
+    def sweep(self, clock: int) -> None:
+        """It is later now: what has expired is forgotten."""
+        self._tables.apply(self._plan, clock=clock)
+        for _ in self._sweep.steps():
+            pass
+
+    def connections(self, clock: int) -> list[ConnectionInfo]:
+        """All of them."""
+        found: list[Found] = []
+        for piece, _ in self._connections.ask(Query()):
+            found += piece
+        timeouts = tuple(round(seconds * 1e9) for seconds in timeouts_by_state(self._plan.timeouts))
+        return [info(each, timeouts, clock) for each in found]
+
+    def counters(self) -> Counters:
+        """All of them."""
+        return counters(self._maps, self._tables)
+
+
+def _routes() -> Iterator[Route]:
+    """Those of world.py that have an MTU."""
+    for prefixes in PREFIXES.values():
+        for prefix in prefixes:
+            yield _route(prefix, MTU)
+    for host in NARROW_HOSTS:
+        yield _route(ip_network(host), NARROW_MTU)
+    for everything in ("0.0.0.0/0", "::/0"):
+        yield _route(ip_network(everything), MTU)
+
+
+def _route(prefix: IPv4Network | IPv6Network, mtu: int) -> Route:
+    return Route(prefix.network_address.packed, prefix.prefixlen, 0, mtu=mtu)
