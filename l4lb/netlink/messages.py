@@ -157,8 +157,16 @@ def read_link(message: Message) -> LinkEntry | None:
     flags = message["flags"]
     enabled = bool(flags & _IFF_UP)
     up = enabled and bool(flags & _IFF_LOWER_UP)
-    link = Link(message["index"], message.get_attr("IFLA_IFNAME"), mac or b"", mtu, up)
+    name = message.get_attr("IFLA_IFNAME")
+    link = Link(message["index"], name, mac or b"", mtu, up, _is_paired(message))
     return LinkEntry(link, enabled)
+
+
+def _is_paired(message: Message) -> bool:
+    """IFLA_LINK_NETNSID is there if the other end is in another namespace (rtnl_fill_link_netnsid)."""
+    info = message.get_attr("IFLA_LINKINFO")
+    kind = info.get_attr("IFLA_INFO_KIND") if info is not None else None
+    return kind in ("veth", "netkit") and message.get_attr("IFLA_LINK_NETNSID") is not None
 
 
 def read_address(message: Message) -> AddressEntry | None:

@@ -31,6 +31,7 @@ class Link:
     mac: bytes  # empty if the link has no link-layer addresses (tun, WireGuard)
     mtu: int  # largest IP packet in bytes
     up: bool  # administratively up and with carrier
+    paired: bool = False  # a veth or netkit device whose other end is in another network namespace
 
 
 @dataclass(frozen=True, slots=True)

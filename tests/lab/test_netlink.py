@@ -145,6 +145,17 @@ def test_route_attributes_are_read(lab):
     run(scenario)
 
 
+def test_the_other_end_of_a_pair_is_here_or_elsewhere(lab):
+    ip(GATEWAY, "link add here0 type veth peer name here1\n link add dummy0 type dummy")
+
+    async def scenario(watch):
+        await until(watch, lambda state: state.link("dummy0") and state.link("here1"))
+        paired = {link.name for link in watch.state.links if link.paired}
+        assert paired == {"lan0", "wan0"}
+
+    run(scenario)
+
+
 def by_prefix(routes):
     """Routes as something to compare: the order counts only among those of one prefix and metric."""
     groups = {}

@@ -23,9 +23,17 @@ def message(kind, *, nlm=0, attrs=(), **fields):
 
 
 def link(
-    index, *, kind="NEWLINK", name="eth0", mac="02:00:00:00:00:02", mtu=1500, flags=UP | LOWER_UP, **rest
+    index,
+    *,
+    kind="NEWLINK",
+    name="eth0",
+    mac="02:00:00:00:00:02",
+    mtu=1500,
+    flags=UP | LOWER_UP,
+    attrs=(),
+    **rest,
 ):
-    attrs = [("IFLA_IFNAME", name), ("IFLA_ADDRESS", mac), ("IFLA_MTU", mtu)]
+    attrs = [("IFLA_IFNAME", name), ("IFLA_ADDRESS", mac), ("IFLA_MTU", mtu), *attrs]
     fields = {"family": 0, "ifi_type": 1, **rest}
     return message(kind, index=index, flags=flags, attrs=attrs, **fields)
 

@@ -39,6 +39,18 @@ def test_a_link_without_a_mac_has_none():
     assert read_link(kernel.link(2, mac=None, ifi_type=NOT_A_LINK_TYPE_WITH_MACS)).link.mac == b""
 
 
+@pytest.mark.parametrize(
+    ("kind", "namespace", "paired"),
+    [("veth", 0, True), ("veth", None, False), ("netkit", 3, True), ("macvlan", 0, False)],
+)
+def test_a_pair_whose_other_end_is_in_another_namespace(kind, namespace, paired):
+    attrs = [
+        ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", kind)]}),
+        ("IFLA_LINK_NETNSID", namespace),
+    ]
+    assert read_link(kernel.link(2, attrs=attrs)).link.paired == paired
+
+
 @pytest.mark.parametrize("partial", [{"mtu": None}, {"family": AF_BRIDGE}])
 def test_partial_link_messages_are_left_out(partial):
     # Of a wireless event and of a bridge port; a bridge port's DELLINK does not mean the link is gone.
