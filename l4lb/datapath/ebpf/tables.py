@@ -48,6 +48,11 @@ class Tables:
         """All paths that have a number."""
         return self._present.paths
 
+    @property
+    def timeouts(self) -> tuple[int, ...]:
+        """By state, ns."""
+        return layout.TIMEOUTS.unpack(self._settings.timeouts)
+
     def apply(self, plan: Plan, *, clock: int = 0) -> None:
         """Make a plan true. ``clock`` is the time in ns for programs with a clock of their own.
 

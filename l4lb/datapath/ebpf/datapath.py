@@ -1,0 +1,339 @@
+"""The ``tc`` and ``xdp`` datapaths as the control plane sees them.
+
+The programs in the kernel do all that packets need. This side says what should be, follows the kernel's
+links and routes for them, forgets what has expired, and resets connections whose backend is gone. It may be
+away for as long as it likes: it finds everything again in the pinned maps.
+
+All that touches the maps runs in one thread of its own, a piece at a time, so that neither a plan waits
+for a million connections nor the control plane for the kernel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from l4lb.datapath.base import Capabilities, ConnectionFilter, DatapathError
+from l4lb.datapath.ebpf import layout, pins
+from l4lb.datapath.ebpf.connections import EVERY_STATE, Connections, Found, Query, info, resets
+from l4lb.datapath.ebpf.counters import counters
+from l4lb.datapath.ebpf.numbers import OutOfNumbers
+from l4lb.datapath.ebpf.programs import Programs, remove
+from l4lb.datapath.ebpf.raw_sender import RawSender
+from l4lb.datapath.ebpf.sweep import Sweep
+from l4lb.datapath.ebpf.tables import Tables
+from l4lb.datapath.libbpf import LibbpfError
+from l4lb.model import ConnectionInfo, Counters, Limits, Plan, State
+from l4lb.netlink.state import Change
+from l4lb.netlink.watch import KernelWatch
+
+log = logging.getLogger(__name__)
+
+_SWEEP: Final = 5.0
+"""Seconds between two rounds of looking for what has expired."""
+
+_REST: Final = 20
+"""A round over very many connections is followed by a pause of as many times its own length."""
+
+_LOOK: Final = 5.0
+"""Seconds between two looks at whether the programs are where they should be."""
+
+_Result = TypeVar("_Result")
+
+
+class EbpfDatapath:
+    """Programs at the hooks of the interfaces."""
+
+    def __init__(
+        self,
+        watch: KernelWatch,
+        kind: str,
+        limits: Limits,
+        *,
+        file_system: Path = pins.FILE_SYSTEM,
+        remove_others: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        """Nothing runs until ``attach``.
+
+        Args:
+            watch: the kernel's configuration.
+            kind: tc or xdp.
+            limits: how large the tables are, unless there are some already.
+            file_system: where programs and maps are pinned.
+            remove_others: removes what another datapath has left; called when this one takes packets.
+        """
+        self.capabilities = Capabilities(name=kind, survives_daemon=True, restores_connections=True)
+        self._watch = watch
+        self._kind = kind
+        self._limits = limits
+        self._file_system = file_system
+        self._remove_others = remove_others
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix=kind)
+        self._sender = RawSender()
+        self._programs: Programs | None = None
+        self._tables: Tables
+        self._connections: Connections
+        self._sweep: Sweep
+        self._interfaces: tuple[str, ...] = ()
+        self._reset_wanted = asyncio.Event()
+        self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def load(self) -> None:
+        """Load the programs, and take over what is pinned; ``attach`` does it if nobody has.
+
+        Raises:
+            DatapathError: they cannot run here; nothing new of them is left behind.
+        """
+        if not pins.is_mounted(self._file_system):
+            pins.mount(self._file_system)
+            if pins.is_private():
+                log.warning(
+                    "%s is of this mount namespace alone, as under 'ip netns exec': when its last process "
+                    "ends, so do the programs and their connections; 'nsenter --net' keeps them",
+                    self._file_system,
+                )
+        namespace = pins.namespace_directory(self._file_system)
+        try:
+            self._programs = Programs(self._kind, self._limits, namespace)
+            self._tables = Tables(self._programs.maps)
+        except LibbpfError as error:
+            if self._programs is not None:
+                self._programs.close()
+                self._programs = None
+            raise _in_one_line(error) from None
+        except OSError as error:
+            raise DatapathError(f"{namespace} cannot be used for pins: {error.strerror}") from None
+        query, sweep = self._programs.query, self._programs.sweep
+        self._connections = Connections(query.maps, query.programs, self._tables)
+        self._sweep = Sweep(sweep.maps, sweep.programs)
+
+    # -- the interface of every datapath -------------------------------------------------------
+
+    async def attach(self, interfaces: Sequence[str]) -> None:
+        """See ``Datapath``. Called again, it changes the interfaces."""
+        first = not self._tasks
+        if self._programs is None:
+            await asyncio.get_running_loop().run_in_executor(self._worker, self.load)
+        self._interfaces = tuple(interfaces)
+        await self._work(self._follow_links)
+        if first:
+            if self._loaded.adopted:
+                found = await self.counters()
+                log.info("%d established connections taken over", found.established)
+            if self._remove_others is not None:
+                await self._remove_others()
+            self._unsubscribe = self._watch.subscribe(self._kernel_changed)
+            for task in (self._sweep_forever(), self._reset_forever(), self._look_after()):
+                self._spawn(task)
+
+    async def apply(self, plan: Plan) -> None:
+        """See ``Datapath``."""
+        try:
+            await self._work(self._tables.apply, plan)
+        except OutOfNumbers as error:
+            raise DatapathError(str(error)) from None
+        if self._tables.to_reset:
+            self._reset_wanted.set()
+
+    async def counters(self) -> Counters:
+        """See ``Datapath``."""
+        return await self._work(counters, self._loaded.maps, self._tables)
+
+    async def connections(self, which: ConnectionFilter, limit: int) -> tuple[list[ConnectionInfo], int]:
+        """See ``Datapath``."""
+        query = self._connections.query(which, records=limit)
+        found: list[ConnectionInfo] = []
+        total = 0
+        async for part, more in self._ask(query):
+            total += len(part) + more
+            found += await self._work(self._infos, part)
+        return found, total
+
+    async def pages(self, which: ConnectionFilter) -> AsyncIterator[list[ConnectionInfo]]:
+        """All connections that match, as many at a time as the kernel hands over: some dozens."""
+        async for part, _ in self._ask(self._connections.query(which)):
+            if part:
+                yield await self._work(self._infos, part)
+
+    async def flush(self, which: ConnectionFilter) -> int:
+        """See ``Datapath``."""
+        return await self._reset(self._connections.query(which, take=True))
+
+    async def details(self) -> Mapping[str, str]:
+        """See ``Datapath``."""
+        return await self._work(self._facts)
+
+    async def wait_failed(self) -> str:
+        """See ``Datapath``."""
+        return await asyncio.shield(self._failed)
+
+    async def close(self, *, hold: bool) -> None:
+        """See ``Datapath``. With ``hold``, all stays as it is, and packets take their way."""
+        self._unsubscribe()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        programs, self._programs = self._programs, None
+        loop = asyncio.get_running_loop()
+        try:
+            if programs is not None:
+                end = programs.close if hold else programs.remove
+                await loop.run_in_executor(self._worker, end)
+        except (LibbpfError, OSError) as error:
+            raise DatapathError(f"the programs could not be removed: {error}") from None
+        finally:
+            self._sender.close()
+            self._worker.shutdown(wait=False)
+
+    @staticmethod
+    def clean_up(file_system: Path = pins.FILE_SYSTEM) -> list[str]:
+        """Detach and remove what a stopped or killed daemon left; what that was, for people.
+
+        Raises:
+            DatapathError: something could not be removed.
+        """
+        if not pins.is_mounted(file_system):
+            return []
+        namespace = pins.namespace_directory(file_system)
+        try:
+            return [f"the eBPF programs and maps ({namespace})"] if remove(namespace) else []
+        except (LibbpfError, OSError) as error:
+            raise DatapathError(f"the programs could not be removed: {error}") from None
+
+    # -- what it does by itself ----------------------------------------------------------------
+
+    def _kernel_changed(self, change: Change) -> None:
+        if change.links:
+            self._spawn(self._work(self._follow_links))
+        if change.links or change.routes or change.addresses or change.neighbours:
+            self._spawn(self._work(self._tables.routes_changed))
+
+    def _follow_links(self) -> list[str]:
+        """Programs on the interfaces that are there; those among them that somebody had removed."""
+        links = self._watch.state.links
+        self._tables.set_interfaces({link.index: layout.HOP_PEER for link in links if link.paired})
+        present = {link.index: link.name for link in links if link.name in self._interfaces}
+        return self._loaded.hooks.set(present)
+
+    async def _look_after(self) -> None:
+        """Put programs back that somebody else has removed."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            for name in await self._work(self._follow_links):
+                log.warning("somebody removed the programs from %s: they are attached again", name)
+
+    async def _sweep_forever(self) -> None:
+        """Forget what has expired, and give back the numbers of paths that no connection has."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            begun = clock()
+            retired = set(self._tables.numbers.retired)
+            steps = self._sweep.steps()
+            while await self._work(_more, steps):
+                pass
+            await self._work(self._free, retired)
+            await asyncio.sleep(max(_SWEEP, _REST * (clock() - begun)))
+
+    def _free(self, retired: set[int]) -> None:
+        # To those that were not retired when the round began, connections may have come behind it.
+        self._tables.free(self._sweep.unused(retired))
+
+    async def _reset_forever(self) -> None:
+        """Reset the connections of backends that went away. Those with traffic do not wait for it: their
+        next packet ends them."""
+        if self._tables.to_reset:  # a daemon before had no time for it
+            self._reset_wanted.set()
+        while True:
+            await self._reset_wanted.wait()
+            self._reset_wanted.clear()
+            paths = frozenset(self._tables.to_reset)
+            # A client still waiting for its SYN/ACK will send its SYN again: that one is rescheduled.
+            states = EVERY_STATE & ~(1 << State.SYN_SENT)
+            await self._reset(Query(paths, states=states, take=True))
+            self._tables.to_reset -= paths
+
+    async def _reset(self, query: Query) -> int:
+        count = 0
+        async for part, _ in self._ask(query):
+            count += len(part)
+            await self._work(self._send_resets, part)
+        return count
+
+    def _send_resets(self, connections: list[Found]) -> None:
+        for destination, packet in resets(connections):
+            self._sender.send(destination, packet)
+
+    # -- what people ask -----------------------------------------------------------------------
+
+    async def _ask(self, query: Query) -> AsyncIterator[tuple[list[Found], int]]:
+        pieces = self._connections.ask(query)
+        try:
+            while (piece := await self._work(next, pieces, None)) is not None:
+                yield piece
+        finally:
+            await self._work(pieces.close)
+
+    def _infos(self, connections: list[Found]) -> list[ConnectionInfo]:
+        timeouts, now = self._tables.timeouts, time.monotonic_ns()  # as bpf_ktime_get_coarse_ns
+        return [info(found, timeouts, now) for found in connections]
+
+    def _facts(self) -> dict[str, str]:
+        maps = self._loaded.maps
+        totals = layout.TOTALS.unpack(maps["totals"].lookup(layout.word(0)) or b"")
+        facts = {f"interface {name}": mode for name, mode in self._loaded.hooks.modes().items()}
+        return {
+            **facts,
+            "established table": f"{totals.established} of {maps['connections4'].max_entries}",
+            "half-open table": f"{totals.half_open} of {maps['half_open4'].max_entries}",
+            "pins": str(self._loaded.directory),
+        }
+
+    # -- what it is made of --------------------------------------------------------------------
+
+    @property
+    def _loaded(self) -> Programs:
+        if self._programs is None:
+            raise DatapathError("the programs are not loaded")
+        return self._programs
+
+    async def _work(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Run something in the thread that touches the maps."""
+        if self._programs is None:
+            raise DatapathError("the programs are not loaded")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._worker, function, *arguments)
+        except LibbpfError as error:
+            raise _in_one_line(error) from None
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self._failed.done():
+            if not isinstance(error, DatapathError):
+                log.error("a bug in the eBPF datapath", exc_info=error)
+            self._failed.set_result(str(error) or repr(error))
+
+
+def _more(steps: Iterator[None]) -> bool:
+    """True if there was one more step."""
+    return next(steps, steps) is not steps
+
+
+def _in_one_line(error: LibbpfError) -> DatapathError:
+    """Its first line; the verifier's log behind it is for the log."""
+    first, *more = str(error).splitlines()
+    if more:
+        log.error("%s", error)
+    return DatapathError(first)

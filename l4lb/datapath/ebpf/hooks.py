@@ -1,0 +1,171 @@
+"""The programs on the interfaces: at TC ingress always, at XDP in front of it where asked for.
+
+A program stays where it is as long as its link is pinned, whoever runs. Before Linux 6.6 there are no links
+at TC: it is a filter of the clsact qdisc there, and an empty directory beside the pins says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from l4lb.datapath.libbpf import (
+    LibbpfError,
+    Link,
+    Program,
+    XdpMode,
+    attach_clsact,
+    attach_tcx,
+    attach_xdp,
+    detach_clsact,
+)
+
+log = logging.getLogger(__name__)
+
+TCX: Final = "tcx"
+CLSACT: Final = "clsact"
+XDP: Final[dict[str, XdpMode]] = {"xdp-native": "native", "xdp-generic": "generic"}
+"""Hooks, the best first, as they are shown and as pins are named."""
+
+FILTER: Final = 0x14B
+"""Handle and priority of our filter in clsact, by which it is found again."""
+
+
+class Hooks:
+    """The programs of one network namespace on its interfaces, which are known by their indices."""
+
+    def __init__(self, links: Path, tc: Program, xdp: Program | None) -> None:
+        """``links``: the directory with what is attached, by this daemon or by one before it."""
+        self._links = links
+        self._tc = tc
+        self._xdp = xdp
+        self._names: dict[int, str] = {}
+        self._refusals: dict[int, str] = {}  # of XDP
+
+    def take_over(self) -> None:
+        """Put these programs in the place of those of a daemon before; every packet meets the one or the
+        other. What is not wanted any more, or of interfaces that are gone, is removed."""
+        for hook, index in attached(self._links):
+            if hook in XDP and self._xdp is None:
+                detach(self._links, hook, index)
+                continue
+            try:
+                if hook == CLSACT:
+                    attach_clsact(self._tc, index, FILTER, FILTER)
+                else:
+                    self._update(hook, index)
+            except LibbpfError:
+                detach(self._links, hook, index)
+
+    def set(self, interfaces: Mapping[int, str]) -> list[str]:
+        """Have the programs on exactly these interfaces, index -> name.
+
+        Returns:
+            The names of those that had one which somebody else removed; it is there again.
+
+        Raises:
+            LibbpfError: on one of them they cannot be.
+        """
+        repaired = []
+        for hook, index in attached(self._links):
+            if index not in interfaces:
+                detach(self._links, hook, index)
+        for index, name in interfaces.items():
+            if self._put_tc(index) + self._put_xdp(index, name) and index in self._names:
+                repaired.append(name)
+        self._names = dict(interfaces)
+        return repaired
+
+    def modes(self) -> dict[str, str]:
+        """The hooks by the name of the interface; and why there is no XDP, where there should be."""
+        hooks: dict[int, list[str]] = {}
+        for hook, index in sorted(attached(self._links), reverse=True):
+            hooks.setdefault(index, []).append(hook)
+        for index, reason in self._refusals.items():
+            hooks.setdefault(index, []).append(f"no XDP: {reason}")
+        return {name: ", ".join(hooks.get(index, ["nothing"])) for index, name in self._names.items()}
+
+    def _put_tc(self, index: int) -> bool:
+        """Attach the program; False if it was there."""
+        if self._is_there(TCX, index):
+            return False
+        here = (CLSACT, index) in attached(self._links)
+        if not here:
+            try:
+                self._pin(attach_tcx(self._tc, index), TCX, index)
+            except LibbpfError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+            else:
+                return True
+        attach_clsact(self._tc, index, FILTER, FILTER)  # again: whether it is there cannot be seen
+        _pin_path(self._links, CLSACT, index).mkdir(exist_ok=True)
+        return not here
+
+    def _put_xdp(self, index: int, name: str) -> bool:
+        if self._xdp is None or any(self._is_there(hook, index) for hook in XDP):
+            return False
+        problems = []
+        for hook, mode in XDP.items():
+            try:
+                self._pin(attach_xdp(self._xdp, index, mode), hook, index)
+            except LibbpfError as error:
+                problems.append(str(error))
+            else:
+                self._refusals.pop(index, None)
+                return True
+        if index not in self._refusals:
+            log.warning("%s goes without XDP, TC does it all: %s", name, problems[0])
+        self._refusals[index] = problems[0]
+        return False
+
+    def _is_there(self, hook: str, index: int) -> bool:
+        """True if our link is pinned and attaches to the interface."""
+        try:
+            link = Link.from_pin(_pin_path(self._links, hook, index))
+        except LibbpfError:
+            return False
+        with contextlib.closing(link):
+            return link.info().ifindex == index
+
+    def _update(self, hook: str, index: int) -> None:
+        program = self._xdp if hook in XDP else self._tc
+        assert program is not None
+        with contextlib.closing(Link.from_pin(_pin_path(self._links, hook, index))) as link:
+            link.update(program)
+
+    def _pin(self, link: Link, hook: str, index: int) -> None:
+        path = _pin_path(self._links, hook, index)
+        with contextlib.closing(link):
+            path.unlink(missing_ok=True)  # of a link that somebody has detached
+            link.pin(path)
+
+
+def attached(links: Path) -> list[tuple[str, int]]:
+    """Hooks and indices of interfaces, as the pins say."""
+    return list(_read(links)) if links.is_dir() else []
+
+
+def _read(links: Path) -> Iterator[tuple[str, int]]:
+    for pin in links.iterdir():
+        hook, _, index = pin.name.rpartition("-")
+        yield hook, int(index)
+
+
+def detach(links: Path, hook: str, index: int) -> None:
+    """Take a program off an interface, which may be gone."""
+    path = _pin_path(links, hook, index)
+    if hook == CLSACT:
+        with contextlib.suppress(LibbpfError):  # with the interface, the qdisc or by somebody else
+            detach_clsact(index, FILTER, FILTER)
+        path.rmdir()
+    else:
+        path.unlink()
+
+
+def _pin_path(links: Path, hook: str, index: int) -> Path:
+    return links / f"{hook}-{index}"

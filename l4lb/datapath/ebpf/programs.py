@@ -1,0 +1,149 @@
+"""The programs in the kernel: loaded, pinned, taken over from the daemon before, removed."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import l4lb.datapath
+from l4lb.datapath.ebpf import pins
+from l4lb.datapath.ebpf.hooks import Hooks, attached, detach
+from l4lb.datapath.libbpf import LibbpfError, Map, Object
+from l4lb.model import Limits
+
+log = logging.getLogger(__name__)
+
+_OBJECTS: Final = Path(l4lb.datapath.__file__).with_name("bpf")
+
+KINDS: Final = ("tc", "xdp")
+
+
+class Programs:
+    """All objects of one datapath, with the maps that they share.
+
+    Attributes:
+        maps: by name; those of the datapath's programs.
+        sweep, query: the objects of the daemon's own programs.
+        hooks: where the datapath's programs are attached.
+        adopted: a daemon before has left the maps.
+    """
+
+    def __init__(self, kind: str, limits: Limits, namespace: Path) -> None:
+        """Load and pin, or take over what is pinned. Attached is what a daemon before had attached.
+
+        Args:
+            kind: tc or xdp.
+            limits: how large new maps are.
+            namespace: the directory of our network namespace's pins.
+
+        Raises:
+            LibbpfError: the kernel or the host cannot do it. What was new of it is removed.
+        """
+        self._namespace = namespace
+        self._directory = pins.version_directory(namespace)
+        self._loaded = ExitStack()
+        self.adopted = (self._directory / "maps").is_dir()
+        remove_versions(namespace, keep=self._directory)
+        try:
+            self._load(kind, limits)
+        except BaseException:
+            self._loaded.close()
+            if not self.adopted:
+                remove(namespace)
+            raise
+
+    def _load(self, kind: str, limits: Limits) -> None:
+        maps, links = self._directory / "maps", self._directory / "links"
+        for directory in (maps, links):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sizes = _sizes(limits, maps)
+        tc = self._object("tc", maps, sizes)
+        xdp = self._object("xdp", maps, sizes) if kind == "xdp" else None
+        self.sweep = self._object("sweep", maps, sizes)
+        self.query = self._object("query", maps, sizes)
+        self.maps: Mapping[str, Map] = tc.maps
+        self.hooks = Hooks(links, tc.programs["l4lb_tc"], xdp.programs["l4lb_xdp"] if xdp else None)
+        self.hooks.take_over()
+
+    def _object(self, name: str, maps: Path, sizes: Mapping[str, int]) -> Object:
+        path = _OBJECTS / f"{name}.bpf.o"
+        if not path.exists():
+            raise LibbpfError(
+                "l4lb was installed without its eBPF programs: there was no clang to compile them"
+            )
+        opened = Object.open(path, pins=maps, max_entries=sizes)
+        self._loaded.callback(opened.close)
+        opened.load()
+        return opened
+
+    @property
+    def directory(self) -> Path:
+        """Where all is pinned."""
+        return self._directory
+
+    def close(self) -> None:
+        """Let go. What is pinned goes on: programs take packets, maps remember."""
+        self._loaded.close()
+
+    def remove(self) -> None:
+        """Detach, unpin and let go of everything."""
+        self._loaded.close()
+        remove(self._namespace)
+
+
+def _sizes(limits: Limits, maps: Path) -> dict[str, int]:
+    """Entries of the maps: as they are if they are there, or else as the limits say."""
+    sizes = {}
+    for names, entries in (
+        (("connections", "reverse"), limits.established),
+        (("half_open", "half_open_reverse", "direct"), limits.half_open),
+        (("affinities",), limits.affinity),
+    ):
+        sizes.update({f"{name}{version}": entries for name in names for version in (4, 6)})
+    sizes["fragments"] = limits.fragments
+    for name, entries in sizes.items():
+        if (maps / name).exists():
+            found = Map.from_pin(maps / name)
+            found.close()
+            if found.max_entries < entries and name == "connections4":
+                log.warning(
+                    "gateway.limits.established is %d, but the table of the connections that go on holds "
+                    "%d: it becomes larger after 'l4lb stop'",
+                    entries,
+                    found.max_entries,
+                )
+            sizes[name] = found.max_entries
+    return sizes
+
+
+def remove(namespace: Path) -> bool:
+    """Detach and unpin everything of a network namespace; False if there was nothing."""
+    there = namespace.is_dir()
+    remove_versions(namespace, keep=None)
+    if there:
+        namespace.rmdir()
+        pins.remove_if_empty(namespace.parent)
+    return there
+
+
+def remove_versions(namespace: Path, keep: Path | None) -> None:
+    """Detach and unpin what other versions of l4lb have left, whose maps we do not understand."""
+    if not namespace.is_dir():
+        return
+    for directory in namespace.iterdir():
+        if directory == keep:
+            continue
+        if keep is not None:
+            log.warning(
+                "the daemon before kept its connections in another layout (%s, not %s): starting anew, "
+                "and they are lost",
+                directory.name,
+                keep.name,
+            )
+        for hook, index in attached(directory / "links"):
+            detach(directory / "links", hook, index)
+        shutil.rmtree(directory)

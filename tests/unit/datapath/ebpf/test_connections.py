@@ -1,0 +1,331 @@
+"""What the daemon asks of the connections in the maps, expiry and counting, with the kernel's programs."""
+
+import pytest
+
+from l4lb.datapath.base import ConnectionFilter
+from l4lb.datapath.ebpf import layout
+from l4lb.datapath.ebpf.connections import Connections, Query, info, resets
+from l4lb.datapath.ebpf.counters import counters
+from l4lb.datapath.ebpf.layout import end_key, word
+from l4lb.datapath.ebpf.sweep import Sweep
+from l4lb.datapath.ebpf.tables import Tables
+from l4lb.model import ConnectionInfo, DropReason, Endpoint, Limits, Protocol, State, Traffic, Verdict
+from tests.unit.datapath.ebpf.kernel import loaded
+from tests.unit.datapath.ebpf.plans import (
+    CLIENT,
+    CLIENT6,
+    ONE,
+    SIX,
+    SNAT,
+    TWO,
+    VIP,
+    VIP6,
+    full,
+    plan,
+    service,
+)
+from tests.unit.director.packets import RST
+
+SECOND = 1_000_000_000
+NOW = 100_000 * SECOND
+FULL_VIP = Endpoint(VIP.ip, 81)
+HALF_OPEN = {State.SYN_SENT, State.SYN_RECEIVED, State.UDP_NEW, State.UDP_ANSWERED}
+OVER = {State.LAST_ACK, State.TIME_WAIT, State.CLOSED}
+
+
+class Kernel:
+    """Maps with a plan in them, and connections as the programs would have put them there."""
+
+    def __init__(self, objects):
+        self.maps = objects["sweep"].maps
+        self.tables = Tables(self.maps)
+        self.connections = Connections(objects["query"].maps, objects["query"].programs, self.tables)
+        self.sweep = Sweep(objects["sweep"].maps, objects["sweep"].programs)
+        self.plan = plan(
+            service(ONE, TWO),
+            service(SIX, vip=VIP6, name="six"),
+            full(ONE, vip=FULL_VIP, name="full"),
+        )
+        self.apply(self.plan)
+
+    def apply(self, wanted, now=NOW):
+        self.tables.apply(wanted, clock=now)
+
+    def number(self, vip, backend):
+        (number,) = [
+            path.number
+            for path in self.tables.numbers.all_paths()
+            if (path.way.vip, path.way.backend) == (vip, backend)
+        ]
+        return number
+
+    def add(self, client=CLIENT, vip=VIP, backend=ONE, state=State.ESTABLISHED, idle=0, **values):
+        """Put in an entry, its counters, and where it says so the one in reverse*."""
+        number = self.number(vip, backend)
+        path = self.tables.paths[number]
+        source = values.pop("source_port", client.port).to_bytes(2, "big")
+        flags = values.pop("flags", 0) | layout.RESTED * (state in OVER)
+        entry = layout.Connection(
+            NOW - idle * SECOND, number, state, 0, flags, source_port=source, **values
+        )
+        key = end_key(client.ip, client.port, path.service)
+        half = state in HALF_OPEN
+        version = client.version
+        self.maps[f"{'half_open' if half else 'connections'}{version}"].update(
+            key, layout.CONNECTION.pack(entry)
+        )
+        if flags & layout.REVERSED:
+            seen = layout.narrow(path.snat, version) if path.flags & layout.PATH_FULL_NAT else client.ip
+            reverse = self.maps[f"{'half_open_reverse' if half else 'reverse'}{version}"]
+            wide = end_key(layout.wide(client.ip), client.port, path.service)
+            reverse.update(seen + source + word(path.backend)[:2], wide)
+        self.count(number, half, not half and state not in OVER, half, not half)
+
+    def count(self, number, half_open=0, established=0, all_half_open=0, all_established=0):
+        load = self.load(number)
+        self.maps["loads"].update(
+            word(number), word(load.half_open + half_open) + word(load.established + established)
+        )
+        totals = self.totals()
+        self.maps["totals"].update(
+            word(0), word(totals.established + all_established) + word(totals.half_open + all_half_open)
+        )
+
+    def load(self, number):
+        return layout.LOAD.unpack(self.maps["loads"].lookup(word(number)))
+
+    def totals(self):
+        return layout.TOTALS.unpack(self.maps["totals"].lookup(word(0)))
+
+    def run_sweep(self):
+        for _ in self.sweep.steps():
+            pass
+
+    def entries(self):
+        names = "half_open4", "half_open6", "connections4", "connections6"
+        return sum(len(list(self.maps[name].keys())) for name in names)
+
+    def asked(self, query):
+        found, more = [], 0
+        for part, counted in self.connections.ask(query):
+            found += part
+            more += counted
+        return found, more
+
+    def clients(self, query):
+        return {each.client for each in self.asked(query)[0]}
+
+
+@pytest.fixture
+def kernel(bpf_possible):
+    with loaded("sweep", "query") as objects:
+        yield Kernel(objects)
+
+
+def other(number):
+    return Endpoint(CLIENT.ip, number)
+
+
+class TestAsking:
+    def filled(self, kernel):
+        kernel.add()
+        kernel.add(other(2), backend=TWO)
+        kernel.add(other(3), state=State.SYN_SENT)
+        kernel.add(CLIENT6, VIP6, SIX)
+        kernel.add(other(4), FULL_VIP, flags=layout.REVERSED | layout.OTHER_SOURCE, source_port=20_000)
+
+    @pytest.mark.parametrize(
+        ("which", "expected"),
+        [
+            (ConnectionFilter(), {CLIENT, other(2), other(3), other(4), CLIENT6}),
+            (ConnectionFilter(service="web"), {CLIENT, other(2), other(3)}),
+            (ConnectionFilter(backend=ONE), {CLIENT, other(3), other(4)}),
+            (ConnectionFilter(service="web", backend=TWO), {other(2)}),
+            (ConnectionFilter(client=CLIENT6.ip), {CLIENT6}),
+            (ConnectionFilter(service="six", client=CLIENT.ip), set()),
+            (ConnectionFilter(service="none"), set()),
+        ],
+    )
+    def test_filters(self, kernel, which, expected):
+        self.filled(kernel)
+        assert kernel.clients(kernel.connections.query(which)) == expected
+
+    def test_states(self, kernel):
+        self.filled(kernel)
+        assert kernel.clients(Query(states=1 << State.SYN_SENT)) == {other(3)}
+
+    def test_more_than_are_handed_over_are_counted(self, kernel):
+        for port in range(1, 701):
+            kernel.add(other(port))
+        found, more = kernel.asked(Query(records=650))
+        assert (len(found), more) == (650, 50)
+        assert len({each.client for each in found}) == 650
+
+    def test_two_queries_at_a_time(self, kernel):
+        for port in range(1, 401):
+            kernel.add(other(port), backend=TWO if port % 4 else ONE)
+        all_of_them = kernel.connections.ask(Query())
+        clients = {each.client for each in next(all_of_them)[0]}
+        assert len(kernel.clients(kernel.connections.query(ConnectionFilter(backend=ONE)))) == 100
+        clients |= {each.client for part, _ in all_of_them for each in part}
+        assert len(clients) == 400
+
+    def test_expired_ones_are_not_there(self, kernel):
+        kernel.add(idle=7441)
+        assert kernel.asked(Query()) == ([], 0)
+
+    def test_what_people_see(self, kernel):
+        self.filled(kernel)
+        kernel.add(other(9), idle=40)
+        infos = {each.client: info(each, kernel.tables.timeouts, NOW) for each in kernel.asked(Query())[0]}
+        assert infos[other(9)] == ConnectionInfo(
+            "web", Protocol.TCP, other(9), VIP, other(9), ONE, State.ESTABLISHED, 40.0, 7400.0
+        )
+        assert infos[other(4)].source == Endpoint(SNAT, 20_000)
+        assert (infos[CLIENT6].vip, infos[CLIENT6].backend) == (VIP6, SIX)
+
+
+class TestTaking:
+    def test_only_those_asked_for_are_forgotten_and_the_counters_know(self, kernel):
+        kernel.add()
+        kernel.add(other(2), backend=TWO)
+        kernel.add(other(3), backend=TWO, state=State.SYN_RECEIVED)
+        kernel.add(other(4), backend=TWO, state=State.TIME_WAIT)
+        two = kernel.number(VIP, TWO)
+        taken, _ = kernel.asked(kernel.connections.query(ConnectionFilter(backend=TWO), take=True))
+        assert {each.client for each in taken} == {other(2), other(3), other(4)}
+        assert kernel.clients(Query()) == {CLIENT}
+        assert kernel.load(two) == (0, 0)
+        assert kernel.totals() == layout.Totals(established=1, half_open=0)
+
+    def test_the_entries_of_the_other_direction_go_too(self, kernel):
+        kernel.add(other(4), FULL_VIP, flags=layout.REVERSED, source_port=20_000)
+        kernel.add(other(5), FULL_VIP, state=State.SYN_SENT, flags=layout.REVERSED, source_port=20_001)
+        kernel.asked(Query(take=True))
+        assert not list(kernel.maps["reverse4"].keys())
+        assert not list(kernel.maps["half_open_reverse4"].keys())
+
+    def test_both_ends_are_told_with_the_numbers_that_they_expect(self, kernel):
+        known = layout.SEEN_BY_CLIENT | layout.SEEN_BY_BACKEND
+        kernel.add(flags=known, acked_by_client=7, acked_by_backend=8)
+        kernel.add(other(2), flags=layout.SEEN_BY_CLIENT, acked_by_client=9)
+        kernel.add(CLIENT6, VIP6, SIX, flags=layout.SEEN_BY_BACKEND, acked_by_backend=10)
+        kernel.add(other(3))
+        from scapy.layers.inet import IP, TCP
+        from scapy.layers.inet6 import IPv6
+
+        told = set()
+        for destination, packet in resets(kernel.asked(Query())[0]):
+            read = IP(packet) if len(destination) == 4 else IPv6(packet)
+            assert (
+                Endpoint.parse(f"{read.dst}:1" if read.version == 4 else f"[{read.dst}]:1").ip
+                == destination
+            )
+            assert int(read[TCP].flags) == RST
+            told.add((read.src, read[TCP].sport, read.dst, read[TCP].dport, read[TCP].seq))
+        assert told == {
+            (VIP.host, VIP.port, CLIENT.host, CLIENT.port, 7),
+            (CLIENT.host, CLIENT.port, ONE.host, ONE.port, 8),
+            (VIP.host, VIP.port, CLIENT.host, 2, 9),
+            (CLIENT6.host, CLIENT6.port, SIX.host, SIX.port, 10),
+        }
+
+    def test_under_full_nat_the_backend_is_told_from_the_gateway(self, kernel):
+        known = layout.SEEN_BY_BACKEND
+        kernel.add(other(4), FULL_VIP, flags=known, source_port=20_000, acked_by_backend=3)
+        from scapy.layers.inet import IP, TCP
+
+        ((_, packet),) = resets(kernel.asked(Query())[0])
+        assert (IP(packet).src, IP(packet)[TCP].sport) == ("10.2.0.1", 20_000)
+
+
+class TestSweep:
+    @pytest.mark.parametrize(
+        ("state", "seconds"),
+        [(State.ESTABLISHED, 7440), (State.TIME_WAIT, 60), (State.SYN_SENT, 60), (State.CLOSED, 10)],
+    )
+    @pytest.mark.parametrize(("client", "vip", "backend"), [(CLIENT, VIP, ONE), (CLIENT6, VIP6, SIX)])
+    def test_idle_connections_are_forgotten_in_their_time(
+        self, kernel, state, seconds, client, vip, backend
+    ):
+        kernel.add(client, vip, backend, state, idle=seconds)
+        kernel.add(Endpoint(client.ip, 5), vip, backend, state, idle=seconds - 1)
+        kernel.run_sweep()
+        assert kernel.clients(Query()) == {Endpoint(client.ip, 5)}
+        assert kernel.entries() == 1
+        totals = kernel.totals()
+        assert totals.established + totals.half_open == 1
+
+    def test_the_entry_of_the_other_direction_goes_too(self, kernel):
+        kernel.add(other(4), FULL_VIP, flags=layout.REVERSED, source_port=20_000, idle=7440)
+        kernel.run_sweep()
+        assert not list(kernel.maps["reverse4"].keys())
+
+    def test_exact_counters_stay(self, kernel):
+        for port in range(1, 301):
+            kernel.add(other(port), state=State(port % 8), idle=0 if port % 3 else 10_000)
+        kernel.run_sweep()
+        alive = [State(port % 8) for port in range(1, 301) if port % 3]
+        half = sum(state in HALF_OPEN for state in alive)
+        over = sum(state in OVER for state in alive)
+        assert kernel.load(kernel.number(VIP, ONE)) == (half, len(alive) - half - over)
+        assert kernel.totals() == (len(alive) - half, half)
+
+    def test_half_open_ones_that_the_kernel_pushed_out_are_no_load(self, kernel):
+        kernel.add(state=State.SYN_SENT)
+        kernel.count(kernel.number(VIP, ONE), half_open=5, all_half_open=5)
+        kernel.run_sweep()
+        assert kernel.load(kernel.number(VIP, ONE)).half_open == 1
+        assert kernel.totals().half_open == 1
+        assert counters(kernel.maps, kernel.tables).drops == {DropReason.HALF_OPEN_EVICTED: 5}
+
+    def test_a_wrong_count_of_established_ones_is_set_right(self, kernel):
+        kernel.add()
+        kernel.count(kernel.number(VIP, ONE), established=3, all_established=3)
+        kernel.run_sweep()
+        assert kernel.load(kernel.number(VIP, ONE)).established == 1
+        assert kernel.totals().established == 1
+
+    def test_what_changes_meanwhile_is_not_overwritten(self, kernel):
+        kernel.add()
+        steps = kernel.sweep.steps()
+        next(steps, None)  # has begun, and looked at the connection
+        kernel.add(other(2))
+        for _ in steps:
+            pass
+        assert kernel.load(kernel.number(VIP, ONE)).established == 2
+
+    def test_paths_that_no_connection_has_are_unused(self, kernel):
+        kernel.add(state=State.TIME_WAIT)
+        one, two = kernel.number(VIP, ONE), kernel.number(VIP, TWO)
+        kernel.run_sweep()
+        assert kernel.sweep.unused({one, two}) == {two}
+        kernel.apply(kernel.plan, now=NOW + 60 * SECOND)
+        kernel.run_sweep()
+        assert kernel.sweep.unused({one, two}) == {one, two}
+
+
+class TestCounters:
+    def test_by_service_and_backend_over_all_cpus(self, kernel):
+        kernel.add()
+        kernel.add(other(2), state=State.TIME_WAIT)
+        kernel.add(other(3), state=State.SYN_SENT)
+        cpus = len(kernel.maps["traffic"].lookup_percpu(word(0)))
+        counts = layout.TRAFFIC.pack(layout.Traffic(1, 2, 3, 4, 5))
+        kernel.maps["traffic"].update(word(kernel.number(VIP, ONE)), counts * cpus)
+        found = counters(kernel.maps, kernel.tables)
+        assert found.backends["web", ONE] == Traffic(5 * cpus, 1, 1, cpus, 2 * cpus, 3 * cpus, 4 * cpus)
+        assert found.backends["six", SIX] == Traffic()
+        assert found.verdicts[Verdict.FORWARD] == 3 * cpus
+        assert (found.half_open, found.established) == (1, 1)
+
+    def test_backends_that_are_removed_are_not_shown_but_their_packets_are_counted(self, kernel):
+        cpus = len(kernel.maps["traffic"].lookup_percpu(word(0)))
+        counts = layout.TRAFFIC.pack(layout.Traffic(1, 2, 3, 4, 5))
+        kernel.maps["traffic"].update(word(kernel.number(VIP, TWO)), counts * cpus)
+        kernel.apply(plan(service(ONE), limits=Limits()))
+        found = counters(kernel.maps, kernel.tables)
+        assert list(found.backends) == [("web", ONE)]
+        assert found.verdicts[Verdict.FORWARD] == 3 * cpus
+        kernel.tables.free(list(kernel.tables.numbers.retired))
+        assert counters(kernel.maps, kernel.tables).verdicts[Verdict.FORWARD] == 3 * cpus
