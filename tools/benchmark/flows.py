@@ -65,10 +65,10 @@ class Order:
         if self.destination.port + self.services - 1 > _PORT_LAST:
             raise ValueError(f"{self.services} services from port {self.destination.port} on")
         clients = int.from_bytes(CLIENTS, "big")
-        return _ORDER.pack(self._frame(), clients, self.flows, self.services, self.first, self.shuffled)
+        return _ORDER.pack(self.frame(), clients, self.flows, self.services, self.first, self.shuffled)
 
-    def _frame(self) -> bytes:
-        """A segment from 0.0.0.0 port 0, which the program adds the client to. A SYN begins a
+    def frame(self) -> bytes:
+        """What all frames begin with: a segment from 0.0.0.0 port 0, which the program adds the client to. A SYN begins a
         connection, everything else goes on after the handshake with receiver.c."""
         begins = self.flags == tcp.SYN
         segment = bytearray(tcp.MINIMUM) + (_SYN_OPTIONS if begins else _OPTIONS)
