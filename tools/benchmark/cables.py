@@ -5,8 +5,9 @@
      10.128.0.0/9      VIP 10.1.0.100                        10.5.0.0/16
 
 Behind the client are the clients of all flows, behind the backend are all backends; both are only
-addresses in packets. The gateway knows its neighbours: nothing waits for them. Its interfaces have GRO
-on: without it, or an XDP program, a veth takes no frames from XDP.
+addresses in packets. The gateway knows its neighbours: nothing waits for them. GRO is on everywhere:
+without it, or an XDP program, a veth takes no frames from XDP. Two cores have queues of their own, as on
+any network card: with one for both, a core would receive what the other sends too much of.
 """
 
 from __future__ import annotations
@@ -29,11 +30,21 @@ CLIENT_MAC: Final = "02:00:00:00:01:0a"
 GATEWAY_MACS: Final = ("02:00:00:00:01:01", "02:00:00:00:02:01")  # eth0, eth1
 BACKEND_MAC: Final = "02:00:00:00:02:02"
 
+_QUEUES: Final = 2
+_CARD: Final = f"mtu 1500 numtxqueues {_QUEUES} numrxqueues {_QUEUES}"
 _LINKS: Final = f"""\
-link add eth0 mtu 1500 address {GATEWAY_MACS[0]} type veth \
-peer name eth0 mtu 1500 address {CLIENT_MAC} netns {{client}}
-link add eth1 mtu 1500 address {GATEWAY_MACS[1]} type veth \
-peer name eth0 mtu 1500 address {BACKEND_MAC} netns {{backend}}
+link add eth0 {_CARD} address {GATEWAY_MACS[0]} type veth \
+peer name eth0 {_CARD} address {CLIENT_MAC} netns {{client}}
+link add eth1 {_CARD} address {GATEWAY_MACS[1]} type veth \
+peer name eth0 {_CARD} address {BACKEND_MAC} netns {{backend}}
+"""
+_CARDS: Final = (("client", "eth0"), ("gateway", "eth0"), ("gateway", "eth1"), ("backend", "eth0"))
+
+# What a core sends goes into the queue of its number, and is received by that core: XPS, whose settings
+# only a /sys that was mounted on the host shows.
+_QUEUE_BY_CORE: Final = """\
+mount -t sysfs sysfs /sys
+for queue in 0 1; do printf %x $((1 << queue)) > /sys/class/net/{card}/queues/tx-$queue/xps_cpus; done
 """
 _UP: Final = {
     "gateway": f"""\
@@ -110,6 +121,7 @@ def open_cables(prefix: str) -> Iterator[Cables]:
         cables.must("gateway", "ip", "-batch", "-", text=_LINKS.format(**cables.namespaces))
         for host, lines in _UP.items():
             cables.must(host, find("ip"), "-batch", "-", text=lines)
-        for card in ("eth0", "eth1"):
-            cables.must("gateway", "ethtool", "-K", card, "gro", "on")
+        for host, card in _CARDS:
+            cables.must(host, "ethtool", "-K", card, "gro", "on")
+            cables.must(host, "unshare", "--mount", "sh", "-e", "-c", _QUEUE_BY_CORE.format(card=card))
         yield cables

@@ -68,8 +68,8 @@ class Order:
         return _ORDER.pack(self.frame(), clients, self.flows, self.services, self.first, self.shuffled)
 
     def frame(self) -> bytes:
-        """What all frames begin with: a segment from 0.0.0.0 port 0, which the program adds the client to. A SYN begins a
-        connection, everything else goes on after the handshake with receiver.c."""
+        """What all frames begin as: a segment from 0.0.0.0 port 0, to which the program adds the client.
+        A SYN begins a connection, everything else goes on after the handshake with receiver.c."""
         begins = self.flags == tcp.SYN
         segment = bytearray(tcp.MINIMUM) + (_SYN_OPTIONS if begins else _OPTIONS)
         tcp.HEADER.pack_into(
