@@ -10,7 +10,7 @@ from typing import Final
 
 from benchmark.cables import BACKEND_MAC, GATEWAY_MACS
 from benchmark.hosts import Frontend, Hosts
-from benchmark.programs import inside, loaded, mac_bytes, on_interface
+from benchmark.programs import attached, inside, loaded, mac_bytes
 from l4lb.datapath.libbpf import Object
 
 _WAY: Final = Struct("=I12s")  # struct way
@@ -30,5 +30,5 @@ def configured(hosts: Hosts) -> Iterator[Object]:
 @contextmanager
 def redirect(hosts: Hosts) -> Iterator[Frontend]:
     """Packets from the client go to the backend whatever is in them; those back are forwarded."""
-    with configured(hosts) as program, on_interface(program.programs["redirect"], hosts.gateway, "eth0"):
+    with configured(hosts) as program, attached(program.programs["redirect"], "xdp", hosts.gateway, "eth0"):
         yield hosts.at_backends

@@ -18,7 +18,7 @@ from typing import Final
 from benchmark import BenchError
 from benchmark.cables import CLIENT_MAC, GATEWAY_MACS, Cables
 from benchmark.flows import FRAME, RANDOM, Order
-from benchmark.programs import context, inside, loaded, on_core, on_interface
+from benchmark.programs import attached, context, inside, loaded, on_core
 from l4lb.datapath.libbpf import LibbpfError, Map, Object
 from l4lb.model import Endpoint
 from l4lb.wire import tcp
@@ -143,8 +143,9 @@ def ready(cables: Cables) -> Iterator[Generator]:
         received = []
         for host in ("backend", "client"):
             receiver = stack.enter_context(loaded("receiver", cables.directory))
-            program = receiver.programs["receive"]
-            stack.enter_context(on_interface(program, cables.namespaces[host], "eth0"))
+            for hook in ("xdp", "tc"):
+                program = receiver.programs[f"receive_{hook}"]
+                stack.enter_context(attached(program, hook, cables.namespaces[host], "eth0"))
             received.append(receiver.maps["received"])
         generator = stack.enter_context(loaded("generator", cables.directory))
         yield Generator(cables, generator, *received)

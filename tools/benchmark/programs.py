@@ -12,14 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from struct import Struct
-from typing import Final
+from typing import Final, Literal
 
 from benchmark import BenchError
 from build_bpf import CannotCompileError, SourceError, compile_object
-from l4lb.datapath.libbpf import LibbpfError, Object, Program, attach_xdp
+from l4lb.datapath.libbpf import LibbpfError, Object, Program, attach_tcx, attach_xdp
 from netlab.command import NAMESPACES
 
 _SOURCES: Final = Path(__file__).parent
+Hook = Literal["xdp", "tc"]
+
 # data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex
 _XDP_MD: Final = Struct("=6I")
 # To be followed by zeros; before it length, packet type, mark, queue, protocol and VLAN, which are not
@@ -72,15 +74,16 @@ def on_core(core: int) -> Iterator[None]:
 
 
 @contextmanager
-def on_interface(program: Program, namespace: str, name: str) -> Iterator[None]:
-    """With a program at XDP of an interface, native.
+def attached(program: Program, hook: Hook, namespace: str, name: str) -> Iterator[None]:
+    """With a program on an interface: at XDP, native, or at TC ingress.
 
     Raises:
         BenchError: the interface does not take it.
     """
     try:
         with inside(namespace):
-            link = attach_xdp(program, socket.if_nametoindex(name), "native")
+            index = socket.if_nametoindex(name)
+            link = attach_xdp(program, index, "native") if hook == "xdp" else attach_tcx(program, index)
     except LibbpfError as error:
         raise BenchError(str(error)) from None
     try:

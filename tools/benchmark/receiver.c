@@ -7,6 +7,7 @@
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
+#include <linux/pkt_cls.h>
 
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -72,22 +73,46 @@ static __always_inline void answer(struct frame *frame)
 	frame->checksum = ~sum;
 }
 
-SEC("xdp")
-int receive(struct xdp_md *context)
-{
-	struct frame *frame = (void *)(long)context->data;
+enum { NOT_FOR_US, OURS, TO_ANSWER };
 
-	if ((void *)(frame + 1) > (void *)(long)context->data_end ||
-	    frame->ethernet.h_proto != bpf_htons(ETH_P_IP) || frame->ip.protocol != IPPROTO_TCP)
-		return XDP_PASS;
+static __always_inline int take(struct frame *frame, void *end)
+{
+	if ((void *)(frame + 1) > end || frame->ethernet.h_proto != bpf_htons(ETH_P_IP) ||
+	    frame->ip.protocol != IPPROTO_TCP)
+		return NOT_FOR_US;
 	if ((frame->numbers.flags & (SYN | ACK)) == SYN) {
 		answer(frame);
 		count(ANSWERED);
-		/* Not XDP_TX: a veth only wakes its peer up after that if there is an XDP program there. */
-		return bpf_redirect(context->ingress_ifindex, 0);
+		return TO_ANSWER;
 	}
 	count(DROPPED);
-	return XDP_DROP;
+	return OURS;
+}
+
+SEC("xdp")
+int receive_xdp(struct xdp_md *context)
+{
+	switch (take((void *)(long)context->data, (void *)(long)context->data_end)) {
+	case TO_ANSWER:
+		/* Not XDP_TX: a veth only wakes its peer up after that if there is an XDP program there. */
+		return bpf_redirect(context->ingress_ifindex, 0);
+	case OURS:
+		return XDP_DROP;
+	}
+	return XDP_PASS;
+}
+
+/* What bpf_redirect_peer sends does not come by XDP. */
+SEC("tc")
+int receive_tc(struct __sk_buff *context)
+{
+	switch (take((void *)(long)context->data, (void *)(long)context->data_end)) {
+	case TO_ANSWER:
+		return bpf_redirect(context->ingress_ifindex, 0);
+	case OURS:
+		return TC_ACT_SHOT;
+	}
+	return TC_ACT_UNSPEC;
 }
 
 char _license[] SEC("license") = "GPL";

@@ -91,7 +91,7 @@ def test_a_syn_begins_and_everything_else_goes_on(restore: Object):
 def test_a_receiver_answers_a_syn_and_keeps_the_rest(restore: Object, tmp_path: Path):
     syn, ack = (written(restore, Order(_MACS, _VIP, flags, 1)) for flags in (tcp.SYN, tcp.ACK))
     with loaded("receiver", tmp_path) as receiver:
-        program = receiver.programs["receive"]
+        program = receiver.programs["receive_xdp"]
         answered = program.test_run(syn, ctx=context(FRAME, 1))
         assert answered.retval == 4  # XDP_REDIRECT
         frame = answered.data
