@@ -34,6 +34,12 @@ def arguments() -> argparse.ArgumentParser:
         default=_PREFIX,
         help="how the lab's namespaces begin; a lab that is up is taken down first (default: %(default)s)",
     )
+    parser.add_argument(
+        "--datapath",
+        choices=["auto", "xdp", "tc", "raw"],
+        default="auto",
+        help="what forwards the packets (default: the best that runs here)",
+    )
     parser.add_argument("--keep", action="store_true", help="leave the lab up, with l4lb running")
     return parser
 
@@ -93,7 +99,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def main(argv: Sequence[str]) -> int:
     """Run the demo; its exit status."""
     options = arguments().parse_args(argv)
-    site = Site(Stage(), options.prefix)
+    site = Site(Stage(), options.prefix, options.datapath)
     with lock(options.prefix):
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _interrupt)

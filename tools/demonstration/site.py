@@ -24,8 +24,9 @@ _PATIENCE: Final = 20.0  # seconds
 class Site:
     """Where the demo takes place."""
 
-    def __init__(self, stage: Stage, prefix: str) -> None:
+    def __init__(self, stage: Stage, prefix: str, datapath: str) -> None:
         self.stage = stage
+        self._datapath = datapath
         self.lab = Lab(prefix)
         self.directory = self.lab.host_directory("gateway")
         self.config = self.directory / "l4lb.toml"
@@ -87,7 +88,12 @@ class Site:
     def configure(self) -> None:
         """Put the config where the daemon will find it."""
         self.directory.mkdir(exist_ok=True)
-        self.config.write_text(_CONFIG.read_text())
+        text = _CONFIG.read_text()
+        if self._datapath != "auto":
+            text = text.replace(
+                "[[services]]", f'[gateway]\ndatapath = "{self._datapath}"\n\n[[services]]', 1
+            )
+        self.config.write_text(text)
 
     def start(self) -> None:
         """Start the daemon, and wait until it is ready.
@@ -194,6 +200,10 @@ class Site:
 
     def close(self) -> None:
         """Take the lab down, with everything that runs on it."""
+        if self._daemon is not None:
+            # What is pinned in the kernel would outlive the lab.
+            stop = self.lab.command("gateway", "l4lb", "stop")
+            subprocess.run(stop, env=self._environment, capture_output=True, check=False, timeout=_PATIENCE)
         self.lab.down()
         if self._daemon is not None:
             self._daemon.wait()
