@@ -9,6 +9,7 @@ from pathlib import Path
 
 from l4lb.control.lock import Refused, lock_namespace, remove_stale_socket
 from l4lb.control.state_files import state_prefix, vip_file
+from l4lb.datapath.ebpf.datapath import EbpfDatapath
 from l4lb.datapath.raw import RawDatapath
 from l4lb.netlink.ledger import Ledger
 from l4lb.netlink.vips import VipKeeper
@@ -46,6 +47,7 @@ async def _clean_up(socket_path: Path) -> list[str]:
             removed.append(f"the control socket {socket_path}")
     except OSError as error:
         problem = error  # a file is less than what is still on the host
+    removed += EbpfDatapath.clean_up()
     removed += await RawDatapath.clean_up(state_prefix(socket_path))
     async with KernelWatch() as watch:
         vips = tuple(Ledger(vip_file(socket_path)))

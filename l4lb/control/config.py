@@ -28,7 +28,7 @@ class GatewayConfig:
     """What holds for the gateway as a whole."""
 
     interfaces: tuple[str, ...] = ()  # empty: those with a route to a VIP or a backend
-    datapath: str = "auto"  # auto | raw
+    datapath: str = "auto"  # auto | xdp | tc | raw
     manage_vips: bool = True  # add, announce and remove the VIPs
     vip_interface: str | None = None  # None: the one with a route to the VIP
     snat_ports: tuple[int, int] = model.SNAT_PORTS  # full NAT: source ports, inclusive

@@ -9,8 +9,7 @@ from l4lb.model import Endpoint
 from l4lb.schedulers import SCHEDULERS
 
 _LONGEST_SHOWN = 80  # characters
-_DATAPATHS = ("auto", "raw")
-_DATAPATHS_TO_COME = ("tc", "xdp")
+_DATAPATHS = ("auto", "xdp", "tc", "raw")
 
 
 def shown(value: object) -> str:
@@ -67,8 +66,6 @@ def receiving_interface(name: str) -> str:
 
 def datapath(name: str) -> str:
     """A datapath that exists."""
-    if name in _DATAPATHS_TO_COME:
-        raise ValueError(f'\'{name}\' is not available yet: write "auto" or "raw"')
     if name not in _DATAPATHS:
         raise ValueError(f"{shown(name)} is not one of {', '.join(_DATAPATHS)}")
     return name

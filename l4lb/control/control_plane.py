@@ -72,6 +72,7 @@ class ControlPlane:
         self._drains = Drains()
         self._began = time.monotonic()
         self._hold = False
+        self._goes_on = False  # the datapath, without us: packets still come for the VIPs
         self._stopped = False
         self._running = AsyncExitStack()
         self._changing = asyncio.Lock()
@@ -101,22 +102,24 @@ class ControlPlane:
             self._running = running.pop_all()
 
     async def stop(self, *, hold: bool) -> None:
-        """Stop balancing and remove the VIPs; ``hold`` keeps what a restart needs, if the config
-        does not say otherwise."""
+        """Stop balancing and remove the VIPs. ``hold`` keeps what a restart needs: of a datapath that
+        goes on by itself all, of another one as much as the config says."""
         async with self._changing:
             self._stopped = True
-            self._hold = hold and self._desired.config.gateway.hold > 0
+            self._goes_on = hold and self._supervisor.latest.capabilities.survives_daemon
+            self._hold = self._goes_on or (hold and self._desired.config.gateway.hold > 0)
             await self._running.aclose()
 
     async def _close_datapath(self) -> None:
         await self._supervisor.close(hold=self._hold)
 
     async def _remove_vips(self) -> None:
-        try:
-            await self._vips.clear()
-        except VipError as error:
-            for line in error.problems:
-                log.error("%s", line)
+        if not self._goes_on:
+            try:
+                await self._vips.clear()
+            except VipError as error:
+                for line in error.problems:
+                    log.error("%s", line)
         await self._vips.close()
 
     # What can be done to it.

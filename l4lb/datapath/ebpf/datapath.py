@@ -25,6 +25,7 @@ from l4lb.datapath.ebpf.counters import counters
 from l4lb.datapath.ebpf.numbers import OutOfNumbers
 from l4lb.datapath.ebpf.programs import Programs, remove
 from l4lb.datapath.ebpf.raw_sender import RawSender
+from l4lb.datapath.ebpf.route_mtus import RouteMtus
 from l4lb.datapath.ebpf.sweep import Sweep
 from l4lb.datapath.ebpf.tables import Tables
 from l4lb.datapath.libbpf import LibbpfError
@@ -79,6 +80,7 @@ class EbpfDatapath:
         self._tables: Tables
         self._connections: Connections
         self._sweep: Sweep
+        self._route_mtus: RouteMtus
         self._interfaces: tuple[str, ...] = ()
         self._reset_wanted = asyncio.Event()
         self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -103,6 +105,7 @@ class EbpfDatapath:
         try:
             self._programs = Programs(self._kind, self._limits, namespace)
             self._tables = Tables(self._programs.maps)
+            self._route_mtus = RouteMtus(self._programs.maps)
         except LibbpfError as error:
             if self._programs is not None:
                 self._programs.close()
@@ -123,6 +126,7 @@ class EbpfDatapath:
             await asyncio.get_running_loop().run_in_executor(self._worker, self.load)
         self._interfaces = tuple(interfaces)
         await self._work(self._follow_links)
+        await self._work(self._follow_routes)
         if first:
             if self._loaded.adopted:
                 found = await self.counters()
@@ -200,7 +204,7 @@ class EbpfDatapath:
         Raises:
             DatapathError: something could not be removed.
         """
-        if not pins.is_mounted(file_system):
+        if not pins.is_mounted(file_system) or not (file_system / "l4lb").is_dir():
             return []
         namespace = pins.namespace_directory(file_system)
         try:
@@ -214,7 +218,7 @@ class EbpfDatapath:
         if change.links:
             self._spawn(self._work(self._follow_links))
         if change.links or change.routes or change.addresses or change.neighbours:
-            self._spawn(self._work(self._tables.routes_changed))
+            self._spawn(self._work(self._follow_routes))
 
     def _follow_links(self) -> list[str]:
         """Programs on the interfaces that are there; those among them that somebody had removed."""
@@ -222,6 +226,11 @@ class EbpfDatapath:
         self._tables.set_interfaces({link.index: layout.HOP_PEER for link in links if link.paired})
         present = {link.index: link.name for link in links if link.name in self._interfaces}
         return self._loaded.hooks.set(present)
+
+    def _follow_routes(self) -> None:
+        """What the programs remember of them is void."""
+        self._route_mtus.update(self._watch.state.routes)
+        self._tables.routes_changed()
 
     async def _look_after(self) -> None:
         """Put programs back that somebody else has removed."""

@@ -112,6 +112,19 @@ def test_a_stop_by_signal_keeps_what_a_restart_needs(tmp_path, number, hold, hel
     assert not l4lb.socket.exists()
 
 
+@pytest.mark.parametrize("hold", ["30", "0"])
+def test_a_stop_by_signal_leaves_all_to_a_datapath_that_goes_on_by_itself(tmp_path, hold):
+    async def scenario(l4lb):
+        l4lb.datapath.capabilities = replace(l4lb.datapath.capabilities, survives_daemon=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await l4lb.ended()
+
+    l4lb = with_daemon(tmp_path, scenario, f"[gateway]\nhold = {hold}\n" + CONFIG)
+    assert l4lb.datapath.held is True
+    assert l4lb.vips.kept[-1] != {}
+    assert l4lb.vips.closed
+
+
 def test_a_signal_during_the_start_ends_it_and_leaves_nothing(tmp_path):
     l4lb = Running(tmp_path)
 

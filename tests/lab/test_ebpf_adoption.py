@@ -1,0 +1,247 @@
+"""The eBPF datapaths without their daemon: packets go on while it is stopped, killed, and started again."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import socket
+import subprocess
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.lab.clients import Browser, Download, Upload, answers, ask, on, wait_for
+from tests.lab.services import BACKENDS, CHECKED, VIP, VIP6, listed, service
+from tests.unit.datapath.ebpf.kernel import why_not
+
+pytestmark = pytest.mark.lab
+
+SIZE = 24 << 20
+PINS = Path("/sys/fs/bpf/l4lb")
+TCX_INGRESS = 46  # enum bpf_attach_type
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ebpf_possible():
+    if reason := why_not():
+        pytest.skip(reason)
+
+
+@pytest.fixture(params=["tc", "xdp"])
+def gateway(request):
+    """The part of the config that names the datapath."""
+    return f'[gateway]\ndatapath = "{request.param}"\n'
+
+
+def pins():
+    """All that is pinned, of whatever namespace."""
+    return {path for path in PINS.rglob("*") if not path.is_dir()} if PINS.is_dir() else set()
+
+
+def programs(lab):
+    """How many programs are on the gateway's interfaces, as the kernel tells."""
+    shown = json.loads(lab.exec("gateway", "bpftool", "-j", "net", "show").stdout)[0]
+    ours = [each for each in shown["tc"] if "name" in each]  # not raw's shield
+    with on(lab, "gateway"):
+        indices = [index for index, _ in socket.if_nameindex()]
+        return len(shown["xdp"]) + len(ours) + sum(map(_programs_at_tcx, indices))
+
+
+def _programs_at_tcx(index):
+    """bpftool 7.1 does not know of them."""
+    count = ctypes.c_uint32(8)
+    query = ctypes.CDLL("libbpf.so.1").bpf_prog_query
+    assert query(index, TCX_INGRESS, 0, None, (ctypes.c_uint32 * 8)(), ctypes.byref(count)) == 0
+    return count.value
+
+
+def status(daemon):
+    return daemon.api.get("status")["datapath"]
+
+
+def test_it_balances_and_says_how(lab, gateway):
+    with lab.daemon(gateway + service() + service("six", vip=VIP6)) as daemon:
+        assert answers(lab, VIP, 6) == dict.fromkeys(BACKENDS[4], 2)
+        assert answers(lab, VIP6, 6) == dict.fromkeys(BACKENDS[6], 2)
+        assert listed(daemon, "connections_total") == dict.fromkeys(BACKENDS[4], 2)
+        now = status(daemon)
+        assert now["capabilities"]["survives_daemon"]
+        assert now["details"]["interface eth0"].split(", ")[-1 if now["name"] == "xdp" else 0] == "tcx"
+
+
+def test_transfers_go_on_while_the_daemon_is_stopped(lab, gateway):
+    published = lab.publish("held", SIZE)
+    with lab.daemon(gateway + service()) as daemon, Download(lab, VIP, "held") as download:
+        daemon.stop()
+        download.progress()
+        assert ask(lab, VIP) in BACKENDS[4]  # a new connection, too
+        download.finish()
+        assert download.digest == published
+        daemon.start()
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_another_daemon_takes_over_all_connections(lab, gateway, end):
+    lab.publish("held", SIZE)
+    config = gateway + service() + service("full", port=81, backend_port=80, nat="full")
+    with lab.daemon(config) as daemon, ExitStack() as stack:
+        browsers = [
+            stack.enter_context(Browser(lab, VIP, port=port)) for port in (80, 81) for _ in range(20)
+        ]
+        names = [browser.get() for browser in browsers]
+        upload = stack.enter_context(Upload(lab, VIP, "held"))
+        before = daemon.api.get("connections", limit="1000")["connections"]
+        getattr(daemon, end)()
+        daemon.start()
+        assert "established connections taken over" in daemon.log.read_text()
+        after = daemon.api.get("connections", limit="1000")["connections"]
+        ends = [
+            {(each["client"], each["source"], each["backend"]) for each in one} for one in (before, after)
+        ]
+        assert ends[0] == ends[1]
+        assert [browser.get() for browser in browsers] == names
+        upload.finish()
+
+
+def test_a_killed_daemon_under_traffic_again_and_again(lab, gateway):
+    published = lab.publish("held", SIZE)
+    with lab.daemon(gateway + service()) as daemon, ExitStack() as stack:
+        downloads = [stack.enter_context(Download(lab, VIP, "held")) for _ in range(10)]
+        for _ in range(3):
+            daemon.kill()
+            daemon.start()
+            for download in downloads:
+                download.progress(100_000)
+        for download in downloads:
+            download.finish()
+            assert download.digest == published
+
+
+def test_a_backend_removed_while_the_daemon_was_away_loses_its_connections(lab, gateway):
+    with lab.daemon(gateway + service()) as daemon, ExitStack() as stack:
+        browsers = [stack.enter_context(Browser(lab, VIP)) for _ in range(6)]
+        names = [browser.get() for browser in browsers]
+        daemon.kill()
+        daemon.config.write_text(gateway + service(weights={"web1": 1, "web2": 1}))
+        daemon.start()
+        for browser, name in zip(browsers, names, strict=True):
+            if name == "web3":
+                browser.socket.settimeout(5)
+                with pytest.raises(ConnectionResetError):
+                    browser.socket.recv(1)
+            else:
+                assert browser.get() == name
+
+
+def test_idle_connections_of_a_backend_that_goes_down_are_reset(lab, gateway):
+    with lab.daemon(gateway + service(health=CHECKED)) as daemon, ExitStack() as stack:
+        browsers = [stack.enter_context(Browser(lab, VIP)) for _ in range(6)]
+        names = [browser.get() for browser in browsers]
+        unhealthy = lab.host_directory("web3") / "unhealthy"
+        unhealthy.touch()
+        try:
+            wait_for("web3 down", lambda: listed(daemon, "state")["web3"] == "down")
+            for browser, name in zip(browsers, names, strict=True):
+                if name == "web3":
+                    browser.socket.settimeout(5)
+                    with pytest.raises(ConnectionResetError):
+                        browser.socket.recv(1)
+                else:
+                    assert browser.get() == name
+        finally:
+            unhealthy.unlink()
+
+
+def test_a_flush_resets_both_ends(lab, gateway):
+    with (
+        lab.daemon(gateway + service()) as daemon,
+        Browser(lab, VIP) as browser,
+        Browser(lab, VIP) as other,
+    ):
+        browser.get(), other.get()
+        assert daemon.cli("connection", "flush", "--all").returncode == 0
+        browser.socket.settimeout(5)
+        with pytest.raises(ConnectionResetError):
+            browser.socket.recv(1)
+        assert daemon.api.get("connections", limit="10")["connections"] == []
+
+
+def test_stop_leaves_nothing(lab, gateway):
+    before = pins()
+    with lab.daemon(gateway + service()) as daemon:
+        assert programs(lab)
+        assert pins() > before
+        assert daemon.cli("stop").stdout == "stopped\n"
+        assert programs(lab) == 0
+        assert pins() == before
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_what_goes_on_without_a_daemon_is_removed_by_stop(lab, gateway, end):
+    before = pins()
+    with lab.daemon(gateway + service()) as daemon:
+        getattr(daemon, end)()
+        assert programs(lab)
+        assert ask(lab, VIP) in BACKENDS[4]
+        said = daemon.cli("stop").stdout
+        assert "the eBPF programs and maps" in said
+        assert f"VIP {VIP}" in said
+        assert programs(lab) == 0
+        assert pins() == before
+
+
+def test_raw_takes_over_from_ebpf_and_the_other_way_round(lab, gateway):
+    raw = '[gateway]\ndatapath = "raw"\n'
+    with lab.daemon(gateway + service()) as daemon:
+        for config, name in ((raw, "raw"), (gateway, "ebpf")):
+            daemon.stop()
+            daemon.config.write_text(config + service())
+            daemon.start()
+            assert bool(programs(lab)) == (name == "ebpf")
+            shielded = "l4lb" in lab.exec("gateway", "nft", "list", "ruleset").stdout
+            assert shielded == (name == "raw")
+            assert ask(lab, VIP) in BACKENDS[4]
+
+
+def test_programs_that_somebody_removed_come_back(lab, gateway):
+    with lab.daemon(gateway + service()) as daemon:
+        for pin in sorted(pins()):
+            if pin.name.startswith(("tcx-", "xdp-")):
+                pin.unlink()
+        wait_for("the programs", lambda: "they are attached again" in daemon.log.read_text())
+        assert programs(lab)
+        assert ask(lab, VIP) in BACKENDS[4]
+
+
+def test_an_interface_that_comes_back_is_taken_again(lab, gateway):
+    with lab.daemon(gateway + service()) as daemon:
+        lab.exec("gateway", "ip", "link", "set", "eth1", "down")
+        lab.exec("gateway", "ip", "link", "set", "eth1", "up")
+        wait_for("an answer", lambda: daemon and _answers(lab))
+
+
+def _answers(lab):
+    done = lab.exec("client", "curl", "-s", "--max-time", "1", f"http://{VIP}/", check=False)
+    return done.returncode == 0
+
+
+def test_maps_of_another_layout_are_left_behind_and_it_says_so(lab, gateway):
+    with lab.daemon(gateway + service()) as daemon:
+        daemon.stop()
+        (directory,) = {pin.parents[1] for pin in pins() if pin.parent.name == "links"}
+        other = directory.with_name("layout-0")
+        subprocess.run(["mv", directory, other], check=True)
+        daemon.start()
+        assert "starting anew" in daemon.log.read_text()
+        assert not other.exists()
+        assert ask(lab, VIP) in BACKENDS[4]
+
+
+def test_a_reload_signal_keeps_connections(lab, gateway):
+    with lab.daemon(gateway + service(weights={"web1": 1})) as daemon, Browser(lab, VIP) as browser:
+        assert browser.get() == "web1"
+        daemon.config.write_text(gateway + service(weights={"web1": 1, "web2": 1}))
+        assert daemon.cli("reload").returncode == 0
+        assert browser.get() == "web1"
+        assert {ask(lab, VIP) for _ in range(4)} == {"web1", "web2"}
