@@ -193,9 +193,9 @@ class Libbpf:
     def __init__(self) -> None:
         try:
             loaded = ctypes.CDLL("libbpf.so.1", use_errno=True)
-        except OSError as error:
+        except OSError:
             raise LibbpfError(
-                f"libbpf.so.1 is not installed: install libbpf1; libbpf.so.0 is too old ({error})"
+                "libbpf.so.1 is not installed: install libbpf1 (libbpf.so.0 of Ubuntu 22.04 is too old)"
             ) from None
         for name, (result, arguments) in _SIGNATURES.items():
             function = getattr(loaded, name)

@@ -36,7 +36,7 @@ def test_importing_needs_no_library():
         (4003, "Endian mismatch"),
     ],
 )
-def test_errors_in_words(possible, number, text):
+def test_errors_in_words(installed, number, text):
     error = library().error("do it", number)
     assert str(error) == f"do it: {text}"
     assert error.errno == number

@@ -41,7 +41,7 @@ SEC("xdp") int use(struct xdp_md *ctx)
 
 
 @pytest.fixture
-def opened():
+def opened(installed):
     """Open objects that are closed after the test."""
     objects = []
 

@@ -97,3 +97,9 @@ def test_an_iterator_can_be_left_early(sample):
 def test_only_an_iterator_runs_over_a_map(sample):
     with pytest.raises(LibbpfError, match="run drop over the map hash: "):
         next(iterate(sample.programs["drop"], sample.maps["hash"]))
+
+
+def test_a_program_is_found_again_by_its_id(sample):
+    found = Program.from_id(sample.programs["longer"].info().id)
+    assert found.info() == sample.programs["longer"].info()
+    found.close()
