@@ -36,8 +36,12 @@ ALWAYS_INLINE int forward(context *ctx, struct work *w, struct flow *flow, struc
 
 	translation_of(&w->to, p, flow, c, path);
 	route = next_hop(ctx, &w->way, flow->from_client ? &path->hop : &c->hop, &w->to, p, settings);
-	if (HOOK_IS_XDP && (route != ROUTED || !(w->way.hop.flags & HOP_XDP) || sum_is_left_out(ctx, p)))
+	if (HOOK_IS_XDP && (route != ROUTED || !(w->way.hop.flags & HOP_XDP))) {
+		/* The TC hook selects anew. */
+		if (begins && flow->service)
+			give_turn_back(flow->service);
 		return HOOK_PASS;
+	}
 	if (route == NOT_ROUTED)
 		return dropped(NO_ROUTE);
 	if (p->ttl <= 1)
@@ -222,6 +226,8 @@ CHECKED_ALONE int process_flow(context *ctx, struct work *w, const struct settin
 		return HOOK_PASS;
 	p = &w->packet;
 	if (!lookup(&flow, settings, p))
+		return HOOK_PASS;
+	if (HOOK_IS_XDP && sum_is_left_out(ctx, p))
 		return HOOK_PASS;
 	c = flow.connection;
 	if (c) {

@@ -25,6 +25,16 @@ ALWAYS_INLINE __u32 next_turn(__u32 service)
 	return turn ? __sync_fetch_and_add(turn, 1) : 0;
 }
 
+/* Of a selection that was not used. */
+ALWAYS_INLINE void give_turn_back(const struct service *service)
+{
+	__u32 number = service->number;
+	__u32 *turn = bpf_map_lookup_elem(&turns, &number);
+
+	if (turn && (service->kind == KIND_TURN || service->kind == KIND_COSTS))
+		__sync_fetch_and_add(turn, -1);
+}
+
 /* The walk over the candidates of one choice. */
 struct choice {
 	__u64 least;
