@@ -37,8 +37,7 @@ _RUNS: Final = 1_000_000  # of a program in one repeat
 _TRIALS: Final = 1_000  # single runs in which the program's verdict is looked at
 _KEY: Final = bytes(4)
 _REDIRECT: Final = {"xdp": 4, "tc": 7}  # XDP_REDIRECT, TC_ACT_REDIRECT
-_KERNEL_MEMORY: Final = ("Slab", "Percpu", "VmallocUsed")
-_TABLES: Final = ("connections4", "reverse4")  # the maps whose entries are established connections
+_TABLE: Final = "connections4"  # whose entries are the established connections
 _LIMIT: Final = 1_000_000  # of established connections, the default
 _ENOUGH: Final = 100_000  # flows for their memory to stand out from everybody else's
 
@@ -64,23 +63,25 @@ CASES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Of an established connection.
+    """Of an established connection, in bytes.
 
     Attributes:
-        maps: what all maps have grown by, as the kernel accounts for each (memlock in fdinfo).
-        kernel: what the kernel's memory has grown by (slab, per-CPU, vmalloc: /proc/meminfo), whoever
-            used it.
-        table: its share of what the tables took before there was any, at the limit of connections.
+        maps: what the maps have grown by, as the kernel accounts for each (memlock in fdinfo).
+        slab: what the kernel's slabs have grown by (SUnreclaim in /proc/meminfo), whoever has it. Entries
+            come from there, rounded up to a size that there is.
+        table: its share of the table of the hash, which is made for the limit of connections.
+        at_rest: of all maps together, before any connection, half open ones included.
     """
 
     maps: float
-    kernel: float
+    slab: float
     table: float
+    at_rest: int
 
     @property
     def each(self) -> float:
         """All of it, by the count that is worse."""
-        return max(self.maps, self.kernel) + self.table
+        return max(self.maps, self.slab) + self.table
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +134,18 @@ def _one(cables: Cables, number: int, datapath: str, case: Case) -> Alone:
     limit = max(_LIMIT, case.flows)
     text = config_text(datapath, cables.vip, services, established=limit)
     with running(cables, datapath, text) as control:
-        maps, kernel = _locked(control.pins), _kernel_memory()
+        maps, slab = _locked(control.pins), _slab()
         with ready(cables) as generator:
             generator.connect(destination, case.flows, case.services)
         memory = None
         if case.flows >= _ENOUGH:
-            grown = sum(_locked(control.pins).values()) - sum(maps.values())
-            table = sum(size for name, size in maps.items() if name.startswith(_TABLES)) / limit
-            memory = Memory(grown / case.flows, (_kernel_memory() - kernel) / case.flows, table)
+            at_rest = sum(maps.values())
+            memory = Memory(
+                (sum(_locked(control.pins).values()) - at_rest) / case.flows,
+                (_slab() - slab) / case.flows,
+                maps[_TABLE] / limit,
+                at_rest,
+            )
         macs = GATEWAY_MACS[0], CLIENT_MAC
         order = Order(macs, destination, tcp.ACK, case.flows, case.services, shuffled=True)
         with closing(_attached(control.pins, datapath)) as program:
@@ -210,7 +215,7 @@ def _locked(pins: Path) -> dict[str, int]:
     return sizes
 
 
-def _kernel_memory() -> int:
-    """Bytes that the kernel uses for what it makes itself."""
+def _slab() -> int:
+    """Bytes of what the kernel makes itself and cannot give back."""
     fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-    return sum(int(fields[name].split()[0]) << 10 for name in _KERNEL_MEMORY)
+    return int(fields["SUnreclaim"].split()[0]) << 10

@@ -95,7 +95,14 @@ def _sizes(sizes: Sequence[TableSize]) -> Iterator[Table]:
 def _alone(rows: Sequence[Alone]) -> Iterator[Table]:
     if not rows:
         return
-    columns = ["program, ns", "bare redirect, ns", "bytes, maps", "bytes, kernel", "with tables"]
+    columns = [
+        "program, ns",
+        "bare redirect, ns",
+        "bytes, maps",
+        "bytes, slab",
+        "with table",
+        "at rest, MB",
+    ]
     table = _new("eBPF programs alone: an established packet, a connection; medians", "", columns)
     for datapath, case in dict.fromkeys((it.datapath, it.case) for it in rows):
         found = [it for it in rows if (it.datapath, it.case) == (datapath, case)]
@@ -110,8 +117,9 @@ def _alone(rows: Sequence[Alone]) -> Iterator[Table]:
                 number(median(values), 0) if values else "-"
                 for values in (
                     [it.maps for it in memory],
-                    [it.kernel for it in memory],
+                    [it.slab for it in memory],
                     [it.each for it in memory],
+                    [it.at_rest / 1e6 for it in memory],
                 )
             ),
         )

@@ -28,8 +28,8 @@ def test_times_are_those_of_xdp():
 
 def test_memory_is_by_the_worse_count_with_the_table_at_the_most_connections():
     rows = [
-        alone(1, 100.0, memory=Memory(maps=500.0, kernel=500.0, table=0.0), flows=100_000),
-        alone(1, 100.0, memory=Memory(maps=120.0, kernel=130.0, table=16.0), flows=1_000_000),
+        alone(1, 100.0, memory=Memory(maps=500.0, slab=500.0, table=0.0, at_rest=9), flows=100_000),
+        alone(1, 100.0, memory=Memory(maps=120.0, slab=130.0, table=16.0, at_rest=9), flows=1_000_000),
     ]
     assert of_programs(rows)["connection_bytes"] == 146.0
 
