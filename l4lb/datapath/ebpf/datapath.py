@@ -22,6 +22,8 @@ from l4lb.datapath.base import Capabilities, ConnectionFilter, DatapathError
 from l4lb.datapath.ebpf import layout, pins
 from l4lb.datapath.ebpf.connections import EVERY_STATE, Connections, Found, Query, info, resets
 from l4lb.datapath.ebpf.counters import counters
+from l4lb.datapath.ebpf.exits import exit_flags, missing
+from l4lb.datapath.ebpf.hooks import NATIVE
 from l4lb.datapath.ebpf.numbers import OutOfNumbers
 from l4lb.datapath.ebpf.programs import Programs, remove
 from l4lb.datapath.ebpf.raw_sender import RawSender
@@ -32,6 +34,7 @@ from l4lb.datapath.libbpf import LibbpfError
 from l4lb.model import ConnectionInfo, Counters, Limits, Plan, State
 from l4lb.netlink.state import Change
 from l4lb.netlink.watch import KernelWatch
+from l4lb.netlink.xdp_features import xdp_features
 
 log = logging.getLogger(__name__)
 
@@ -222,10 +225,13 @@ class EbpfDatapath:
 
     def _follow_links(self) -> list[str]:
         """Programs on the interfaces that are there; those among them that somebody had removed."""
-        links = self._watch.state.links
-        self._tables.set_interfaces({link.index: layout.HOP_PEER for link in links if link.paired})
-        present = {link.index: link.name for link in links if link.name in self._interfaces}
-        return self._loaded.hooks.set(present)
+        links, hooks = self._watch.state.links, self._loaded.hooks
+        repaired = hooks.put_on({link.index: link.name for link in links if link.name in self._interfaces})
+        features = xdp_features(link.index for link in links) if self._kind == "xdp" else {}
+        flags = exit_flags(links, hooks.attached, features)
+        if self._tables.set_interfaces(flags):
+            self._tables.routes_changed()
+        return repaired
 
     def _follow_routes(self) -> None:
         """What the programs remember of them is void."""
@@ -297,7 +303,14 @@ class EbpfDatapath:
     def _facts(self) -> dict[str, str]:
         maps = self._loaded.maps
         totals = layout.TOTALS.unpack(maps["totals"].lookup(layout.word(0)) or b"")
-        facts = {f"interface {name}": mode for name, mode in self._loaded.hooks.modes().items()}
+        modes = self._loaded.hooks.modes()
+        facts = {}
+        for link in self._watch.state.links:
+            if link.index in modes:
+                words = modes[link.index]
+                if NATIVE in words and not self._tables.interfaces.get(link.index, 0) & layout.HOP_XDP:
+                    words.append(missing(link))
+                facts[f"interface {link.name}"] = ", ".join(words)
         return {
             **facts,
             "established table": f"{totals.established} of {maps['connections4'].max_entries}",

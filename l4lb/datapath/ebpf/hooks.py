@@ -28,7 +28,9 @@ log = logging.getLogger(__name__)
 
 TCX: Final = "tcx"
 CLSACT: Final = "clsact"
-XDP: Final[dict[str, XdpMode]] = {"xdp-native": "native", "xdp-generic": "generic"}
+NATIVE: Final = "xdp-native"
+GENERIC: Final = "xdp-generic"
+XDP: Final[dict[str, XdpMode]] = {NATIVE: "native", GENERIC: "generic"}
 """Hooks, the best first, as they are shown and as pins are named."""
 
 FILTER: Final = 0x14B
@@ -61,7 +63,7 @@ class Hooks:
             except LibbpfError:
                 detach(self._links, hook, index)
 
-    def set(self, interfaces: Mapping[int, str]) -> list[str]:
+    def put_on(self, interfaces: Mapping[int, str]) -> list[str]:
         """Have the programs on exactly these interfaces, index -> name.
 
         Returns:
@@ -80,14 +82,20 @@ class Hooks:
         self._names = dict(interfaces)
         return repaired
 
-    def modes(self) -> dict[str, str]:
-        """The hooks by the name of the interface; and why there is no XDP, where there should be."""
-        hooks: dict[int, list[str]] = {}
-        for hook, index in sorted(attached(self._links), reverse=True):
-            hooks.setdefault(index, []).append(hook)
+    @property
+    def attached(self) -> set[tuple[str, int]]:
+        """Hooks and interfaces."""
+        return set(attached(self._links))
+
+    def modes(self) -> dict[int, list[str]]:
+        """The hooks by interface, what sees packets first in front; and why there is no XDP, where there
+        should be."""
+        modes: dict[int, list[str]] = {index: [] for index in self._names}
+        for hook, index in sorted(self.attached, reverse=True):
+            modes.setdefault(index, []).append(hook)
         for index, reason in self._refusals.items():
-            hooks.setdefault(index, []).append(f"no XDP: {reason}")
-        return {name: ", ".join(hooks.get(index, ["nothing"])) for index, name in self._names.items()}
+            modes.setdefault(index, []).append(f"no XDP: {reason}")
+        return modes
 
     def _put_tc(self, index: int) -> bool:
         """Attach the program; False if it was there."""

@@ -73,14 +73,22 @@ class Tables:
         generation = self._settings.generation % 0xFFFF_FFFF + 1
         self._put_settings(self._settings._replace(generation=generation))
 
-    def set_interfaces(self, interfaces: Mapping[int, int]) -> None:
-        """HOP_* flags of interfaces, by index."""
+    @property
+    def interfaces(self) -> Mapping[int, int]:
+        """HOP_* flags of interfaces that have some, by index."""
+        return self._interfaces
+
+    def set_interfaces(self, interfaces: Mapping[int, int]) -> bool:
+        """Change the HOP_* flags of interfaces; False if they were so."""
         known = self._maps["interfaces"]
+        if interfaces == self._interfaces:
+            return False
         for index in self._interfaces.keys() - interfaces.keys():
             known.delete(word(index))
         for index, flags in interfaces.items() - self._interfaces.items():
             known.update(word(index), word(flags))
         self._interfaces = dict(interfaces)
+        return True
 
     def free(self, paths: Iterable[int]) -> None:
         """Retired paths that no connection has: their numbers may be used again."""
