@@ -45,7 +45,7 @@ class Served:
 
 def config_text(datapath: str, vip: str, services: Sequence[Served], established: int | None = None) -> str:
     """The text of a config file. ``established``: the limit of connections, if not the default."""
-    lines = ["[gateway]", f'datapath = "{datapath}"'] if datapath != "raw" else []
+    lines = ["[gateway]", f'datapath = "{datapath}"']
     if established is not None:
         lines += ["[gateway.limits]", f"established = {established}"]
     for service in services:

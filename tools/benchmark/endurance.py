@@ -7,6 +7,7 @@ server have one core, with or without what is to be endured; the flood comes fro
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ _TRANSFERS: Final = 1_000
 _PORT: Final = 5_000
 _SCRIPT: Final = Path(__file__).with_name("transfers.py")
 _OTHER_CORE: Final = ("taskset", "--cpu-list", str(CORE + 1))
+_CORES: Final = 2
 _SETTLE: Final = 1.0  # seconds for the transfers to get up to speed
 
 # What would answer the flood is not what is tested, and would take the sender's time.
@@ -48,8 +50,9 @@ class Endured:
         what: "flood" or "restart".
         transfers: at the beginning of the round.
         lost: of them broken, or silent afterwards.
+        stalled: of them without a byte during the flood, or while the daemon was away.
         reasons: why they broke.
-        before, during: bits a second.
+        before, during: bits a second; of a restart, while the daemon is away.
         packets: a second, of the flood.
         passed: of those, how many l4lb sent on, a second.
     """
@@ -58,6 +61,7 @@ class Endured:
     what: str
     transfers: int
     lost: int
+    stalled: int
     reasons: tuple[str, ...]
     before: float
     during: float
@@ -127,6 +131,8 @@ def _transfers(cables: Cables, count: int) -> Iterator[_Transfers]:
 
 @contextmanager
 def _under_way(cables: Cables, datapath: str) -> Iterator[tuple[Daemon, _Transfers]]:
+    if (os.cpu_count() or 1) < _CORES:
+        raise BenchError("transfers and what they endure have a core each: this machine has one")
     service = Served("transfers", _PORT, [f"{address}:{_PORT}" for address in cables.backends])
     text = config_text(datapath, cables.vip, [service])
     with running(cables, datapath, text) as control, _transfers(cables, _TRANSFERS) as transfers:
@@ -160,6 +166,7 @@ def flood(
                     "flood",
                     before.open,
                     before.open - after.open + after.silent,
+                    during.silent,
                     during.broken + after.broken,
                     before.rate,
                     during.rate,
@@ -196,6 +203,7 @@ def restart(
             before = transfers.mark()
             control.kill()
             time.sleep(seconds)
+            away = transfers.mark()
             control.start()
             during = transfers.mark()
             time.sleep(_SETTLE)
@@ -205,7 +213,8 @@ def restart(
                 "restart",
                 before.open,
                 before.open - after.open + after.silent,
-                during.broken + after.broken,
+                away.silent,
+                away.broken + during.broken + after.broken,
                 before.rate,
-                during.rate,
+                away.rate,
             )

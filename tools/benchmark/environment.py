@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 _VERSIONS: Final = {
+    "clang": ("clang", "--version"),
     "haproxy": ("haproxy", "-v"),
     "nginx": ("nginx", "-v"),
     "nftables": ("nft", "--version"),

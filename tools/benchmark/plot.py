@@ -40,10 +40,13 @@ def plot(results: Results, file: Path) -> None:
         raise ValueError("nothing was measured that can be drawn")
     columns = min(_COLUMNS, len(drawings))
     rows = -(-len(drawings) // columns)
-    figure, panels = pyplot.subplots(rows, columns, figsize=(3.6 * columns, 3.2 * rows), squeeze=False)
+    size = 3.6 * max(columns, 2), 3.4 * rows
+    figure, panels = pyplot.subplots(rows, columns, figsize=size, squeeze=False)
     for panel, draw in zip(panels.flat, drawings, strict=False):
         draw(panel)
-        panel.tick_params(axis="x", labelrotation=30, labelsize=8)
+        panel.tick_params(axis="x", labelsize=8)
+        for label in panel.get_xticklabels():
+            label.set(rotation=40, ha="right", rotation_mode="anchor")
         panel.tick_params(axis="y", labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
     for panel in panels.flat[len(drawings) :]:
@@ -102,7 +105,7 @@ def _short(case: Case) -> str:
         words.append(f"{case.backends} backends")
     if case.services != usual.services:
         words.append(f"{case.services} services")
-    return "\n".join(words)
+    return ", ".join(words)
 
 
 def _bars(

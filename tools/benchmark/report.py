@@ -128,12 +128,20 @@ def _alone(rows: Sequence[Alone]) -> Iterator[Table]:
 
 def _endured(rows: Sequence[Endured]) -> Iterator[Table]:
     if rows:
-        columns = ["transfers", "lost", "before, Gbit/s", "during", "flood, packets/s", "of them passed on"]
+        columns = [
+            "transfers",
+            "lost",
+            "stalled",
+            "before, Gbit/s",
+            "during",
+            "flood, packets/s",
+            "passed on",
+        ]
         table = _new("What a thousand transfers live through", "", columns)
         for it in rows:
             table.add_row(
                 f"{it.datapath}: {it.what}",
-                *(number(it.transfers), number(it.lost)),
+                *(number(it.transfers), number(it.lost), number(it.stalled)),
                 *(number(it.before / 1e9, 2), number(it.during / 1e9, 2)),
                 *(number(it.packets) if it.packets else "-", number(it.passed) if it.packets else "-"),
             )

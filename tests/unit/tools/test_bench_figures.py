@@ -35,7 +35,7 @@ def test_memory_is_by_the_worse_count_with_the_table_at_the_most_connections():
 
 
 def endured(what: str, lost: int, before: float = 4e9, during: float = 4e9) -> Endured:
-    return Endured("tc", what, 1_000, lost, (), before, during)
+    return Endured("tc", what, 1_000, lost, 0, (), before, during)
 
 
 def test_every_lost_connection_of_every_round_counts():

@@ -1,0 +1,26 @@
+from pathlib import Path
+
+import pytest
+
+from benchmark.cables import backends
+from benchmark.daemon import DATAPATHS, Served, config_text
+from l4lb.control.config import parse
+
+_WEB = Served("web", 80, ["10.2.0.11:80", "10.2.0.12:80"], checked=8080)
+_BULK = Served("bulk", 81, ["10.2.0.11:81"])
+
+
+@pytest.mark.parametrize("datapath", DATAPATHS)
+def test_the_config_is_one_that_l4lb_takes(datapath: str):
+    text = config_text(datapath, "10.1.0.100", [_WEB, _BULK], established=2_000)
+    found = parse(text, Path("l4lb.toml"))
+    assert (found.gateway.datapath, found.gateway.limits.established) == (datapath, 2_000)
+    web, bulk = found.services
+    assert (web.name, str(web.address)) == ("web", "10.1.0.100:80")
+    assert [str(backend.address) for backend in web.backends] == _WEB.backends
+    assert (web.health.check, web.health.port, bulk.health.check) == ("tcp", 8080, "none")
+
+
+def test_backends_are_all_different_and_in_their_network():
+    addresses = backends(1_000)
+    assert (addresses[0], addresses[-1], len(set(addresses))) == ("10.5.0.1", "10.5.3.232", 1_000)
