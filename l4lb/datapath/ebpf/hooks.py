@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -76,10 +77,17 @@ class Hooks:
         for hook, index in attached(self._links):
             if index not in interfaces:
                 detach(self._links, hook, index)
+        known, self._names = self._names, {}
         for index, name in interfaces.items():
-            if self._put_tc(index) + self._put_xdp(index, name) and index in self._names:
+            try:
+                new = self._put_tc(index) | self._put_xdp(index, name)
+            except LibbpfError as error:
+                if error.errno != errno.ENODEV:
+                    raise
+                continue  # it has just disappeared
+            self._names[index] = name
+            if new and index in known:
                 repaired.append(name)
-        self._names = dict(interfaces)
         return repaired
 
     @property
@@ -92,9 +100,11 @@ class Hooks:
         should be."""
         modes: dict[int, list[str]] = {index: [] for index in self._names}
         for hook, index in sorted(self.attached, reverse=True):
-            modes.setdefault(index, []).append(hook)
+            if index in modes:
+                modes[index].append(hook)
         for index, reason in self._refusals.items():
-            modes.setdefault(index, []).append(f"no XDP: {reason}")
+            if index in modes:
+                modes[index].append(f"no XDP: {reason}")
         return modes
 
     def _put_tc(self, index: int) -> bool:
@@ -126,6 +136,8 @@ class Hooks:
             else:
                 self._refusals.pop(index, None)
                 return True
+        if index not in dict(socket.if_nameindex()):
+            return False
         if index not in self._refusals:
             log.warning("%s goes without XDP, TC does it all: %s", name, problems[0])
         self._refusals[index] = problems[0]
@@ -172,7 +184,7 @@ def detach(links: Path, hook: str, index: int) -> None:
             detach_clsact(index, FILTER, FILTER)
         path.rmdir()
     else:
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def _pin_path(links: Path, hook: str, index: int) -> Path:

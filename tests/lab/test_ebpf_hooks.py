@@ -1,0 +1,203 @@
+"""Programs on the interfaces of a real kernel, with links and without."""
+
+import errno
+import json
+import socket
+import subprocess
+
+import pytest
+
+import build_bpf
+from l4lb.datapath.ebpf import hooks as module
+from l4lb.datapath.ebpf.hooks import CLSACT, GENERIC, NATIVE, TCX, Hooks, attached
+from l4lb.datapath.libbpf import LibbpfError, Link, Object
+from l4lb.netlink.xdp_features import XDP_CAN_SEND, xdp_features
+from tests.lab.gateway import GATEWAY, PEER, command_in, ip, two_namespaces
+from tests.unit.datapath.ebpf.kernel import SIZES, file_system, why_not
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def programs():
+    """The programs of tc and xdp, loaded twice, as by two daemons."""
+    if reason := why_not():
+        pytest.skip(reason)
+    objects = []
+    try:
+        for name in ("tc", "xdp") * 2:
+            objects.append(Object.open(build_bpf.FOLDER / f"{name}.bpf.o", max_entries=SIZES))
+            objects[-1].load()
+        yield [each.programs[f"l4lb_{name}"] for each, name in zip(objects, ("tc", "xdp") * 2, strict=True)]
+    finally:
+        for each in objects:
+            each.close()
+
+
+@pytest.fixture
+def links():
+    with two_namespaces(), file_system() as directory:
+        (directory / "links").mkdir()
+        yield directory / "links"
+        for hook, index in attached(directory / "links"):
+            module.detach(directory / "links", hook, index)
+
+
+@pytest.fixture
+def cards(links):
+    """The gateway's interfaces: index -> name."""
+    return {index: name for index, name in socket.if_nameindex() if name != "lo"}
+
+
+@pytest.fixture
+def before_linux_6_6(monkeypatch):
+    def attach_tcx(program, index):
+        raise LibbpfError("attach", errno.EINVAL)
+
+    monkeypatch.setattr(module, "attach_tcx", attach_tcx)
+
+
+def filters():
+    """What the kernel says of clsact."""
+    shown = subprocess.run(
+        command_in(GATEWAY, "bpftool", "-j", "net", "show"), capture_output=True, text=True, check=True
+    )
+    return {each["devname"]: each["name"].partition(":")[0] for each in json.loads(shown.stdout)[0]["tc"]}
+
+
+def at(links, hook):
+    return {index for name, index in attached(links) if name == hook}
+
+
+def program_of(links, hook, index):
+    link = Link.from_pin(links / f"{hook}-{index}")
+    try:
+        return link.info().program_id
+    finally:
+        link.close()
+
+
+def test_tc_alone(links, cards, programs):
+    hooks = Hooks(links, programs[0], None)
+    assert hooks.put_on(cards) == []
+    assert hooks.attached == {(TCX, index) for index in cards}
+    assert hooks.modes() == {index: [TCX] for index in cards}
+
+
+def test_xdp_in_front(links, cards, programs):
+    hooks = Hooks(links, *programs[:2])
+    hooks.put_on(cards)
+    assert hooks.modes() == {index: [NATIVE, TCX] for index in cards}
+
+
+def test_xdp_is_generic_where_the_driver_has_none(links, cards, programs, monkeypatch):
+    attach = module.attach_xdp
+
+    def without_native(program, index, mode):
+        if mode == "native":
+            raise LibbpfError("no", errno.EOPNOTSUPP)
+        return attach(program, index, mode)
+
+    monkeypatch.setattr(module, "attach_xdp", without_native)
+    hooks = Hooks(links, *programs[:2])
+    hooks.put_on(cards)
+    assert hooks.modes() == {index: [GENERIC, TCX] for index in cards}
+
+
+def test_where_xdp_cannot_be_tc_goes_on_and_says_why(links, cards, programs, monkeypatch, caplog):
+    def refuse(program, index, mode):
+        raise LibbpfError(f"no {mode} here", errno.EBUSY)
+
+    monkeypatch.setattr(module, "attach_xdp", refuse)
+    hooks = Hooks(links, *programs[:2])
+    for _ in range(2):
+        hooks.put_on(cards)
+    assert hooks.modes() == {index: [TCX, "no XDP: no native here"] for index in cards}
+    assert len(caplog.messages) == len(cards)  # once
+
+
+def test_before_linux_6_6_it_is_a_filter(links, cards, programs, before_linux_6_6):
+    hooks = Hooks(links, programs[0], None)
+    hooks.put_on(cards)
+    assert hooks.put_on(cards) == []
+    assert filters() == dict.fromkeys(cards.values(), "l4lb_tc")
+    assert hooks.modes() == {index: [CLSACT] for index in cards}
+    for hook, index in attached(links):
+        module.detach(links, hook, index)
+    assert filters() == {}
+    assert attached(links) == []
+
+
+def test_a_filter_that_somebody_removed_comes_back(links, cards, programs, before_linux_6_6):
+    hooks = Hooks(links, programs[0], None)
+    hooks.put_on(cards)
+    subprocess.run(command_in(GATEWAY, "tc", "qdisc", "delete", "dev", "lan0", "clsact"), check=True)
+    hooks.put_on(cards)
+    assert set(filters()) == set(cards.values())
+
+
+def test_interfaces_that_are_no_longer_wanted_are_left(links, cards, programs):
+    hooks = Hooks(links, *programs[:2])
+    hooks.put_on(cards)
+    kept = dict(list(cards.items())[:1])
+    hooks.put_on(kept)
+    assert {index for _, index in hooks.attached} == set(kept)
+
+
+def test_what_somebody_removed_comes_back(links, cards, programs):
+    hooks = Hooks(links, *programs[:2])
+    hooks.put_on(cards)
+    first, second = cards
+    (links / f"{TCX}-{first}").unlink()
+    link = Link.from_pin(links / f"{NATIVE}-{second}")
+    link.detach()
+    link.close()
+    assert sorted(hooks.put_on(cards)) == sorted(cards.values())
+    assert hooks.modes() == {index: [NATIVE, TCX] for index in cards}
+
+
+def test_an_interface_that_has_just_disappeared_is_none(links, cards, programs):
+    hooks = Hooks(links, *programs[:2])
+    hooks.put_on(cards)
+    ip(GATEWAY, "link delete lan0")
+    hooks.put_on({**cards, 999: "never0"})
+    left = [index for index, name in cards.items() if name != "lan0"]
+    assert hooks.modes() == {index: [NATIVE, TCX] for index in left}
+    hooks.put_on({index: cards[index] for index in left})
+    assert {index for _, index in hooks.attached} == set(left)
+
+
+@pytest.mark.parametrize("old_kernel", [False, True])
+def test_another_daemons_programs_take_the_place_of_these(links, cards, programs, request, old_kernel):
+    if old_kernel:
+        request.getfixturevalue("before_linux_6_6")
+    Hooks(links, *programs[:2]).put_on(cards)
+    second = Hooks(links, *programs[2:])
+    second.take_over()
+    assert second.put_on(cards) == []
+    for index in cards:
+        assert program_of(links, NATIVE, index) == programs[3].info().id
+        if not old_kernel:
+            assert program_of(links, TCX, index) == programs[2].info().id
+    assert len(filters()) == old_kernel * len(cards)
+
+
+def test_tc_takes_over_from_xdp(links, cards, programs):
+    Hooks(links, *programs[:2]).put_on(cards)
+    ip(GATEWAY, "link delete lan0")
+    second = Hooks(links, programs[2], None)
+    second.take_over()
+    assert second.attached == {(TCX, index) for index, name in cards.items() if name != "lan0"}
+
+
+def test_the_kernel_tells_which_interfaces_take_redirected_frames(links, cards):
+    by_name = {name: index for index, name in cards.items()}
+    before = xdp_features(cards)
+    if not before:
+        pytest.skip("the kernel does not tell: Linux before 6.3")
+    assert not before[by_name["lan0"]] & XDP_CAN_SEND
+    subprocess.run(command_in(PEER, "ethtool", "-K", "peer0", "gro", "on"), check=True)
+    after = xdp_features([*cards, 999])
+    assert after[by_name["lan0"]] & XDP_CAN_SEND
+    assert after[by_name["wan0"]] == before[by_name["wan0"]]
+    assert 999 not in after
