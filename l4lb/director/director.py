@@ -230,8 +230,9 @@ class Director:
         connection = make_connection(path, client, source, state, now)
         if state is State.SYN_SENT and not packet.flags & tcp.SYN:
             connection.shifts = UNKNOWN_SHIFTS
-        if connection.original == connection.reply:
-            return self._drop(DropReason.NO_FREE_PORT)  # a backend that calls itself through the VIP
+        # A backend that calls itself through the VIP: its host takes no packet from its own address.
+        if source == path.address or connection.original == connection.reply:
+            return self._drop(DropReason.NO_FREE_PORT)
         verdict = self._forward(frame, packet, connection, CLIENT, now, new=True)
         if verdict is Verdict.FORWARD and service.affinity is not None:
             service.affinity.remember(packet.source, path, now)

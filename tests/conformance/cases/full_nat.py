@@ -171,6 +171,18 @@ def a_backend_is_its_own_client(net):
     ]
 
 
+@packet_case()
+def a_backend_that_would_hear_from_itself(net):
+    """Under destination NAT, from the very port that it serves: no host takes a packet from its own
+    address."""
+    client = net.web1
+    return plan(service(net, net.web1), service(net, net.web1, protocol=UDP)), [
+        drop(tcp(client, net.vip, "S"), DropReason.NO_FREE_PORT),
+        drop(udp(client, net.vip), DropReason.NO_FREE_PORT),
+        table(),
+    ]
+
+
 # -- a port where nobody asked for one -------------------------------------------------------------
 
 
