@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 from collections import Counter
 from contextlib import AbstractContextManager
+from ipaddress import ip_address
 from pathlib import Path
 from socket import if_nametoindex
 from typing import Final
@@ -27,7 +28,7 @@ from tests.conformance.engines.engine import Engine, Result, added_up, row
 from tests.conformance.engines.namespaces import Namespaces, inside, remove_abandoned
 from tests.conformance.engines.program_maps import REMEMBERED, ProgramMaps
 from tests.conformance.packets import VNET
-from tests.conformance.world import GATEWAY_MAC, Host, Side
+from tests.conformance.world import GATEWAY_MAC, Host, Side, route
 
 OFFERS: Final = frozenset({Need.CLOCK, Need.HELD_SWEEP})
 
@@ -39,6 +40,7 @@ _XDP_MD: Final = struct.Struct("=IIIIII")  # struct xdp_md
 _TC_PASS, _TC_DROP, _TC_REDIRECT = 0xFFFF_FFFF, 2, 7  # TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_REDIRECT
 _XDP_DROP, _XDP_PASS, _XDP_TX, _XDP_REDIRECT = 1, 2, 3, 4
 _NANOSECONDS: Final = 1_000_000_000
+_ENDS: Final = tuple(verdict for verdict in Verdict if verdict is not Verdict.FORWARD)
 _SIZES: Final = dict.fromkeys(REMEMBERED, 4_096)
 """Enough for any case, and read through quickly."""
 
@@ -100,7 +102,7 @@ class ProgramEngine(Engine):
         if verdict is Verdict.PASS:
             assert data == packet, "a packet that is left to the kernel was changed"
         elif verdict is not Verdict.DROP:
-            out.append((self._senders[data[6:12]], bytes(VNET) + data))
+            out.append(self._sent(data))
         return Result(verdict, out, self._counted_reasons(verdict), ())
 
     def sweep(self, seconds: float, expected: int) -> Result:
@@ -116,6 +118,10 @@ class ProgramEngine(Engine):
     def traffic(self, backend: Host) -> Traffic:
         """See ``Engine``."""
         return added_up(backend, self._state.counters())
+
+    def forget_gone(self) -> None:
+        """Forget the connections that the daemon would reset, as their backends or services went away."""
+        self._state.forget_gone()
 
     # -- running the programs ------------------------------------------------------------------
 
@@ -153,14 +159,27 @@ class ProgramEngine(Engine):
         ran = self._tc.test_run(packet, ctx=self._contexts[side])
         return ran.retval, ran.data
 
+    def _sent(self, data: bytes) -> tuple[Side, bytes]:
+        """The frame, and the side that it leaves by. If its neighbour is not known yet, the kernel will
+        find it, and fill in the addresses, when the program is through."""
+        side = self._senders.get(data[6:12])
+        if side is None:
+            header = data[14:]
+            destination = header[16:20] if header[0] >> 4 == 4 else header[24:40]
+            hop = route(str(ip_address(destination)))
+            assert hop is not None, "a frame that goes nowhere"
+            side = hop.side
+            data = bytes.fromhex((hop.mac + GATEWAY_MAC[side]).replace(":", "")) + data[12:]
+        return side, bytes(VNET) + data
+
     def _counted_verdict(self, returned: int) -> Verdict:
-        """The verdict as it was counted, which must be what the program returned. Neither a packet
-        forwarded nor one that is not ours is counted."""
+        """The verdict as it was counted, which must be what the program returned. The programs count
+        neither a packet that is forwarded nor one that is not ours."""
         if returned == _TC_PASS:
             return Verdict.PASS
         before = self._verdicts
         self._verdicts = _counts(self._maps["verdicts"], VERDICTS)
-        counted = [Verdict(index) for index in range(VERDICTS) if self._verdicts[index] > before[index]]
+        counted = [each for each in _ENDS if self._verdicts[each] > before[each]]
         if not counted:
             assert returned == _TC_REDIRECT, f"returned {returned}, and counted nothing"
             return Verdict.FORWARD

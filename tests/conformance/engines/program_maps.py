@@ -47,13 +47,15 @@ class ProgramMaps:
         self._sweep = Sweep(maps, programs)
         self._connections = Connections(maps, programs, self._tables)
         self._plan = Plan()
+        self._services: set[int] = set()  # all numbers since the last reset
 
     def reset(self) -> None:
         """Nothing remembered, nothing configured, nothing counted by backend."""
         for name in REMEMBERED:
             self._maps[name].delete_batch([key for key, _ in self._maps[name].items()])
-        for number in self._tables.numbers.services.values():
+        for number in self._services:
             self._maps["turns"].update(word(number), word(0))
+        self._services.clear()
         self._tables.apply(Plan())
         self._tables.free(list(self._tables.numbers.retired))
         self._maps["totals"].update(word(0), bytes(layout.TOTALS.size))
@@ -62,6 +64,7 @@ class ProgramMaps:
         """Make a plan true, at this time."""
         self._plan = plan
         self._tables.apply(plan, clock=clock)
+        self._services.update(self._tables.numbers.services.values())
 
     def sweep(self, clock: int) -> None:
         """It is later now: what has expired is forgotten."""
@@ -76,6 +79,18 @@ class ProgramMaps:
             found += piece
         timeouts = tuple(round(seconds * 1e9) for seconds in timeouts_by_state(self._plan.timeouts))
         return [info(each, timeouts, clock) for each in found]
+
+    def forget_gone(self) -> None:
+        """Connections whose backend or service went away are no more, nor what was kept for them."""
+        gone = frozenset(
+            number for number, path in self._tables.paths.items() if path.flags & layout.PATH_GONE
+        )
+        self._tables.to_reset.clear()
+        if gone:
+            for _ in self._connections.ask(Query(gone, take=True)):
+                pass
+            self._tables.free(gone & self._tables.numbers.retired.keys())
+            self._tables.apply(self._plan)
 
     def counters(self) -> Counters:
         """All of them."""
