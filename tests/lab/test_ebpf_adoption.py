@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import socket
 import subprocess
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from contextlib import ExitStack
 import pytest
 
 from l4lb.datapath.ebpf.pins import namespace_directory
+from netlab.command import inside
 from tests.lab.clients import Browser, Download, Upload, answers, ask, on, wait_for
 from tests.lab.lab import Lab
 from tests.lab.services import BACKENDS, CHECKED, VIP, VIP6, listed, service
@@ -236,6 +238,44 @@ def test_an_interface_that_comes_back_is_taken_again(lab):
 def _answers(lab):
     done = lab.exec("client", "curl", "-s", "--max-time", "1", f"http://{VIP}/", check=False)
     return done.returncode == 0
+
+
+@pytest.fixture
+def gro(lab):
+    """The switches' ends of the gateway's cables take frames of native XDP."""
+    ports = [f"gateway-{card}" for card in ("eth0", "eth1")]
+    for state in ("on", "off"):
+        for port in ports:
+            subprocess.run(inside(f"{lab.prefix}-net", "ethtool", "-K", port, "gro", state), check=True)
+        if state == "on":
+            yield
+
+
+def test_transfers_where_xdp_can_send(lab, gro):
+    published = lab.publish("held", SIZE)
+    with lab.daemon(service() + service("six", vip=VIP6)) as daemon, ExitStack() as stack:
+        assert MISSING not in status(daemon)["details"]["interface eth0"]
+        assert answers(lab, VIP, 6) == dict.fromkeys(BACKENDS[4], 2)
+        downloads = [stack.enter_context(Download(lab, vip, "held")) for vip in (VIP, VIP6)]
+        uploads = [stack.enter_context(Upload(lab, vip, "held")) for vip in (VIP, VIP6)]
+        for download in downloads:
+            download.finish()
+            assert download.digest == published
+        for upload in uploads:
+            upload.finish()
+
+
+def test_a_lab_that_goes_down_leaves_no_pins(lab):
+    other = Lab(os.getpid() + (1 << 22), datapath=lab.datapath)
+    try:
+        other.up()
+        daemon = other.daemon(service())
+        daemon.start()
+        (directory,) = {pin.parents[2] for pin in pins(other) if pin.parent.name == "links"}
+        daemon.kill()
+    finally:
+        other.down()
+    assert not directory.exists()
 
 
 def test_maps_of_another_layout_are_left_behind_and_it_says_so(lab):

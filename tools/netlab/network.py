@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from netlab import LabError, process
+from netlab import LabError, pins, process
 from netlab.command import find, inside, run
 from netlab.record import Record, namespace_inode
 from netlab.topology import Host, Topology
@@ -116,6 +116,7 @@ def remove(record: Record) -> None:
         if inode is not None:
             while pids := process.members(inode):  # again: one may have forked meanwhile
                 process.end(pids, inode)
+            pins.remove(name)
             run(["ip", "netns", "delete", name])
         del record.namespaces[name]
         record.save()

@@ -354,8 +354,8 @@ def _more(steps: Iterator[None]) -> bool:
 
 
 def _in_one_line(error: LibbpfError) -> DatapathError:
-    """Its first line; the verifier's log behind it is for the log."""
+    """Its first line; what the verifier says goes to the log, in one message."""
     first, *more = str(error).splitlines()
     if more:
         log.error("%s", error)
-    return DatapathError(first)
+    return DatapathError(first.removesuffix("; its log ends:"))
