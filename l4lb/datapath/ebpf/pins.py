@@ -9,6 +9,7 @@ cookie once (SO_NETNS_COOKIE), so no directory is taken for that of a namespace 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import socket
@@ -82,5 +83,5 @@ def is_private() -> bool:
 
 def remove_if_empty(directory: Path) -> None:
     """Remove a directory that nobody uses any more."""
-    if directory.is_dir() and not any(directory.iterdir()):
+    with contextlib.suppress(OSError):
         directory.rmdir()

@@ -1,0 +1,91 @@
+"""Which datapath a config gets, and what becomes of the others."""
+
+import logging
+
+import pytest
+
+from l4lb.control import datapath_choice
+from l4lb.control.config import Config, GatewayConfig
+from l4lb.control.datapath_choice import choose_datapath
+from l4lb.datapath.base import DatapathError
+
+
+class Host:
+    def __init__(self):
+        self.refusal = None
+        self.events = []
+
+
+class Fake:
+    def __init__(self, name):
+        self.name = name
+
+
+@pytest.fixture
+def host(monkeypatch):
+    """What happened, and a reason for which eBPF cannot be loaded, if there is one."""
+
+    host = Host()
+
+    def make(watch, kind, limits, *, remove_others):
+        datapath = Fake(kind)
+
+        def load():
+            if host.refusal:
+                raise DatapathError(host.refusal)
+            host.events.append(f"load {kind}")
+
+        datapath.load = load
+        return datapath
+
+    def clean_up():
+        host.events.append("remove eBPF")
+        return ["the eBPF programs"]
+
+    make.clean_up = clean_up
+    monkeypatch.setattr("l4lb.datapath.ebpf.datapath.EbpfDatapath", make)
+    monkeypatch.setattr("l4lb.datapath.raw.RawDatapath", lambda *arguments: Fake("raw"))
+    return host
+
+
+def chosen(tmp_path, name):
+    config = Config(GatewayConfig(datapath=name), (), tmp_path / "l4lb.toml")
+    return choose_datapath(config, None, tmp_path / "l4lb").name
+
+
+@pytest.mark.parametrize("name", ["tc", "xdp"])
+def test_one_that_is_named_is_loaded(host, tmp_path, name):
+    assert chosen(tmp_path, name) == name
+    assert host.events == [f"load {name}"]
+
+
+@pytest.mark.parametrize("name", ["tc", "xdp"])
+def test_one_that_is_named_and_cannot_run_is_an_error(host, tmp_path, name):
+    host.refusal = "no clang"
+    with pytest.raises(DatapathError, match="no clang"):
+        chosen(tmp_path, name)
+
+
+def test_raw_removes_what_an_ebpf_datapath_has_left(host, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    assert chosen(tmp_path, "raw") == "raw"
+    assert host.events == ["remove eBPF"]
+    assert caplog.messages == ["another datapath before: removed the eBPF programs"]
+
+
+def test_auto_takes_the_best_that_loads_and_says_so(host, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(datapath_choice, "AUTO", ("tc", "raw"))
+    caplog.set_level(logging.INFO)
+    assert chosen(tmp_path, "auto") == "tc"
+    assert caplog.messages == ["datapath auto: tc, the best that runs here"]
+
+
+def test_auto_falls_back_with_one_line_that_names_the_reason(host, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(datapath_choice, "AUTO", ("tc", "raw"))
+    host.refusal = "libbpf.so.1 is not installed"
+    assert chosen(tmp_path, "auto") == "raw"
+    assert caplog.messages == ["datapath tc cannot run here: libbpf.so.1 is not installed"]
+
+
+def test_the_last_choice_of_auto_runs_anywhere():
+    assert datapath_choice.AUTO[-1] == "raw"
