@@ -24,7 +24,7 @@ MAP(PERCPU_ARRAY, answers, sizeof(__u32), sizeof(struct bucket), 1, 0);
 
 ALWAYS_INLINE int may_answer(__u64 now)
 {
-	const __u64 price = NANOSECONDS / ANSWERS_PER_SECOND, full = ANSWERS_AT_ONCE * price;
+	const __u64 price = 1000000000ull / ANSWERS_PER_SECOND, full = ANSWERS_AT_ONCE * price;
 	__u32 zero = 0;
 	struct bucket *bucket = bpf_map_lookup_elem(&answers, &zero);
 

@@ -13,8 +13,9 @@
 CHECKED_ALONE int end_is_free(const struct end *seen, const struct packet *p, const struct settings *settings,
 			      const struct backend *backend, const struct connection *c)
 {
-	struct flow other = {};
-	struct end *key;
+	struct connection *other;
+	struct end *key, own;
+	__u8 half_open;
 
 	if (!seen || !p || !settings || !backend || !c)
 		return 0;
@@ -22,10 +23,10 @@ CHECKED_ALONE int end_is_free(const struct end *seen, const struct packet *p, co
 	if (!key)
 		key = FIND(half_open_reverse, p->version, seen);
 	if (key) {
-		other.key = *key;
+		other = entry_of(key, p->version, &half_open);
 		/* It may be the entry of a connection that was pushed out. */
-		if (find(&other, settings, p) && other.connection->source_port == seen->port &&
-		    !is_reusable(other.connection->state))
+		if (other && !has_expired(other, settings, p->now) && other->source_port == seen->port &&
+		    !is_reusable(other->state))
 			return 0;
 	}
 	if (!(c->flags & OTHER_SOURCE)) {
@@ -36,10 +37,11 @@ CHECKED_ALONE int end_is_free(const struct end *seen, const struct packet *p, co
 	}
 	/* A connection from that port of the client itself has no entry in reverse*, if the backend was its
 	 * service's alone when it began. */
-	other.key = *seen;
-	other.key.id = backend->service;
-	return !find(&other, settings, p) || other.connection->path != backend->path ||
-	       other.connection->flags & (OTHER_SOURCE | REVERSED);
+	own = *seen;
+	own.id = backend->service;
+	other = entry_of(&own, p->version, &half_open);
+	return !other || has_expired(other, settings, p->now) || other->path != backend->path ||
+	       other->flags & (OTHER_SOURCE | REVERSED);
 }
 
 /* The source that the backend sees, in c and `seen`: under destination NAT the client itself, unless that
@@ -96,7 +98,7 @@ CHECKED_ALONE int give_way(const struct end *seen, int version)
 {
 	struct connection *c;
 	struct end former, *key;
-	int half_open = 0;
+	__u8 half_open;
 
 	if (!seen)
 		return 0;
@@ -106,11 +108,7 @@ CHECKED_ALONE int give_way(const struct end *seen, int version)
 	if (!key)
 		return 0;
 	former = *key;
-	c = FIND(connections, version, &former);
-	if (!c) {
-		c = FIND(half_open, version, &former);
-		half_open = 1;
-	}
+	c = entry_of(&former, version, &half_open);
 	/* It may be the entry of a connection that was pushed out. */
 	if (c && c->flags & REVERSED && c->source_port == seen->port)
 		forget(&former, c, version, half_open);

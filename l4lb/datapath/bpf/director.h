@@ -55,7 +55,7 @@ ALWAYS_INLINE int forward(context *ctx, struct work *w, struct flow *flow, struc
 		if (!c)
 			return dropped(HALF_OPEN_FULL);
 		if (flow->service && flow->service->affinity)
-			remember_client(flow->service, &p->source, p->version, number, p->now);
+			remember_client(flow->service, p, number);
 	}
 	if (!track(ctx, flow, c, p, settings))
 		return end_connection(ctx, w, flow, c, settings, ESTABLISHED_FULL);

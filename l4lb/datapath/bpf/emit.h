@@ -9,8 +9,7 @@
 #include "maps.h"
 #include "work.h"
 
-#define HOP_SECONDS 10
-#define NANOSECONDS 1000000000ull
+#define HOP_TICKS 10
 
 #ifndef AF_INET
 #define AF_INET 2
@@ -19,7 +18,7 @@
 
 ALWAYS_INLINE int is_fresh(const struct hop *hop, const struct settings *settings, __u64 now)
 {
-	return hop->generation == settings->generation && hop->until > now / NANOSECONDS;
+	return hop->generation == settings->generation && hop->until > (__u32)(now >> TICK);
 }
 
 /* MTU of the route to an address, 0 if it has none of its own. The key is made in `space`: the stack is
@@ -69,7 +68,6 @@ CHECKED_ALONE int find_way(context *ctx, struct way *way, const struct translati
 	way->version = p->version;
 	way->hop.ifindex = fib.ifindex;
 	if (found == BPF_FIB_LKUP_RET_NO_NEIGH) {
-		way->route = TO_RESOLVE;
 		way->hop.mtu = 0xffff; /* not known yet */
 		if (p->version == 4)
 			way->neighbour[3] = fib.ipv4_dst;
@@ -77,12 +75,10 @@ CHECKED_ALONE int find_way(context *ctx, struct way *way, const struct translati
 			__builtin_memcpy(way->neighbour, fib.ipv6_dst, 16);
 		return TO_RESOLVE;
 	}
-	if (found != BPF_FIB_LKUP_RET_SUCCESS) {
-		way->route = NOT_ROUTED;
+	if (found != BPF_FIB_LKUP_RET_SUCCESS)
 		return NOT_ROUTED;
-	}
 	way->hop.generation = settings->generation;
-	way->hop.until = p->now / NANOSECONDS + HOP_SECONDS;
+	way->hop.until = (p->now >> TICK) + HOP_TICKS;
 	way->hop.mtu = fib.mtu_result;
 	flags = bpf_map_lookup_elem(&interfaces, &fib.ifindex);
 	way->hop.flags = flags ? *flags : 0;
@@ -91,7 +87,6 @@ CHECKED_ALONE int find_way(context *ctx, struct way *way, const struct translati
 	mtu = route_mtu(&to->destination, p->version, (struct prefix *)&fib);
 	if (mtu && mtu < way->hop.mtu)
 		way->hop.mtu = mtu;
-	way->route = ROUTED;
 	return ROUTED;
 }
 
@@ -100,12 +95,14 @@ CHECKED_ALONE int find_way(context *ctx, struct way *way, const struct translati
 ALWAYS_INLINE int next_hop(context *ctx, struct way *way, struct hop *kept, const struct translation *to,
 			   const struct packet *p, const struct settings *settings)
 {
+	int route;
+
 	if (is_fresh(kept, settings, p->now)) {
 		way->hop = *kept;
-		way->route = ROUTED;
 		return ROUTED;
 	}
-	if (find_way(ctx, way, to, p, settings) == ROUTED)
+	route = find_way(ctx, way, to, p, settings);
+	if (route == ROUTED)
 		*kept = way->hop;
-	return way->route;
+	return route;
 }

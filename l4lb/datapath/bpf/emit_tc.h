@@ -8,7 +8,9 @@
 
 ALWAYS_INLINE int emit(context *ctx, const struct way *way)
 {
-	if (way->route == TO_RESOLVE) {
+	struct ethhdr *ethernet;
+
+	if (!way->hop.generation) {
 		struct bpf_redir_neigh neighbour = {};
 
 		if (way->version == 4) {
@@ -20,8 +22,10 @@ ALWAYS_INLINE int emit(context *ctx, const struct way *way)
 		}
 		return bpf_redirect_neigh(way->hop.ifindex, &neighbour, sizeof(neighbour), 0);
 	}
-	if (bpf_skb_store_bytes(ctx, 0, way->hop.addresses, sizeof(way->hop.addresses), 0))
+	ethernet = DATA(ctx);
+	if ((void *)(ethernet + 1) > DATA_END(ctx))
 		return HOOK_DROP;
+	__builtin_memcpy(ethernet, way->hop.addresses, sizeof(way->hop.addresses));
 	if (way->hop.flags & HOP_PEER)
 		return bpf_redirect_peer(way->hop.ifindex, 0);
 	return bpf_redirect(way->hop.ifindex, 0);

@@ -27,13 +27,15 @@ struct end {
  * come: a daemon that watches routes and neighbours raises the first, without one the second does. */
 struct hop {
 	__u32 generation; /* 0: nothing here */
-	__u32 until;	  /* seconds */
+	__u32 until;	  /* in TICKs */
 	__u32 ifindex;
 	__u16 mtu; /* largest IP packet */
 	__u8 flags;
 	__u8 reserved;
 	__u8 addresses[12]; /* Ethernet: destination, source */
 };
+
+#define TICK 30 /* 2^30 ns, a second or so: what is compared for every packet takes no division */
 
 #define HOP_PEER 1 /* the other end is in this host, in another network namespace */
 #define HOP_XDP 2  /* frames of the XDP program can leave here */

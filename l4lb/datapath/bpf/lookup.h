@@ -45,10 +45,16 @@ CHECKED_ALONE int forget(const struct end *key, struct connection *c, int versio
 {
 	struct path *path;
 	struct end seen;
+	__u32 number;
+	int half_open_state, rested;
 
 	if (!c || !key)
 		return 0;
-	path = bpf_map_lookup_elem(&paths, &c->path);
+	/* Of an LRU map an entry that is deleted may be another one at once. */
+	number = c->path;
+	half_open_state = is_half_open(c->state);
+	rested = c->flags & RESTED;
+	path = bpf_map_lookup_elem(&paths, &number);
 	if (path && c->flags & REVERSED) {
 		seen_by_backend(&seen, key, c, path);
 		if (half_open)
@@ -60,14 +66,14 @@ CHECKED_ALONE int forget(const struct end *key, struct connection *c, int versio
 		if (DELETE(half_open, version, key))
 			return 0; /* pushed out meanwhile */
 		count_total(-1, 0);
-		if (is_half_open(c->state))
-			count_load(c->path, -1, 0);
+		if (half_open_state)
+			count_load(number, -1, 0);
 	} else {
 		if (DELETE(connections, version, key))
 			return 0;
 		count_total(0, -1);
-		if (!(c->flags & RESTED))
-			count_load(c->path, 0, -1);
+		if (!rested)
+			count_load(number, 0, -1);
 	}
 	return 0;
 }
@@ -79,16 +85,20 @@ ALWAYS_INLINE int has_expired(const struct connection *c, const struct settings 
 	return state >= STATES || c->seen + settings->timeouts[state] <= now;
 }
 
+/* The connection of this key, which may have expired, and whether it is among the half-open ones. */
+ALWAYS_INLINE struct connection *entry_of(const struct end *key, int version, __u8 *half_open)
+{
+	struct connection *c = FIND(connections, version, key);
+
+	*half_open = !c;
+	return c ? c : FIND(half_open, version, key);
+}
+
 /* The connection of flow->key, if it has not expired. */
 ALWAYS_INLINE struct connection *find(struct flow *flow, const struct settings *settings, const struct packet *p)
 {
-	struct connection *c = FIND(connections, p->version, &flow->key);
+	struct connection *c = entry_of(&flow->key, p->version, &flow->half_open);
 
-	flow->half_open = 0;
-	if (!c) {
-		c = FIND(half_open, p->version, &flow->key);
-		flow->half_open = 1;
-	}
 	if (c && has_expired(c, settings, p->now)) {
 		forget(&flow->key, c, p->version, flow->half_open);
 		c = 0;

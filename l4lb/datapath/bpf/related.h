@@ -10,6 +10,7 @@
 /* The start of the packet that an error quotes: ends that answer it, and where its parts are. */
 struct quoted {
 	struct packet reply; /* of what answers it: its source is the quoted destination */
+	struct translation answer; /* what that would become; the quote becomes its reverse */
 	__u32 transport;
 	__u32 end;
 	__u8 has_ports;
@@ -93,35 +94,33 @@ ALWAYS_INLINE __u64 repair(context *ctx, __u32 at, __u64 changed, int udp)
 	return (__u64)(__u16)~old + new;
 }
 
-/* Rewrite the quoted packet to `to`, and say what that adds to the sum over it. */
-CHECKED_ALONE __u32 rewrite_quoted(context *ctx, const struct quoted *q, const struct packet *p,
-				  const struct translation *to)
+/* Rewrite the quoted packet, and say what that adds to the sum over it. */
+CHECKED_ALONE __u32 rewrite_quoted(context *ctx, const struct quoted *q, const struct packet *p)
 {
-	__u32 at, check;
-	struct translation back; /* from the quote's own addresses */
-	__u64 addresses, ports, all;
+	const struct end *source, *destination;
+	__u64 addresses = 0, ports, all;
 	__be16 both[2];
+	__u32 at, check;
 
-	if (!q || !p || !to)
+	if (!q || !p)
 		return 0;
 	at = p->transport + ICMP_SIZE;
-	both[0] = to->source.port;
-	both[1] = to->destination.port;
-	back = *to;
-	addresses = change(q->reply.destination.ip[3], back.source.ip[3]) +
-		    change(q->reply.source.ip[3], back.destination.ip[3]);
-	for (int i = 0; i < 3; i++)
-		addresses += change(q->reply.destination.ip[i], back.source.ip[i]) +
-			     change(q->reply.source.ip[i], back.destination.ip[i]);
+	source = &q->answer.destination;
+	destination = &q->answer.source;
+	both[0] = source->port;
+	both[1] = destination->port;
+	for (int i = 0; i < 4; i++)
+		addresses += change(q->reply.destination.ip[i], source->ip[i]) +
+			     change(q->reply.source.ip[i], destination->ip[i]);
 	addresses = fold32(addresses);
 	all = addresses;
 	if (p->version == 4) {
 		all += repair(ctx, at + __builtin_offsetof(struct iphdr, check), addresses, 0);
-		bpf_skb_store_bytes(ctx, at + __builtin_offsetof(struct iphdr, saddr), &back.source.ip[3], 4, 0);
-		bpf_skb_store_bytes(ctx, at + __builtin_offsetof(struct iphdr, daddr), &back.destination.ip[3], 4, 0);
+		bpf_skb_store_bytes(ctx, at + __builtin_offsetof(struct iphdr, saddr), &source->ip[3], 4, 0);
+		bpf_skb_store_bytes(ctx, at + __builtin_offsetof(struct iphdr, daddr), &destination->ip[3], 4, 0);
 	} else {
-		bpf_skb_store_bytes(ctx, at + __builtin_offsetof(struct ipv6hdr, saddr), back.source.ip, 16, 0);
-		bpf_skb_store_bytes(ctx, at + __builtin_offsetof(struct ipv6hdr, daddr), back.destination.ip, 16, 0);
+		bpf_skb_store_bytes(ctx, at + __builtin_offsetof(struct ipv6hdr, saddr), source->ip, 16, 0);
+		bpf_skb_store_bytes(ctx, at + __builtin_offsetof(struct ipv6hdr, daddr), destination->ip, 16, 0);
 	}
 	ports = (__u64)(__u16)~q->reply.destination.port + both[0] + (__u16)~q->reply.source.port + both[1];
 	all += ports;
@@ -135,7 +134,7 @@ CHECKED_ALONE __u32 rewrite_quoted(context *ctx, const struct quoted *q, const s
 /* An error about a packet that we forwarded goes to who sent that packet. */
 CHECKED_ALONE int process_icmp_error(context *ctx, struct work *w, const struct settings *settings)
 {
-	struct translation *to; /* of the error itself, and before that of its quote */
+	struct translation *to, *answer;
 	struct packet *p;
 	struct flow flow = {};
 	struct connection *c;
@@ -167,37 +166,25 @@ CHECKED_ALONE int process_icmp_error(context *ctx, struct work *w, const struct 
 		return dropped(INTERNAL);
 	/* The quoted packet is one that we sent to the client, if what answers it is the client's. */
 	from_client = flow.from_client;
-	translation_of(to, &q->reply, &flow, c, path);
-	/* `to` is what the answer would become; the quote is its reverse. */
-	{
-		struct end end = to->source;
-
-		to->source = to->destination;
-		to->destination = end;
-	}
-	/* The error goes where the answer would: its destination is the quote's sender. Its own source is
-	 * hidden behind the VIP on the way to a client (nf_nat_icmp_reply_translation); towards a backend it
-	 * stays, or becomes the only address that the backend can answer. */
-	{
-		struct translation outer_to = {};
-
-		outer_to.destination = to->source;
-		if (!from_client)
-			__builtin_memcpy(outer_to.source.ip, path->vip, sizeof(path->vip));
-		else if (same_address(to->destination.ip, flow.key.ip))
-			outer_to.source = p->source;
-		else
-			outer_to.source = to->destination;
-		if (next_hop(ctx, &w->way, from_client ? &path->hop : &c->hop, &outer_to, p, settings) == NOT_ROUTED)
-			return dropped(NO_ROUTE);
-		if (p->ttl <= 1)
-			return dropped(TTL_EXCEEDED);
-		count_packet(c->path, p, from_client);
-		if (trim(ctx, p))
-			return dropped(INTERNAL);
-		changed = rewrite_quoted(ctx, q, p, to);
-		*to = outer_to;
-	}
+	answer = &q->answer;
+	translation_of(answer, &q->reply, &flow, c, path);
+	/* The error goes where the answer would. Its own source is hidden behind the VIP on the way to a client
+	 * (nf_nat_icmp_reply_translation); towards a backend it stays, or becomes the only address that the
+	 * backend can answer. */
+	to->destination = answer->destination;
+	to->source = p->source;
+	if (!from_client)
+		__builtin_memcpy(to->source.ip, path->vip, sizeof(path->vip));
+	else if (!same_address(answer->source.ip, flow.key.ip))
+		to->source = answer->source;
+	if (next_hop(ctx, &w->way, from_client ? &path->hop : &c->hop, to, p, settings) == NOT_ROUTED)
+		return dropped(NO_ROUTE);
+	if (p->ttl <= 1)
+		return dropped(TTL_EXCEEDED);
+	count_packet(c->path, p, from_client);
+	if (trim(ctx, p))
+		return dropped(INTERNAL);
+	changed = rewrite_quoted(ctx, q, p);
 	outer = address_change(p, to);
 	bpf_l4_csum_replace(ctx, p->transport + ICMP_CHECKSUM, 0, changed, 0);
 	if (p->version == 6) {

@@ -151,16 +151,20 @@ ALWAYS_INLINE __u32 select(const struct service *service, const struct end *clie
 	return scheduled(service, client, vip, version);
 }
 
-ALWAYS_INLINE void remember_client(const struct service *service, const struct end *client, int version,
-				   __u32 path, __u64 now)
+/* A connection of this client began on this path. */
+CHECKED_ALONE int remember_client(const struct service *service, const struct packet *p, __u32 path)
 {
 	struct affinity last = {.path = path};
-	struct end key = *client;
+	struct end key;
 
+	if (!service || !p)
+		return 0;
+	key = p->source;
 	key.port = 0;
 	key.id = service->number;
-	last.until = now + service->affinity * 1000000000ull;
-	PUT(affinities, version, &key, &last, BPF_ANY);
+	last.until = p->now + service->affinity * 1000000000ull;
+	PUT(affinities, p->version, &key, &last, BPF_ANY);
+	return 0;
 }
 
 /* True if a packet from the middle of a connection shows which backend it is with. */

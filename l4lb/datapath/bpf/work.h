@@ -16,11 +16,10 @@ struct translation {
 
 enum route { ROUTED, TO_RESOLVE, NOT_ROUTED };
 
-/* A next hop, or, of one whose neighbour the kernel has to find first, its address. */
+/* A next hop; without a generation, one whose neighbour the kernel has to find first, and its address. */
 struct way {
 	struct hop hop;
 	__be32 neighbour[4];
-	__u8 route; /* enum route */
 	__u8 version;
 };
 
