@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from tests.conformance.engines.program import ProgramEngine
 from tests.differential.steps import Subject
 
 
 class Program(ProgramEngine, Subject):
     """``tc``, or ``xdp`` with ``tc`` behind it."""
+
+    sweep_sizes: ClassVar[dict[str, int]] = {"counts": 64}
+    """What the sweep counts in is mostly empty, and takes longer to go through than all else. The programs'
+    own counts are right where nothing is pushed out."""

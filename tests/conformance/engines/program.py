@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager
 from ipaddress import ip_address
 from pathlib import Path
 from socket import if_nametoindex
-from typing import Final
+from typing import ClassVar, Final
 
 from l4lb.datapath.ebpf.layout import COUNT, REASONS, VERDICTS
 from l4lb.datapath.libbpf import Map, Object, Program
@@ -41,14 +41,16 @@ _TC_PASS, _TC_DROP, _TC_REDIRECT = 0xFFFF_FFFF, 2, 7  # TC_ACT_UNSPEC, TC_ACT_SH
 _XDP_DROP, _XDP_PASS, _XDP_TX, _XDP_REDIRECT = 1, 2, 3, 4
 _NANOSECONDS: Final = 1_000_000_000
 _ENDS: Final = tuple(verdict for verdict in Verdict if verdict is not Verdict.FORWARD)
-_SIZES: Final = dict.fromkeys(REMEMBERED, 4_096)
-"""Enough for any case, and read through quickly."""
 
 
 class ProgramEngine(Engine):
     """``tc``, or ``xdp`` with ``tc`` behind it."""
 
     offers = OFFERS
+    sizes: ClassVar[dict[str, int]] = dict.fromkeys(REMEMBERED, 4_096)
+    """Of the maps, by name: enough for any case, and read through quickly."""
+    sweep_sizes: ClassVar[dict[str, int]] = {}
+    """Of those that only the sweep has."""
 
     def __init__(self, kind: str) -> None:
         """``kind``: tc or xdp."""
@@ -137,7 +139,8 @@ class ProgramEngine(Engine):
         self._maps: dict[str, Map] = {}
         for name in ("tc", "xdp", "sweep", "query"):
             path = OBJECTS / f"{name}.bpf.o"
-            loaded = Object.open(path, rodata={"own_clock": 1}, pins=self._pins, max_entries=_SIZES)
+            sizes = self.sizes | (self.sweep_sizes if name == "sweep" else {})
+            loaded = Object.open(path, rodata={"own_clock": 1}, pins=self._pins, max_entries=sizes)
             self._objects.append(loaded)
             loaded.load()
             programs |= loaded.programs

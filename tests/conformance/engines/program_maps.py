@@ -48,23 +48,36 @@ class ProgramMaps:
         self._connections = Connections(maps, programs, self._tables)
         self._plan = Plan()
         self._services: set[int] = set()  # all numbers since the last reset
+        self._begun = False
+        self._cpus = len(maps["traffic"].lookup_percpu(word(0)))
 
     def reset(self) -> None:
-        """Nothing remembered, nothing configured, nothing counted by backend."""
+        """Nothing remembered, and with the next plan nothing counted by backend."""
         for name in REMEMBERED:
             self._maps[name].delete_batch([key for key, _ in self._maps[name].items()])
         for number in self._services:
             self._maps["turns"].update(word(number), word(0))
         self._services.clear()
-        self._tables.apply(Plan())
-        self._tables.free(list(self._tables.numbers.retired))
         self._maps["totals"].update(word(0), bytes(layout.TOTALS.size))
+        self._begun = False
 
     def apply(self, plan: Plan, clock: int) -> None:
         """Make a plan true, at this time."""
         self._plan = plan
         self._tables.apply(plan, clock=clock)
+        if not self._begun:
+            self._begin()
         self._services.update(self._tables.numbers.services.values())
+
+    def _begin(self) -> None:
+        """Take away what the case before has left with this one's plan."""
+        for number in self._tables.paths:
+            self._maps["loads"].update(word(number), bytes(layout.LOAD.size))
+            self._maps["traffic"].update(word(number), bytes(layout.TRAFFIC.size * self._cpus))
+        self._tables.free(list(self._tables.numbers.retired))
+        self._tables.to_reset.clear()
+        self._tables.apply(self._plan)
+        self._begun = True
 
     def sweep(self, clock: int) -> None:
         """It is later now: what has expired is forgotten."""
