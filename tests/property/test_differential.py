@@ -94,7 +94,12 @@ NOTATION = {
     **vars(model),
     **{name: getattr(plans, name) for name in ("plan", "service", "FULL", "TCP", "UDP")},
     **{step.__name__: step for step in STEPS_OF_A_CASE},
-    **{"Frame": Frame, "Side": Side, "V4": V4, "V6": V6, "IPV4": IPV4, "IPV6": IPV6},
+    "Frame": Frame,
+    "Side": Side,
+    "V4": V4,
+    "V6": V6,
+    "IPV4": IPV4,
+    "IPV6": IPV6,
 }
 
 
