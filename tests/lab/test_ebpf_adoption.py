@@ -230,6 +230,8 @@ def test_programs_that_somebody_removed_come_back(lab):
 
 def test_an_interface_that_comes_back_is_taken_again(lab):
     with lab.daemon(service()) as daemon:
+        # By itself the kernel drops IPv6 addresses when a link goes down.
+        lab.exec("gateway", "sysctl", "-qw", "net.ipv6.conf.eth1.keep_addr_on_down=1")
         lab.exec("gateway", "ip", "link", "set", "eth1", "down")
         lab.exec("gateway", "ip", "link", "set", "eth1", "up")
         wait_for("an answer", lambda: daemon and _answers(lab))

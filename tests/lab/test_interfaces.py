@@ -88,7 +88,7 @@ def test_an_interface_that_disappears_and_comes_back_is_used_again(lab, card, na
         for vip in (VIP, VIP6):
             wait_for(f"{vip} to be served", lambda vip=vip: is_served(lab, vip))
         assert [browser.get() for browser in kept] == names
-        assert warnings(daemon) == []
+        wait_for("no warning", lambda: warnings(daemon) == [])
         log = daemon.log.read_text()
         assert f"warning {said[0]}\n" in log
         assert f"info no longer: {said[0]}\n" in log

@@ -116,6 +116,8 @@ class Hooks:
             try:
                 self._pin(attach_tcx(self._tc, index), TCX, index)
             except LibbpfError as error:
+                if error.errno == errno.EEXIST:  # a link that nobody holds any more goes a moment later
+                    return False
                 if error.errno != errno.EINVAL:
                     raise
             else:

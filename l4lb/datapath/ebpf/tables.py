@@ -150,6 +150,10 @@ class Tables:
             del present.selections[number]
 
     def _put_services(self, services: Mapping[bytes, layout.Service]) -> None:
+        for key, each in services.items():
+            if key not in self._present.services:
+                # Its number may have been another one's, or its own before it was removed.
+                self._maps["turns"].update(word(each.number), word(0))
         self._put("services", {key: layout.SERVICE.pack(each) for key, each in services.items()})
         self._present.services.update(services)
 
