@@ -27,6 +27,8 @@ class Need(Enum):
     CLOCK = "clock that can be moved"
     STUBS = "frames without a whole IP header"
     PARTIAL_SUMS = "frames with partial checksums, nor GSO frames"
+    PARTIAL_QUOTES = "quotes of frames with partial checksums as they came"
+    SMALLER_SEGMENTS = "GSO frames whose segments are made smaller"
     SEVERAL_OUT = "several frames out for one that came in"
     HELD_FRAGMENTS = "fragments that wait for their first one"
     RESETS = "resets that nobody's packet asks for"
@@ -218,6 +220,8 @@ def _needs(step: Step) -> set[Need]:
         if isinstance(step.packet, Frame):
             if step.packet.vnet.partial:
                 needs.add(Need.PARTIAL_SUMS)
+                if step.verdict is Verdict.REPLY:
+                    needs.add(Need.PARTIAL_QUOTES)
             if len(step.packet.packet) < {IPV4: 20, IPV6: 40}.get(step.packet.ethertype, 0):
                 needs.add(Need.STUBS)
         if len(step.out) + (step.verdict is Verdict.PASS) > 1:

@@ -144,7 +144,7 @@ def gso_as_large_as_it_gets(net):
     ]
 
 
-@packet_case(V4)
+@packet_case(V4, needs=[Need.SMALLER_SEGMENTS])
 def gso_cut_smaller(net):
     """Without Don't Fragment the frame stands for smaller segments from here on: TCP is a stream, so
     nobody can tell, and no fragments are needed."""

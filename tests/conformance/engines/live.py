@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from l4lb.datapath.base import ConnectionFilter, Datapath
+from l4lb.datapath.ebpf.datapath import EbpfDatapath
 from l4lb.datapath.raw import RawDatapath
-from l4lb.model import Counters, DropReason, Plan, ServicePlan, Verdict
+from l4lb.model import Counters, DropReason, Limits, Plan, ServicePlan, Verdict
 from l4lb.netlink.watch import KernelWatch
 from tests.conformance.case import Need, Row, Traffic
 from tests.conformance.engines.engine import Engine, Result, added_up, row
@@ -25,6 +26,10 @@ from tests.conformance.world import V4, Host, Side
 _UDP_GSO: Final = (6, 2)  # the first Linux with VIRTIO_NET_HDR_GSO_UDP_L4
 
 RAW_OFFERS: Final = frozenset(Need) - {Need.CLOCK, Need.HELD_SWEEP, Need.UDP_GSO}
+EBPF_OFFERS: Final = frozenset({Need.STUBS, Need.PARTIAL_SUMS, Need.RESETS})
+
+_LIMITS: Final = Limits(half_open=4_096, established=4_096, affinity=4_096, fragments=4_096)
+"""Of the maps: enough for any case, and gone through quickly."""
 
 T = TypeVar("T")
 
@@ -34,6 +39,11 @@ Make = Callable[[KernelWatch], Datapath]
 def raw(state: Path) -> Make:
     """The raw datapath; ``state`` is a directory for what it keeps in files."""
     return lambda watch: RawDatapath(watch, state / "l4lb", 0.0)
+
+
+def ebpf(kind: str, file_system: Path) -> Make:
+    """The tc or xdp datapath; ``file_system`` is a BPF file system of its own."""
+    return lambda watch: EbpfDatapath(watch, kind, _LIMITS, file_system=file_system)
 
 
 class LiveEngine(Engine):
@@ -100,12 +110,7 @@ class LiveEngine(Engine):
 
     def traffic(self, backend: Host) -> Traffic:
         """See ``Engine``."""
-        counters = self._gateway.call(lambda datapath: datapath.counters())
-        by_target = counters.backends.items()
-        return added_up(
-            backend,
-            [each for (_, at), each in by_target if (at.host, at.port) == (backend.ip, backend.port)],
-        )
+        return added_up(backend, self._gateway.call(lambda datapath: datapath.counters()))
 
     def _count(self) -> tuple[Counter[Verdict], Counter[DropReason]]:
         """What was counted since the last time, but for the fences."""

@@ -14,6 +14,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +36,7 @@ from tests.conformance.world import (
 
 PREFIX: Final = "l4cf"
 _LINK_MTU: Final = 9_000
+_NUMBERS: Final = count(1)
 _ROLES: Final = ("gateway", *(side.name.lower() for side in Side))
 
 # The machine's own settings are inherited in part: say all that matter.
@@ -53,7 +55,8 @@ class Namespaces:
     """The three namespaces, from ``up`` to ``down``."""
 
     def __init__(self) -> None:
-        self._names = {role: f"{PREFIX}-{os.getpid()}-{role}" for role in _ROLES}
+        number = next(_NUMBERS)
+        self._names = {role: f"{PREFIX}-{os.getpid()}-{number}-{role}" for role in _ROLES}
 
     @property
     def gateway(self) -> str:
@@ -149,6 +152,6 @@ def inside(namespace: str) -> Iterator[None]:
 def remove_abandoned() -> None:
     """Take down what killed runs have left."""
     for path in Path("/run/netns").glob(f"{PREFIX}-*"):
-        match = re.fullmatch(rf"{PREFIX}-(\d+)-\w+", path.name)
+        match = re.fullmatch(rf"{PREFIX}-(\d+)-\d+-\w+", path.name)
         if match and not Path(f"/proc/{match[1]}").exists():
             subprocess.run(["ip", "netns", "delete", path.name], capture_output=True, check=False)
