@@ -36,12 +36,8 @@ ALWAYS_INLINE int forward(context *ctx, struct work *w, struct flow *flow, struc
 
 	translation_of(&w->to, p, flow, c, path);
 	route = next_hop(ctx, &w->way, flow->from_client ? &path->hop : &c->hop, &w->to, p, settings);
-	if (HOOK_IS_XDP && (route != ROUTED || !(w->way.hop.flags & HOP_XDP))) {
-		/* The TC hook selects anew. */
-		if (begins && flow->service)
-			give_turn_back(flow->service);
+	if (HOOK_IS_XDP && (route != ROUTED || !(w->way.hop.flags & HOP_XDP)))
 		return HOOK_PASS;
-	}
 	if (route == NOT_ROUTED)
 		return dropped(NO_ROUTE);
 	if (p->ttl <= 1)
@@ -57,8 +53,11 @@ ALWAYS_INLINE int forward(context *ctx, struct work *w, struct flow *flow, struc
 		if (flow->service && flow->service->affinity)
 			remember_client(flow->service, p, number);
 	}
-	if (!track(ctx, flow, c, p, settings))
+	if (!track(ctx, flow, c, p, settings)) {
+		if (HOOK_IS_XDP) /* the TC hook comes to the same */
+			return HOOK_PASS;
 		return end_connection(ctx, w, flow, c, settings, ESTABLISHED_FULL);
+	}
 	count_packet(number, p, flow->from_client);
 	if (p->more_fragments)
 		note_first(p, &flow->key, FORWARD, flow->from_client);
@@ -85,6 +84,7 @@ CHECKED_ALONE int begin(context *ctx, struct work *w, const struct service *serv
 	__builtin_memset(c, 0, sizeof(*c));
 	c->state = UDP_NEW;
 	c->seen = p->now;
+	w->turned = 0;
 	if (p->protocol == IPPROTO_TCP) {
 		if (!flags_are_valid(p->flags))
 			return dropped(BAD_TCP_FLAGS);
@@ -100,7 +100,7 @@ CHECKED_ALONE int begin(context *ctx, struct work *w, const struct service *serv
 		}
 		c->state = SYN_SENT;
 	}
-	c->path = select(service, &p->source, &p->destination, p->version, p->now);
+	c->path = select(service, &p->source, &p->destination, p->version, p->now, &w->turned);
 	path = bpf_map_lookup_elem(&paths, &c->path);
 	if (!path)
 		return refuse(ctx, w, settings, NO_BACKEND);
@@ -220,7 +220,7 @@ CHECKED_ALONE int process_flow(context *ctx, struct work *w, const struct settin
 	struct path *path;
 	struct packet *p;
 	struct flow flow = {};
-	int next = GO_ON, begins = 0, result;
+	int next = GO_ON, begins = 0, selects = 0, result;
 
 	if (!w || !settings)
 		return HOOK_PASS;
@@ -260,6 +260,7 @@ CHECKED_ALONE int process_flow(context *ctx, struct work *w, const struct settin
 	}
 	if (!c) {
 		if (flow.service) {
+			selects = 1;
 			result = begin(ctx, w, flow.service, settings);
 		} else if (flow.backend) {
 			result = unknown_reply(w, flow.backend, settings);
@@ -268,7 +269,7 @@ CHECKED_ALONE int process_flow(context *ctx, struct work *w, const struct settin
 			return HOOK_PASS;
 		}
 		if (result != BEGUN)
-			return result;
+			goto end;
 		begins = 1;
 		c = &w->new;
 		path = bpf_map_lookup_elem(&paths, &c->path);
@@ -276,5 +277,10 @@ CHECKED_ALONE int process_flow(context *ctx, struct work *w, const struct settin
 			return dropped(INTERNAL);
 		flow.key.id = path->service;
 	}
-	return forward(ctx, w, &flow, c, path, settings, begins);
+	result = forward(ctx, w, &flow, c, path, settings, begins);
+end:
+	/* The TC hook selects anew. */
+	if (HOOK_IS_XDP && result == HOOK_PASS && selects && w->turned)
+		give_turn_back(flow.service);
+	return result;
 }

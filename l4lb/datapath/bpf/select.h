@@ -31,7 +31,7 @@ ALWAYS_INLINE void give_turn_back(const struct service *service)
 	__u32 number = service->number;
 	__u32 *turn = bpf_map_lookup_elem(&turns, &number);
 
-	if (turn && (service->kind == KIND_TURN || service->kind == KIND_COSTS))
+	if (turn)
 		__sync_fetch_and_add(turn, -1);
 }
 
@@ -135,9 +135,13 @@ ALWAYS_INLINE __u32 scheduled(const struct service *service, const struct end *c
 	return entry(selection, 1 + slot % size);
 }
 
+/* `turned`: this took a turn. */
 ALWAYS_INLINE __u32 select(const struct service *service, const struct end *client, const struct end *vip,
-			   int version, __u64 now)
+			   int version, __u64 now, __u8 *turned)
 {
+	__u32 path;
+
+	*turned = 0;
 	if (service->affinity) {
 		struct end key = *client;
 		struct affinity *last;
@@ -147,8 +151,13 @@ ALWAYS_INLINE __u32 select(const struct service *service, const struct end *clie
 		last = FIND(affinities, version, &key);
 		if (last && last->until > now && is_usable(last->path))
 			return last->path;
+		if (last)
+			DELETE(affinities, version, &key);
 	}
-	return scheduled(service, client, vip, version);
+	path = scheduled(service, client, vip, version);
+	*turned = path != NO_PATH &&
+		  (service->kind == KIND_TURN || (service->kind == KIND_COSTS && !service->candidates));
+	return path;
 }
 
 /* A connection of this client began on this path. */

@@ -29,6 +29,7 @@ struct work {
 	struct way way;
 	struct connection new;
 	struct end seen; /* of `new`, by the backend */
+	__u8 turned;	 /* selecting its backend took a turn */
 };
 
 MAP(PERCPU_ARRAY, work_space, sizeof(__u32), sizeof(struct work), 1, 0);
