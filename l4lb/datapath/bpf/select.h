@@ -97,11 +97,12 @@ CHECKED_ALONE __u32 least_cost(__u32 service, __u32 candidates)
 	return choice.best;
 }
 
-ALWAYS_INLINE int is_usable(__u32 number)
+/* The path's number may be another service's by now. */
+ALWAYS_INLINE int is_usable(__u32 number, const struct service *service)
 {
 	struct path *path = bpf_map_lookup_elem(&paths, &number);
 
-	return path && path->flags & PATH_USABLE;
+	return path && path->flags & PATH_USABLE && path->service == service->number;
 }
 
 /* The path that the table gives, NO_PATH if no backend can take a connection. */
@@ -149,7 +150,7 @@ ALWAYS_INLINE __u32 select(const struct service *service, const struct end *clie
 		key.port = 0;
 		key.id = service->number;
 		last = FIND(affinities, version, &key);
-		if (last && last->until > now && is_usable(last->path))
+		if (last && last->until > now && is_usable(last->path, service))
 			return last->path;
 		if (last)
 			DELETE(affinities, version, &key);
