@@ -9,7 +9,18 @@ from typing import Final
 
 from tests.conformance.engines.engine import Result
 from tests.differential.rules import Reference
-from tests.differential.steps import Packet, Run, Step, Subject, begin, difference, table_difference, take
+from tests.differential.steps import (
+    Packet,
+    Replan,
+    Run,
+    Step,
+    Subject,
+    begin,
+    counters_difference,
+    difference,
+    table_difference,
+    take,
+)
 from tests.differential.traffic import Traffic
 
 _LOOKS: Final = 50
@@ -46,7 +57,8 @@ class Pair:
             if what is not None:
                 return packets, Difference(Run(plan, steps), what)
             traffic.out(step, result)
-        return packets, None
+        what = counters_difference(self.reference, self.tried, traffic.plan)
+        return packets, None if what is None else Difference(Run(plan, steps), what)
 
     def _take(self, step: Step, *, look: bool) -> tuple[Result, str | None]:
         """What the reference made of a step, and what the other one makes otherwise."""
@@ -63,10 +75,15 @@ class Pair:
 
     def replay(self, run: Run) -> Difference | None:
         """The first difference, looked for after every step."""
-        begin(self.reference, run.plan)
-        begin(self.tried, run.plan)
+        plan = run.plan
+        begin(self.reference, plan)
+        begin(self.tried, plan)
         for number, step in enumerate(run.steps, start=1):
             _, what = self._take(step, look=True)
+            if isinstance(step, Replan):
+                plan = step.plan
+            if what is None:
+                what = counters_difference(self.reference, self.tried, plan)
             if what is not None:
                 return Difference(Run(run.plan, run.steps[:number]), what)
         return None

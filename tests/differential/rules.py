@@ -16,6 +16,9 @@ A run compares a program with ``Reference``: the pure core, changed in exactly t
 - Backends of several services, or of full NAT. Their segments of a connection that nobody knows are a
   direct connection's: the programs do not look for all services of a backend. So one that a client has
   denied to be a VIP's is a direct one too.
+- Packets that are wrong twice. An ICMP error whose quote cannot be read, from a source that no host can
+  have, is dropped for its source.
+- Affinity that is switched off and on again. Who was remembered before is so still.
 - Turns. A service that changes between the kinds of NAT goes on with its turn.
 - Services that were removed. Their clients' packets are the host's at once, whatever connections there
   still are.
@@ -41,15 +44,17 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 from random import Random
 
+from l4lb.director.affinity import Affinity
 from l4lb.director.connection import Connection
 from l4lb.director.conntrack import ConnectionTable
 from l4lb.director.direct import DirectConnections
 from l4lb.director.director import Director, Route
+from l4lb.director.lookup import EndpointKey
 from l4lb.director.parse import Packet
 from l4lb.director.select import ServiceState
 from l4lb.director.states import REUSABLE
 from l4lb.model import DropReason, Endpoint, Nat, Plan, Protocol, Verdict
-from l4lb.wire import tcp
+from l4lb.wire import ipv4, ipv6, tcp
 from tests.conformance.engines.engine import Result
 from tests.conformance.engines.pure import PureEngine
 from tests.differential.frames import ends
@@ -111,6 +116,13 @@ class _Director(Director):
         }
         self._direct.keep_only(backends)
 
+    def _process(self, frame: bytearray, packet: Packet, now: float) -> Verdict:
+        if packet.error is DropReason.BAD_ICMP_HEADER and not packet.is_fragment:
+            ip = ipv4 if packet.version == 4 else ipv6
+            if packet.source == packet.destination or not ip.can_be_source(packet.source):
+                packet.error = DropReason.BAD_IP_HEADER
+        return super()._process(frame, packet, now)
+
     def _known(
         self, frame: bytearray, packet: Packet, connection: Connection, from_client: bool, now: float
     ) -> Verdict:
@@ -170,13 +182,23 @@ class Reference(PureEngine, Subject):
         """See ``PureEngine``."""
         return self._random
 
+    def reset(self) -> None:
+        """See ``Engine``."""
+        super().reset()
+        self._affinities: dict[EndpointKey, Affinity] = {}
+
     def configure(self, plan: Plan) -> None:
         """See ``Engine``."""
         services = self._director.services
         turns = {vip: service.turn for vip, service in services.by_vip.items()}
+        for vip, service in services.by_vip.items():
+            if service.affinity is not None:
+                self._affinities[vip] = service.affinity
         super().configure(plan)
         for vip, service in services.by_vip.items():
             service.turn = turns.get(vip, 0)
+            if service.affinity is not None:
+                service.affinity = self._affinities.get(vip, service.affinity)
 
     def forget_gone(self) -> None:
         """See ``Subject``."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from l4lb.model import DropReason, Plan
 from tests.conformance.engines.engine import Engine, Result
-from tests.conformance.world import Side
+from tests.conformance.world import Host, Side
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,18 @@ def table_difference(one: Subject, other: Subject) -> str | None:
         return None
     only, other_only = sorted(rows - other_rows), sorted(other_rows - rows)
     return f"connections: only {only} and only {other_only}"
+
+
+def counters_difference(one: Subject, other: Subject, plan: Plan) -> str | None:
+    """For which backends of the plan in force two engines have not counted the same; None if for none."""
+    backends = {
+        Host(each.address.host, each.address.port) for service in plan.services for each in service.backends
+    }
+    for backend in sorted(backends):
+        counted, other_counted = one.traffic(backend), other.traffic(backend)
+        if counted != other_counted:
+            return f"the counters: {counted} and {other_counted}"
+    return None
 
 
 def _name(verdict: object) -> str:

@@ -183,6 +183,15 @@ def a_backend_that_would_hear_from_itself(net):
     ]
 
 
+@packet_case()
+def a_late_segment_does_not_take_the_port(net):
+    """What a backend still says to a port of the gateway's that nobody has is the host's to refuse; the
+    port can be a connection's again."""
+    late = tcp(net.web1, snat(net), "SA", seq=7, ack=CLIENT_NEXT)
+    refused = tcp(snat(net), net.web1, "R", seq=CLIENT_NEXT, window=0)
+    return full(net), [leave(late, host=[refused]), syn(net, net.web1, source=snat(net))]
+
+
 # -- a port where nobody asked for one -------------------------------------------------------------
 
 

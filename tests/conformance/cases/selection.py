@@ -212,6 +212,22 @@ def affinity_of_a_refused_client(net):
 
 
 @packet_case()
+def affinity_ends_with_a_refusal(net):
+    """A client whose backend takes no connections, and who gets none elsewhere, is no regular client any
+    more: it is scheduled anew, though the backend is back."""
+    nobody = plan(service(net, affinity=300.0, selection=NOBODY))
+    again = net.client.at(40_001)
+    refused = tcp(again, net.vip, "S", seq=CLIENT_SEQ)
+    return plan(service(net, affinity=300.0)), [
+        syn(net, net.web1),
+        change(nobody),
+        reply(refused, DropReason.NO_BACKEND, rst(net.vip, again, ack=CLIENT_NEXT)),
+        change(plan(service(net, affinity=300.0))),
+        syn(net, net.web2, again),
+    ]
+
+
+@packet_case()
 def affinity_table_full(net):
     """The client not heard of for longest is forgotten, and scheduled anew."""
     limits = Limits(affinity=1)
