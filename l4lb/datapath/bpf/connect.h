@@ -9,44 +9,55 @@
 
 #define TRIES 128 /* ports looked at before giving up, as l4lb/director/ports.py */
 
-/* True if the backend can tell this end from those of its other connections. What is over gives way. */
-CHECKED_ALONE int end_is_free(const struct end *seen, const struct packet *p, const struct settings *settings,
+#define HANDSHAKE 1000000000ull /* ns: one initial RTO (RFC 6298 2.1), as l4lb/director/conntrack.py */
+
+enum end_state { TAKEN, FREE, GIVES_WAY };
+
+/* Whether the backend can tell this end from those of its other connections, enum end_state. A connection
+ * that is over gives way, or one that has been half-open for longer than a handshake takes. */
+CHECKED_ALONE int end_state(const struct end *seen, const struct packet *p, const struct settings *settings,
 			      const struct backend *backend, const struct connection *c)
 {
 	struct connection *other;
 	struct end *key, own;
 	__u8 half_open;
+	int state = FREE;
 
 	if (!seen || !p || !settings || !backend || !c)
-		return 0;
+		return TAKEN;
 	key = FIND(reverse, p->version, seen);
 	if (!key)
 		key = FIND(half_open_reverse, p->version, seen);
 	if (key) {
 		other = entry_of(key, p->version, &half_open);
 		/* It may be the entry of a connection that was pushed out. */
-		if (other && !has_expired(other, settings, p->now) && other->source_port == seen->port &&
-		    !is_reusable(other->state))
-			return 0;
+		if (other && !has_expired(other, settings, p->now) && other->source_port == seen->port) {
+			if (!is_reusable(other->state) && !(half_open && p->now - other->seen >= HANDSHAKE))
+				return TAKEN;
+			state = GIVES_WAY;
+		}
 	}
 	if (!(c->flags & OTHER_SOURCE)) {
 		if (FIND(direct, p->version, seen))
-			return 0;
+			return TAKEN;
 		if (!(backend->flags & BACKEND_SHARED))
-			return 1;
+			return state;
 	}
 	/* A connection from that port of the client itself has no entry in reverse*, if the backend was its
 	 * service's alone when it began. */
 	own = *seen;
 	own.id = backend->service;
 	other = entry_of(&own, p->version, &half_open);
-	return !other || has_expired(other, settings, p->now) || other->path != backend->path ||
-	       other->flags & (OTHER_SOURCE | REVERSED);
+	if (other && !has_expired(other, settings, p->now) && other->path == backend->path &&
+	    !(other->flags & (OTHER_SOURCE | REVERSED)))
+		return TAKEN;
+	return state;
 }
 
 /* The source that the backend sees, in c and `seen`: under destination NAT the client itself, unless that
  * end is taken (one client, two services, one backend; or a direct connection): then another port of it.
- * Starts at a random port (RFC 6056 3.3.1). False if none is free. */
+ * Starts at a random port (RFC 6056 3.3.1). Where none is free, a connection gives its own up
+ * (nf_nat_used_tuple_harder()). False if none does. */
 CHECKED_ALONE int choose_source(struct connection *c, struct end *seen, const struct packet *p,
 			       const struct settings *settings, const struct path *path)
 {
@@ -54,6 +65,7 @@ CHECKED_ALONE int choose_source(struct connection *c, struct end *seen, const st
 	struct backend *backend;
 	__u16 first = 1024, last = 65535;
 	__u32 size, start;
+	__be16 spare = 0;
 
 	if (!c || !seen || !p || !settings || !path)
 		return 0;
@@ -70,7 +82,7 @@ CHECKED_ALONE int choose_source(struct connection *c, struct end *seen, const st
 		__builtin_memcpy(seen->ip, path->snat, sizeof(seen->ip));
 		first = settings->first_port;
 		last = settings->last_port;
-	} else if (end_is_free(seen, p, settings, backend, c)) {
+	} else if (end_state(seen, p, settings, backend, c) == FREE) {
 		if (backend->flags & BACKEND_SHARED)
 			c->flags |= REVERSED;
 		return 1;
@@ -80,19 +92,23 @@ CHECKED_ALONE int choose_source(struct connection *c, struct end *seen, const st
 		return 0;
 	size = last - first + 1;
 	start = bpf_get_prandom_u32() % size;
-	for (__u32 i = 0; i < TRIES; i++) {
-		if (i >= size)
-			return 0;
+	for (__u32 i = 0; i < TRIES && i < size; i++) {
+		int state;
+
 		seen->port = bpf_htons(first + (start + i) % size);
-		if (end_is_free(seen, p, settings, backend, c)) {
+		state = end_state(seen, p, settings, backend, c);
+		if (state == FREE) {
 			c->source_port = seen->port;
 			return 1;
 		}
+		if (state == GIVES_WAY && !spare)
+			spare = seen->port;
 	}
-	return 0;
+	seen->port = c->source_port = spare;
+	return spare != 0;
 }
 
-/* Forget the connection that is over and whose end a new one takes, or the backend's next packet would be
+/* Forget the connection that gives way to a new one with the same end, or the backend's next packet would be
  * taken for its. */
 CHECKED_ALONE int give_way(const struct end *seen, int version)
 {
@@ -110,9 +126,11 @@ CHECKED_ALONE int give_way(const struct end *seen, int version)
 	former = *key;
 	c = entry_of(&former, version, &half_open);
 	/* It may be the entry of a connection that was pushed out. */
-	if (c && c->flags & REVERSED && c->source_port == seen->port)
-		forget(&former, c, version, half_open);
-	return 0;
+	if (!c || !(c->flags & REVERSED) || c->source_port != seen->port)
+		return 0;
+	if (is_half_open(c->state))
+		count_reason(HALF_OPEN_EVICTED);
+	return forget(&former, c, version, half_open);
 }
 
 /* Put a new connection among the half-open ones, or among the established. */
