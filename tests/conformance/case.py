@@ -202,6 +202,9 @@ class Case:
         needs = self.needs.union(*map(_needs, steps))
         if (plan.limits.affinity, plan.limits.fragments) != (Limits().affinity, Limits().fragments):
             needs |= {Need.EXACT_LIMITS}
+        pushed_out = any(isinstance(step, Send) and step.evicts for step in steps)
+        if pushed_out and plan.limits.half_open != Limits().half_open:
+            needs |= {Need.REFUSED_HALF_OPEN}
         return needs - offered
 
     def __str__(self) -> str:
@@ -228,7 +231,7 @@ def _needs(step: Step) -> set[Need]:
             needs.add(Need.SEVERAL_OUT)
         if step.verdict is Verdict.HOLD:
             needs.add(Need.HELD_FRAGMENTS)
-        if step.evicts or step.reason is DropReason.HALF_OPEN_FULL:
+        if step.reason is DropReason.HALF_OPEN_FULL:
             needs.add(Need.REFUSED_HALF_OPEN)
     return needs
 

@@ -11,8 +11,8 @@ A run compares a program with ``Reference``: the pure core, changed in exactly t
   lost is left out.
 - Both ends reset. Of the two RSTs that end a connection from the middle a program sends the one to who
   sent the packet at hand; the other end hears it with its own next packet, or from the daemon.
-- Ports of half-open connections. A program takes no port from a connection that has not answered for
-  long; its place in a map ends sooner.
+- Ports of half-open connections. A program takes a port from a connection that was silent for a second,
+  not from one that is a second old.
 - Backends of several services, or of full NAT. Their segments of a connection that nobody knows are a
   direct connection's: the programs do not look for all services of a backend. So one that a client has
   denied to be a VIP's is a direct one too.
@@ -46,7 +46,7 @@ from random import Random
 
 from l4lb.director.affinity import Affinity
 from l4lb.director.connection import Connection
-from l4lb.director.conntrack import ConnectionTable
+from l4lb.director.conntrack import HANDSHAKE, ConnectionTable
 from l4lb.director.direct import DirectConnections
 from l4lb.director.director import Director, Route
 from l4lb.director.lookup import EndpointKey
@@ -62,10 +62,11 @@ from tests.differential.steps import Subject
 
 
 class _Table(ConnectionTable):
-    """Takes a port only from what is over."""
+    """Takes a port from what is over, or silent."""
 
     def gives_way(self, connection: Connection, now: float) -> bool:
-        return connection.state in REUSABLE
+        silent = connection in self.half_open and now - connection.seen >= HANDSHAKE
+        return silent or connection.state in REUSABLE
 
 
 class _Direct(DirectConnections):

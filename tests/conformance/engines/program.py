@@ -191,7 +191,7 @@ class ProgramEngine(Engine):
         return counted[0]
 
     def _counted_reasons(self, verdict: Verdict | None) -> Counter[DropReason]:
-        if verdict is Verdict.PASS or verdict is Verdict.FORWARD:
+        if verdict is Verdict.PASS:
             return Counter()
         before, self._reasons = self._reasons, _counts(self._maps["drops"], REASONS)
         return Counter(
