@@ -104,7 +104,18 @@ class _Director(Director):
         if before is not None and before.bucket is None:
             following = self.table.by_protocol[before.path.protocol].get(before.original)
             if following is not None and not following.path.gone:
-                return self._forward_fragment(frame, packet, following, datagram.from_client, now)
+                following.seen = now
+                # Where it comes from the former backend, so does the change of its header's checksum.
+                both = Connection(
+                    following.original,
+                    following.reply,
+                    following.path,
+                    following.forward,
+                    before.backward,
+                    following.state,
+                    now,
+                )
+                return self._forward_fragment(frame, packet, both, datagram.from_client, now)
         return super()._later_fragment(frame, packet, now)
 
     def forget_gone(self) -> None:

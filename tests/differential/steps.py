@@ -6,10 +6,15 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from l4lb.model import DropReason, Plan
 from tests.conformance.engines.engine import Engine, Result
+from tests.conformance.packets import VNET
 from tests.conformance.world import Host, Side
+
+_SHOWN: Final = 120
+"""Bytes of a frame that are shown: all headers."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def difference(one: Result, other: Result) -> str | None:
         if side is not other_side:
             return f"the side: {side.value} and {other_side.value}"
         if frame != other_frame:
-            return f"the frame:\n  {frame[10:].hex()}\n  {other_frame[10:].hex()}"
+            return f"the frame:\n  {frame[VNET:][:_SHOWN].hex()}\n  {other_frame[VNET:][:_SHOWN].hex()}"
     return None
 
 
