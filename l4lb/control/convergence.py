@@ -76,7 +76,11 @@ class Convergence:
         """What stands in the way now, one line each; what is new among it is logged."""
         if self._view is not None:
             found = warnings_for(
-                self._desired.config, self._view, self._read_sysctls(), self._watch.foreign_rules
+                self._desired.config,
+                self._view,
+                self._read_sysctls(),
+                foreign_rules=self._watch.foreign_rules,
+                capabilities=self._supervisor.latest.capabilities,
             )
             self._warnings.replace([*found, *self._vip_problems])
         return self._warnings.lines

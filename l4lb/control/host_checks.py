@@ -12,6 +12,7 @@ from typing import Final
 
 from l4lb.control.config import Config
 from l4lb.control.host_view import HostView
+from l4lb.datapath.base import Capabilities
 from l4lb.datapath.hops import is_ethernet
 from l4lb.model import Nat
 
@@ -45,13 +46,20 @@ def _words(name: str) -> list[str]:
         return []
 
 
-def warnings_for(config: Config, view: HostView, sysctls: Sysctls, foreign_rules: bool) -> list[str]:
-    """One line for each thing that is not as it should be, without repetition."""
+def warnings_for(
+    config: Config, view: HostView, sysctls: Sysctls, *, foreign_rules: bool, capabilities: Capabilities
+) -> list[str]:
+    """One line for each thing that is not as it should be, without repetition.
+
+    Args:
+        foreign_rules: there are policy routing rules.
+        capabilities: of the datapath that runs.
+    """
     return [
         *_interfaces(config, view),
         *_routes(config, view),
         *_foreign_rules(foreign_rules),
-        *_forwarding(config, sysctls),
+        *_forwarding(config, sysctls, capabilities),
         *_ports(config, sysctls),
     ]
 
@@ -96,17 +104,18 @@ def _foreign_rules(present: bool) -> Iterator[str]:
         )
 
 
-def _forwarding(config: Config, sysctls: Sysctls) -> Iterator[str]:
+def _forwarding(config: Config, sysctls: Sysctls, capabilities: Capabilities) -> Iterator[str]:
+    if capabilities.needs_forwarding:
+        result = f"services do not work, for datapath {capabilities.name} needs the kernel to forward"
+    else:
+        result = "services work, but hosts behind this gateway reach nothing else through it"
     versions = {service.address.version for service in config.services}
     for version, on, name in (
         (4, sysctls.ip_forward, "net.ipv4.ip_forward"),
         (6, sysctls.ipv6_forwarding, "net.ipv6.conf.all.forwarding"),
     ):
         if version in versions and not on:
-            yield (
-                f"{name} is 0: services work, but hosts behind this gateway reach nothing else through it; "
-                f"turn it on with: sysctl -w {name}=1"
-            )
+            yield f"{name} is 0: {result}; turn it on with: sysctl -w {name}=1"
 
 
 def _ports(config: Config, sysctls: Sysctls) -> Iterator[str]:

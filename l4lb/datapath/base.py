@@ -20,6 +20,7 @@ class Capabilities:
     name: str  # raw | tc | xdp | memory
     survives_daemon: bool = False  # traffic flows while the daemon is away
     restores_connections: bool = False  # connections outlive a stop and a start
+    needs_forwarding: bool = False  # by the kernel (net.ipv4.ip_forward), or services do not work
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,10 @@ class EbpfDatapath:
             file_system: where programs and maps are pinned.
             remove_others: removes what another datapath has left; called when this one takes packets.
         """
-        self.capabilities = Capabilities(name=kind, survives_daemon=True, restores_connections=True)
+        # bpf_fib_lookup says nothing where an interface may not forward (BPF_FIB_LKUP_RET_FWD_DISABLED).
+        self.capabilities = Capabilities(
+            name=kind, survives_daemon=True, restores_connections=True, needs_forwarding=True
+        )
         self._watch = watch
         self._kind = kind
         self._limits = limits

@@ -46,7 +46,12 @@ def test_status(tmp_path):
             "socket": str(l4lb.socket),
             "datapath": {
                 "name": "fake",
-                "capabilities": {"name": "fake", "survives_daemon": False, "restores_connections": True},
+                "capabilities": {
+                    "name": "fake",
+                    "survives_daemon": False,
+                    "restores_connections": True,
+                    "needs_forwarding": False,
+                },
                 "details": {"interfaces": "eth0, eth1"},
             },
             "connections": {"half_open": 3, "established": 4},

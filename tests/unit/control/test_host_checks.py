@@ -11,6 +11,7 @@ from l4lb.control import host_checks
 from l4lb.control.config import Config, GatewayConfig
 from l4lb.control.host_checks import Sysctls, read_sysctls, warnings_for
 from l4lb.control.host_view import look
+from l4lb.datapath.base import Capabilities
 from l4lb.model import Backend, Endpoint, Nat, Service
 from tests.unit.control.fake_host import GATEWAY
 
@@ -20,9 +21,22 @@ WEB6 = Service(
 )
 
 
-def found(*services, gateway=None, sysctls=None, foreign_rules=False, host=GATEWAY):
+def found(
+    *services,
+    gateway=None,
+    sysctls=None,
+    foreign_rules=False,
+    host=GATEWAY,
+    capabilities=Capabilities("memory"),  # noqa: B008
+):
     config = Config(gateway or GatewayConfig(), services or (WEB,), Path("l4lb.toml"))
-    return warnings_for(config, look(config, host, None), sysctls or Sysctls(), foreign_rules)
+    return warnings_for(
+        config,
+        look(config, host, None),
+        sysctls or Sysctls(),
+        foreign_rules=foreign_rules,
+        capabilities=capabilities,
+    )
 
 
 def with_backend(text):
@@ -73,16 +87,26 @@ def test_policy_routing():
 
 
 @pytest.mark.parametrize(
+    ("needed", "result"),
+    [
+        (False, "services work, but hosts behind this gateway reach nothing else through it"),
+        (True, "services do not work, for datapath tc needs the kernel to forward"),
+    ],
+)
+@pytest.mark.parametrize(
     ("service", "off"),
     [
         (WEB, "net.ipv4.ip_forward"),
         (WEB6, "net.ipv6.conf.all.forwarding"),
     ],
 )
-def test_forwarding_that_is_off_for_a_family_in_use(service, off):
-    (line,) = found(service, sysctls=Sysctls(ip_forward=False, ipv6_forwarding=False))
-    assert line.startswith(f"{off} is 0:")
-    assert line.endswith(f"sysctl -w {off}=1")
+def test_forwarding_that_is_off_for_a_family_in_use(service, off, needed, result):
+    (line,) = found(
+        service,
+        sysctls=Sysctls(ip_forward=False, ipv6_forwarding=False),
+        capabilities=Capabilities("tc", needs_forwarding=needed),
+    )
+    assert line == f"{off} is 0: {result}; turn it on with: sysctl -w {off}=1"
 
 
 @pytest.mark.parametrize(
