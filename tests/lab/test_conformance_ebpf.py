@@ -11,6 +11,7 @@ from tests.conformance.case import all_cases
 from tests.conformance.engines.live import EBPF_OFFERS, LiveEngine, ebpf
 from tests.conformance.engines.program import OFFERS, ProgramEngine
 from tests.conformance.run import run
+from tests.conformance.world import Side
 
 pytestmark = pytest.mark.lab
 
@@ -23,6 +24,42 @@ def program(request, lab_possible):
         engine = ProgramEngine(request.param)
     except (LibbpfError, OSError) as problem:
         pytest.skip(f"no eBPF: {problem}")
+    yield engine
+    engine.close()
+
+
+SUMMED = 4  # BPF_F_TEST_SKB_CHECKSUM_COMPLETE
+
+CUT = {
+    "without_the_trailer",
+    "ethernet_trailer",
+    "a_frame_longer_than_its_packet_is_cut",
+    "the_quote_is_as_long_as_allowed",
+    "too_big_for_the_backend_is_answered",
+    "too_big_for_the_client_is_answered",
+    "too_big_full_nat",
+    "too_big_udp",
+    "fragments_too_big",
+    "ttl_comes_before_size",
+    "a_syn_too_big_opens_nothing",
+    "all_down_refuses",
+    "refused_by_round_robin",
+    "mid_stream_refused",
+}
+
+
+@pytest.fixture(scope="module")
+def summed(lab_possible):
+    try:
+        engine = ProgramEngine("tc", SUMMED)
+    except (LibbpfError, OSError) as problem:
+        pytest.skip(f"no eBPF: {problem}")
+    with engine.inside():
+        try:
+            engine.send(bytes(100), Side.CLIENTS)
+        except LibbpfError as problem:
+            engine.close()
+            pytest.skip(f"no test runs with a sum of the whole packet (Linux 6.16): {problem}")
     yield engine
     engine.close()
 
@@ -51,6 +88,16 @@ def test_case(case, program):
     skip_without(case.missing(OFFERS))
     with program.inside():
         run(case, program)
+
+
+@pytest.mark.parametrize("case", [case for case in all_cases() if case.name not in CUT], ids=str)
+def test_sum_of_the_device(case, summed):
+    """The device has summed the whole packet (CHECKSUM_COMPLETE), and after the program the sum is still
+    that of the packet: else the test run fails, and a host that gets the packet over a veth complains of
+    its hardware. A packet that is CUT has no such sum any more; the test run does not know that."""
+    skip_without(case.missing(OFFERS))
+    with summed.inside():
+        run(case, summed)
 
 
 @pytest.mark.parametrize("case", all_cases(), ids=str)

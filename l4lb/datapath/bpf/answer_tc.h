@@ -15,6 +15,9 @@
 #define LONGEST_ERROR_6 1280 /* RFC 4443 2.4 c */
 #define CHUNK 64
 
+/* A new packet: neither the old one's hash holds, nor the sum that the device may have made of it. */
+#define STORE (BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH)
+
 struct bucket {
 	__u64 tokens; /* in nanoseconds of time */
 	__u64 last;
@@ -138,19 +141,20 @@ CHECKED_ALONE int answer_reset(context *ctx, struct work *w, const struct settin
 		struct iphdr ip;
 
 		make_ip4(&ip, here, there, IPPROTO_TCP, sizeof(tcp));
-		bpf_skb_store_bytes(ctx, IP_OFFSET, &ip, sizeof(ip), BPF_F_INVALIDATE_HASH);
+		bpf_skb_store_bytes(ctx, IP_OFFSET, &ip, sizeof(ip), STORE);
 	} else {
 		struct ipv6hdr ip;
 
 		make_ip6(&ip, here, there, IPPROTO_TCP, sizeof(tcp));
-		bpf_skb_store_bytes(ctx, IP_OFFSET, &ip, sizeof(ip), BPF_F_INVALIDATE_HASH);
+		bpf_skb_store_bytes(ctx, IP_OFFSET, &ip, sizeof(ip), STORE);
 	}
-	bpf_skb_store_bytes(ctx, IP_OFFSET + network, &tcp, sizeof(tcp), 0);
+	bpf_skb_store_bytes(ctx, IP_OFFSET + network, &tcp, sizeof(tcp), STORE);
 	/* In two steps: of a sum that is left to the receiver only the first changes it, so both kinds of
 	 * packets get theirs right. */
 	check = IP_OFFSET + network + __builtin_offsetof(struct tcphdr, check);
 	bpf_l4_csum_replace(ctx, check, 0, pseudo_sum(here, there, IPPROTO_TCP, sizeof(tcp)), BPF_F_PSEUDO_HDR);
 	bpf_l4_csum_replace(ctx, check, 0, sum, 0);
+	note_change(ctx, ~sum);
 	return answered(ctx, w);
 }
 
@@ -250,16 +254,16 @@ CHECKED_ALONE int answer_error(context *ctx, struct work *w, const struct settin
 		struct iphdr ip;
 
 		make_ip4(&ip, source, there, IPPROTO_ICMP, sizeof(icmp) + quote);
-		bpf_skb_store_bytes(ctx, IP_OFFSET, &ip, sizeof(ip), BPF_F_INVALIDATE_HASH);
+		bpf_skb_store_bytes(ctx, IP_OFFSET, &ip, sizeof(ip), STORE);
 	} else {
 		struct ipv6hdr ip;
 
 		sum += pseudo_sum(source, there, IPPROTO_ICMPV6, sizeof(icmp) + quote);
 		make_ip6(&ip, source, there, IPPROTO_ICMPV6, sizeof(icmp) + quote);
-		bpf_skb_store_bytes(ctx, IP_OFFSET, &ip, sizeof(ip), BPF_F_INVALIDATE_HASH);
+		bpf_skb_store_bytes(ctx, IP_OFFSET, &ip, sizeof(ip), STORE);
 	}
 	icmp.check = ~fold16(sum);
-	bpf_skb_store_bytes(ctx, IP_OFFSET + network, &icmp, sizeof(icmp), 0);
+	bpf_skb_store_bytes(ctx, IP_OFFSET + network, &icmp, sizeof(icmp), STORE);
 	return answered(ctx, w);
 }
 

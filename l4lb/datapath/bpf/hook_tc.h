@@ -55,18 +55,24 @@ ALWAYS_INLINE int rewrite_transport(context *ctx, const struct packet *p, __be16
 
 	if (bpf_l4_csum_replace(ctx, at, 0, addresses, how | BPF_F_PSEUDO_HDR))
 		return -1;
-	/* The helper takes what changed in the sum as changed in the packet; IPv6 has no header checksum
-	 * that would make up for its addresses, so together they are no change (CHECKSUM_COMPLETE). */
-	if (p->version == 6)
-		bpf_csum_update(ctx, addresses);
 	if (ports) {
-		__be16 both[2] = {source, destination};
+		__be16 both[2] = {source, destination}, check = 1;
 
 		if (bpf_l4_csum_replace(ctx, at, 0, ports, how) ||
-		    bpf_skb_store_bytes(ctx, p->transport, both, sizeof(both), 0))
+		    (how && bpf_skb_load_bytes(ctx, at, &check, sizeof(check))))
+			return -1;
+		/* Of UDP without a checksum nothing makes up for the ports. */
+		if (bpf_skb_store_bytes(ctx, p->transport, both, sizeof(both), check ? 0 : BPF_F_RECOMPUTE_CSUM))
 			return -1;
 	}
 	return 0;
+}
+
+/* The device may have summed the whole packet (CHECKSUM_COMPLETE). What changes in an IPv4 header, its own
+ * checksum makes up for; of IPv6 the sum has to be told, as bpf_l4_csum_replace() takes either for IPv4. */
+ALWAYS_INLINE void note_change(context *ctx, __u32 change)
+{
+	bpf_csum_update(ctx, change);
 }
 
 /* The kernel's helpers know. */

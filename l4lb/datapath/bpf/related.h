@@ -187,10 +187,8 @@ CHECKED_ALONE int process_icmp_error(context *ctx, struct work *w, const struct 
 	changed = rewrite_quoted(ctx, q, p);
 	outer = address_change(p, to);
 	bpf_l4_csum_replace(ctx, p->transport + ICMP_CHECKSUM, 0, changed, 0);
-	if (p->version == 6) {
+	if (p->version == 6)
 		bpf_l4_csum_replace(ctx, p->transport + ICMP_CHECKSUM, 0, outer, BPF_F_PSEUDO_HDR);
-		bpf_csum_update(ctx, outer);
-	}
 	if (rewrite_network(ctx, p, to, outer))
 		return dropped(INTERNAL);
 	return emit(ctx, &w->way);

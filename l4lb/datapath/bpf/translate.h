@@ -96,6 +96,8 @@ ALWAYS_INLINE int rewrite_network(context *ctx, const struct packet *p, const st
 		ip->hop_limit -= 1;
 		__builtin_memcpy(&ip->saddr, to->source.ip, sizeof(ip->saddr));
 		__builtin_memcpy(&ip->daddr, to->destination.ip, sizeof(ip->daddr));
+		/* The hop limit is the low byte of its word on the wire. */
+		note_change(ctx, fold32((__u64)addresses + (__u16)~bpf_htons(0x0001)));
 	}
 	return 0;
 }

@@ -52,9 +52,10 @@ class ProgramEngine(Engine):
     sweep_sizes: ClassVar[dict[str, int]] = {}
     """Of those that only the sweep has."""
 
-    def __init__(self, kind: str) -> None:
-        """``kind``: tc or xdp."""
+    def __init__(self, kind: str, flags: int = 0) -> None:
+        """``kind``: tc or xdp; ``flags``: of the test runs of the TC program."""
         self.name = kind
+        self._flags = flags
         remove_abandoned()
         self._namespaces = Namespaces()
         self._objects: list[Object] = []
@@ -159,7 +160,7 @@ class ProgramEngine(Engine):
                 known = {_XDP_DROP: _TC_DROP, _XDP_TX: _TC_REDIRECT, _XDP_REDIRECT: _TC_REDIRECT}
                 return known[ran.retval], ran.data
             assert ran.data == packet, "a packet that is left to TC was changed"
-        ran = self._tc.test_run(packet, ctx=self._contexts[side])
+        ran = self._tc.test_run(packet, ctx=self._contexts[side], flags=self._flags)
         return ran.retval, ran.data
 
     def _sent(self, data: bytes) -> tuple[Side, bytes]:
