@@ -175,10 +175,19 @@ def side_of(address: str) -> Side | None:
 
 OWN: Final = frozenset(host.ip for net in NETS for host in (net.vip, net.lan, net.wan))
 
+BROADCASTS: Final = frozenset(
+    prefix.broadcast_address
+    for prefix in (ip_network("255.255.255.255/32"), *(prefixes[0] for prefixes in PREFIXES.values()))
+)
+
 
 def route(address: str) -> NextHop | None:
-    """The gateway's next hop towards an address; None without one, and for its own addresses."""
-    if address in OWN or any(ip_address(address) in prefix for prefix in UNREACHABLE):
+    """The gateway's next hop towards an address; None without one, for its own addresses and for those
+    that are nobody's."""
+    ip = ip_address(address)
+    if address in OWN or any(ip in prefix for prefix in UNREACHABLE):
+        return None
+    if ip.is_multicast or ip.is_loopback or ip in BROADCASTS:
         return None
     side = side_of(address)
     if side is not None:

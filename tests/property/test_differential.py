@@ -15,7 +15,7 @@ from tests.conformance.case import Case, Row, change, drop, forward, leave, repl
 from tests.conformance.engines.engine import Result
 from tests.conformance.packets import IPV4, IPV6, Frame
 from tests.conformance.run import run
-from tests.conformance.world import V4, V6, Side
+from tests.conformance.world import V4, V6, Host, Side
 from tests.differential.compare import Pair
 from tests.differential.main import STEPS
 from tests.differential.paste import as_case
@@ -95,6 +95,7 @@ NOTATION = {
     **{name: getattr(plans, name) for name in ("plan", "service", "FULL", "TCP", "UDP")},
     **{step.__name__: step for step in STEPS_OF_A_CASE},
     "Frame": Frame,
+    "Host": Host,
     "Side": Side,
     "V4": V4,
     "V6": V6,
