@@ -35,7 +35,7 @@ ALWAYS_INLINE int forward(context *ctx, struct work *w, struct flow *flow, struc
 	int route;
 
 	translation_of(&w->to, p, flow, c, path);
-	route = next_hop(ctx, &w->way, flow->from_client ? &path->hop : &c->hop, &w->to, p, settings);
+	route = next_hop(ctx, w, flow->from_client ? &path->hop : &c->hop, settings);
 	if (HOOK_IS_XDP && (route != ROUTED || !(w->way.hop.flags & HOP_XDP)))
 		return HOOK_PASS;
 	if (route == NOT_ROUTED)

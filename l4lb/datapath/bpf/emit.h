@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
  * Step 6, emit: the next hop, and out. A hop that was found is kept with the path or the connection for a
- * while, so established packets need no lookup in the kernel's routes. Each time it runs out, one packet
- * goes through the kernel's neighbour table, which so learns that the neighbour is in use and probes it.
+ * while, so established packets need no lookup in the kernel's routes.
  */
 #pragma once
 
@@ -65,18 +64,19 @@ CHECKED_ALONE int find_way(context *ctx, struct way *way, const struct translati
 	}
 	found = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
 	__builtin_memset(way, 0, sizeof(*way));
-	way->version = p->version;
+	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
+		return NOT_ROUTED;
 	way->hop.ifindex = fib.ifindex;
+	/* IPv4 may go by a neighbour that has an IPv6 address (RFC 8950). */
+	way->version = fib.family == AF_INET ? 4 : 6;
+	if (way->version == 4)
+		way->neighbour[3] = fib.ipv4_dst;
+	else
+		__builtin_memcpy(way->neighbour, fib.ipv6_dst, 16);
 	if (found == BPF_FIB_LKUP_RET_NO_NEIGH) {
 		way->hop.mtu = 0xffff; /* not known yet */
-		if (p->version == 4)
-			way->neighbour[3] = fib.ipv4_dst;
-		else
-			__builtin_memcpy(way->neighbour, fib.ipv6_dst, 16);
 		return TO_RESOLVE;
 	}
-	if (found != BPF_FIB_LKUP_RET_SUCCESS)
-		return NOT_ROUTED;
 	way->hop.generation = settings->generation;
 	way->hop.until = (p->now >> TICK) + HOP_TICKS;
 	way->hop.mtu = fib.mtu_result;
@@ -90,19 +90,39 @@ CHECKED_ALONE int find_way(context *ctx, struct way *way, const struct translati
 	return ROUTED;
 }
 
-/* Where the packet goes: `kept` if it is still good, or what the kernel says now, which is kept. Another
- * CPU may read `kept` while it changes; that costs one packet, once in a change of routes. */
-ALWAYS_INLINE int next_hop(context *ctx, struct way *way, struct hop *kept, const struct translation *to,
-			   const struct packet *p, const struct settings *settings)
+/* True if the packet is to go through the kernel's neighbour table, which otherwise takes a neighbour for one
+ * that is not in use, never asks whether it is still there, and keeps its old address when it has another:
+ * when a hop runs out, and so that there is one too where no connection lives that long, every second. */
+ALWAYS_INLINE int is_to_confirm(struct work *w, const struct hop *kept, const struct settings *settings)
 {
-	int route;
+	__u32 tick = w->packet.now >> TICK, *last = &w->confirmed[HOOK_IS_XDP];
 
-	if (is_fresh(kept, settings, p->now)) {
-		way->hop = *kept;
+	if (kept->generation == settings->generation)
+		return 1;
+	if (*last == tick)
+		return 0;
+	*last = tick;
+	return 1;
+}
+
+/* Where the packet goes, in w->way: `kept` if it is still good, or what the kernel says now, which is kept.
+ * Another CPU may read `kept` while it changes; that costs one packet, once in a change of routes. */
+ALWAYS_INLINE int next_hop(context *ctx, struct work *w, struct hop *kept, const struct settings *settings)
+{
+	int route, confirm;
+
+	if (is_fresh(kept, settings, w->packet.now)) {
+		w->way.hop = *kept;
 		return ROUTED;
 	}
-	route = find_way(ctx, way, to, p, settings);
-	if (route == ROUTED)
-		*kept = way->hop;
+	confirm = is_to_confirm(w, kept, settings);
+	if (HOOK_IS_XDP && confirm)
+		return TO_RESOLVE;
+	route = find_way(ctx, &w->way, &w->to, &w->packet, settings);
+	if (route == ROUTED) {
+		*kept = w->way.hop;
+		if (confirm)
+			w->way.hop.generation = 0;
+	}
 	return route;
 }

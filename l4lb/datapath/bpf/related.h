@@ -177,7 +177,7 @@ CHECKED_ALONE int process_icmp_error(context *ctx, struct work *w, const struct 
 		__builtin_memcpy(to->source.ip, path->vip, sizeof(path->vip));
 	else if (!same_address(answer->source.ip, flow.key.ip))
 		to->source = answer->source;
-	if (next_hop(ctx, &w->way, from_client ? &path->hop : &c->hop, to, p, settings) == NOT_ROUTED)
+	if (next_hop(ctx, w, from_client ? &path->hop : &c->hop, settings) == NOT_ROUTED)
 		return dropped(NO_ROUTE);
 	if (p->ttl <= 1)
 		return dropped(TTL_EXCEEDED);

@@ -37,7 +37,7 @@ ALWAYS_INLINE int process_later_fragment(context *ctx, struct work *w, const str
 	if (!c || !path || path->flags & PATH_GONE)
 		return dropped(NO_CONNECTION);
 	translation_of(&w->to, p, &flow, c, path);
-	route = next_hop(ctx, &w->way, flow.from_client ? &path->hop : &c->hop, &w->to, p, settings);
+	route = next_hop(ctx, w, flow.from_client ? &path->hop : &c->hop, settings);
 	if (route == NOT_ROUTED)
 		return dropped(NO_ROUTE);
 	if (p->ttl <= 1)

@@ -16,7 +16,7 @@ struct translation {
 
 enum route { ROUTED, TO_RESOLVE, NOT_ROUTED };
 
-/* A next hop; without a generation, one whose neighbour the kernel has to find first, and its address. */
+/* A next hop, and the neighbour's address. Without a generation the kernel finds the neighbour first. */
 struct way {
 	struct hop hop;
 	__be32 neighbour[4];
@@ -30,6 +30,7 @@ struct work {
 	struct connection new;
 	struct end seen; /* of `new`, by the backend */
 	__u8 turned;	 /* selecting its backend took a turn */
+	__u32 confirmed[2]; /* in TICKs, by HOOK_IS_XDP: when a packet last went to a neighbour by its address */
 };
 
 MAP(PERCPU_ARRAY, work_space, sizeof(__u32), sizeof(struct work), 1, 0);

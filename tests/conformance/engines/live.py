@@ -67,6 +67,11 @@ class LiveEngine(Engine):
             self._namespaces.down()
             raise
 
+    @property
+    def namespace(self) -> str:
+        """The name of the gateway's namespace."""
+        return self._namespaces.gateway
+
     def close(self) -> None:
         """See ``Engine``."""
         try:
