@@ -133,28 +133,30 @@ CHECKED_ALONE int give_way(const struct end *seen, int version)
 	return forget(&former, c, version, half_open);
 }
 
-/* Put a new connection among the half-open ones, or among the established. */
+/* Put a new connection among the half-open ones, or one that was found again among the established. Where
+ * another CPU was faster, its connection stays. */
 CHECKED_ALONE int add(const struct end *key, const struct connection *c, const struct end *seen, int version)
 {
-	int half_open;
+	long result;
 
 	if (!key || !c || !seen)
 		return 0;
-	if (c->flags & REVERSED)
-		give_way(seen, version);
-	half_open = is_half_open(c->state);
-	if (half_open) {
-		if (c->flags & REVERSED && PUT(half_open_reverse, version, seen, key, BPF_ANY))
-			return 0;
-		if (PUT(half_open, version, key, c, BPF_ANY))
-			return 0;
+	if (is_half_open(c->state)) {
+		if (c->flags & REVERSED) {
+			give_way(seen, version);
+			if (PUT(half_open_reverse, version, seen, key, BPF_ANY))
+				return 0;
+		}
+		result = PUT(half_open, version, key, c, BPF_NOEXIST);
+		if (result)
+			return result == -EEXIST;
 		count_total(1, 0);
 		count_load(c->path, 1, 0);
 	} else {
-		if (c->flags & REVERSED && PUT(reverse, version, seen, key, BPF_ANY))
-			return 0;
-		if (PUT(connections, version, key, c, BPF_ANY))
-			return 0;
+		/* Its backend sees the client itself, so it has no entry in reverse*. */
+		result = PUT(connections, version, key, c, BPF_NOEXIST);
+		if (result)
+			return result == -EEXIST;
 		count_total(0, 1);
 		count_load(c->path, 0, 1);
 	}

@@ -48,8 +48,8 @@ ALWAYS_INLINE int forward(context *ctx, struct work *w, struct flow *flow, struc
 		if (!add(&flow->key, &w->new, &w->seen, p->version))
 			return dropped(is_half_open(w->new.state) ? HALF_OPEN_FULL : ESTABLISHED_FULL);
 		c = find(flow, settings, p);
-		if (!c)
-			return dropped(HALF_OPEN_FULL);
+		if (!c || c->path != number || c->source_port != w->new.source_port)
+			return dropped(HALF_OPEN_FULL); /* pushed out, or another CPU was faster, by another way */
 		if (flow->service && flow->service->affinity)
 			remember_client(flow->service, p, number);
 	}

@@ -51,6 +51,7 @@ CHECKED_ALONE int consider(struct choice *choice)
 	__u32 service, path, cost;
 	struct load *load;
 	void *selection;
+	int connections;
 	__u64 price;
 
 	if (!choice)
@@ -65,7 +66,9 @@ CHECKED_ALONE int consider(struct choice *choice)
 	load = bpf_map_lookup_elem(&loads, &path);
 	if (!load)
 		return 0;
-	price = (__u64)cost * ((__u64)load->half_open + load->established + 1);
+	/* What CPUs count at a time may be below zero for a moment. */
+	connections = load->half_open + load->established;
+	price = (__u64)cost * (connections > 0 ? connections + 1u : 1);
 	if (choice->best == NO_PATH || price < choice->least) {
 		choice->best = path;
 		choice->least = price;

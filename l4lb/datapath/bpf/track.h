@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <linux/errno.h>
+
 #include "lookup.h"
 
 /* The combinations of FLAGS_THAT_MATTER that a TCP sends, as bits (tcp_valid_flags in
@@ -129,7 +131,8 @@ ALWAYS_INLINE __u8 advance_udp(__u8 state, int from_client)
 	return state;
 }
 
-/* Out of the half-open ones, where a flood could push it out. False if there is no room. */
+/* Out of the half-open ones, where a flood could push it out. False if there is no room. Two of its packets may
+ * come to this on two CPUs. */
 CHECKED_ALONE int promote(const struct end *key, const struct connection *c, const struct packet *p,
 			  const struct settings *settings, __u32 state)
 {
@@ -137,6 +140,8 @@ CHECKED_ALONE int promote(const struct end *key, const struct connection *c, con
 	struct connection copy;
 	struct totals *all;
 	struct path *path;
+	struct end seen;
+	long result;
 
 	if (!key || !c || !p || !settings)
 		return 0;
@@ -147,19 +152,32 @@ CHECKED_ALONE int promote(const struct end *key, const struct connection *c, con
 	copy = *c;
 	copy.state = state;
 	if (copy.flags & REVERSED) {
-		struct end seen;
-
-		seen_by_backend(&seen, key, c, path);
+		seen_by_backend(&seen, key, &copy, path);
 		if (PUT(reverse, p->version, &seen, key, BPF_ANY))
 			return 0;
-		DELETE(half_open_reverse, p->version, &seen);
 	}
-	if (PUT(connections, p->version, key, &copy, BPF_NOEXIST))
+	result = PUT(connections, p->version, key, &copy, BPF_NOEXIST);
+	if (result == -EEXIST)
+		return 1;
+	if (copy.flags & REVERSED) {
+		if (result)
+			DELETE(reverse, p->version, &seen);
+		else
+			DELETE(half_open_reverse, p->version, &seen);
+	}
+	if (result)
 		return 0;
 	DELETE(half_open, p->version, key);
 	count_total(-1, 1);
 	count_load(copy.path, -1, 1);
 	return 1;
+}
+
+/* Only where it is not set yet: a flag that another CPU sets between reading and writing would be lost. */
+ALWAYS_INLINE void set_flag(struct connection *c, __u8 flag)
+{
+	if (!(c->flags & flag))
+		c->flags |= flag;
 }
 
 /* Move to a state. False, and nothing changed, if it would become established and there is no room. */
@@ -212,7 +230,7 @@ ALWAYS_INLINE int track(context *ctx, struct flow *flow, struct connection *c, c
 			c->shifts = (c->shifts & 15) | scale << 4;
 		if (event == EVENT_SYN_ACK && !from_client) {
 			c->acked_by_client = p->sequence + 1;
-			c->flags |= SEEN_BY_CLIENT;
+			set_flag(c, SEEN_BY_CLIENT);
 		}
 	}
 	if (c->state == SYN_RECEIVED && from_client && (event == EVENT_ACK || event == EVENT_FIN)) {
@@ -223,10 +241,10 @@ ALWAYS_INLINE int track(context *ctx, struct flow *flow, struct connection *c, c
 	if (p->flags & ACK && event != EVENT_RST) {
 		if (from_client) {
 			c->acked_by_client = p->acknowledgement;
-			c->flags |= SEEN_BY_CLIENT;
+			set_flag(c, SEEN_BY_CLIENT);
 		} else {
 			c->acked_by_backend = p->acknowledgement;
-			c->flags |= SEEN_BY_BACKEND;
+			set_flag(c, SEEN_BY_BACKEND);
 		}
 	}
 	return set_state(flow, c, p, settings, advance(c->state, event, from_client));
