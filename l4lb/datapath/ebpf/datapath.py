@@ -25,7 +25,7 @@ from l4lb.datapath.ebpf.counters import counters
 from l4lb.datapath.ebpf.exits import exit_flags, missing
 from l4lb.datapath.ebpf.hooks import NATIVE
 from l4lb.datapath.ebpf.numbers import OutOfNumbers
-from l4lb.datapath.ebpf.programs import Programs, remove
+from l4lb.datapath.ebpf.programs import Programs, remove, remove_abandoned
 from l4lb.datapath.ebpf.raw_sender import RawSender
 from l4lb.datapath.ebpf.route_mtus import RouteMtus
 from l4lb.datapath.ebpf.sweep import Sweep
@@ -108,6 +108,8 @@ class EbpfDatapath:
                     self._file_system,
                 )
         namespace = pins.namespace_directory(self._file_system)
+        for line in _remove_abandoned(self._file_system):
+            log.info("removed %s", line)
         try:
             self._programs = Programs(self._kind, self._limits, namespace)
             self._tables = Tables(self._programs.maps)
@@ -214,7 +216,8 @@ class EbpfDatapath:
             return []
         namespace = pins.namespace_directory(file_system)
         try:
-            return [f"the eBPF programs and maps ({namespace})"] if remove(namespace) else []
+            ours = [f"the eBPF programs and maps ({namespace})"] if remove(namespace) else []
+            return ours + _remove_abandoned(file_system)
         except (LibbpfError, OSError) as error:
             raise DatapathError(f"the programs could not be removed: {error}") from None
 
@@ -226,15 +229,19 @@ class EbpfDatapath:
         if change.links or change.routes or change.addresses or change.neighbours:
             self._spawn(self._work(self._follow_routes))
 
-    def _follow_links(self) -> list[str]:
-        """Programs on the interfaces that are there; those among them that somebody had removed."""
+    def _follow_links(self) -> None:
+        """Programs on the interfaces that are there, and pinned, also where somebody has removed them."""
         links, hooks = self._watch.state.links, self._loaded.hooks
+        if self._loaded.pin_again():
+            log.warning("somebody removed pins from %s: they are there again", self._loaded.directory)
         repaired = hooks.put_on({link.index: link.name for link in links if link.name in self._interfaces})
         features = xdp_features(link.index for link in links) if self._kind == "xdp" else {}
         flags = exit_flags(links, hooks.attached, features)
         if self._tables.set_interfaces(flags):
             self._tables.routes_changed()
-        return repaired
+        if repaired:
+            names = ", ".join(repaired)
+            log.warning("somebody removed the programs from %s: they are attached again", names)
 
     def _follow_routes(self) -> None:
         """What the programs remember of them is void."""
@@ -245,8 +252,7 @@ class EbpfDatapath:
         """Put programs back that somebody else has removed."""
         while True:
             await asyncio.sleep(_LOOK)
-            for name in await self._work(self._follow_links):
-                log.warning("somebody removed the programs from %s: they are attached again", name)
+            await self._work(self._follow_links)
 
     async def _sweep_forever(self) -> None:
         """Forget what has expired, and give back the numbers of paths that no connection has."""
@@ -337,6 +343,8 @@ class EbpfDatapath:
             return await asyncio.get_running_loop().run_in_executor(self._worker, function, *arguments)
         except LibbpfError as error:
             raise _in_one_line(error) from None
+        except OSError as error:
+            raise DatapathError(f"the pins cannot be used: {error}") from None
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.create_task(work)
@@ -349,6 +357,15 @@ class EbpfDatapath:
             if not isinstance(error, DatapathError):
                 log.error("a bug in the eBPF datapath", exc_info=error)
             self._failed.set_result(str(error) or repr(error))
+
+
+def _remove_abandoned(file_system: Path) -> list[str]:
+    """What it was, for people."""
+    directory = file_system / "l4lb"
+    if not directory.is_dir():
+        return []
+    removed = remove_abandoned(directory)
+    return [f"the eBPF programs and maps of a network namespace that is gone ({each})" for each in removed]
 
 
 def _more(steps: Iterator[None]) -> bool:

@@ -172,6 +172,18 @@ def attached(links: Path) -> list[tuple[str, int]]:
     return list(_read(links)) if links.is_dir() else []
 
 
+def have_lost_all(links: Path) -> bool:
+    """True if interfaces were attached to, and none of them is there any more; of filters that cannot be
+    seen."""
+    pins = attached(links)
+    return bool(pins) and all(hook != CLSACT and _is_defunct(links, hook, index) for hook, index in pins)
+
+
+def _is_defunct(links: Path, hook: str, index: int) -> bool:
+    with contextlib.closing(Link.from_pin(_pin_path(links, hook, index))) as link:
+        return link.info().ifindex == 0
+
+
 def _read(links: Path) -> Iterator[tuple[str, int]]:
     for pin in links.iterdir():
         hook, _, index = pin.name.rpartition("-")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Final
 
 import l4lb.datapath
 from l4lb.datapath.ebpf import pins
-from l4lb.datapath.ebpf.hooks import Hooks, attached, detach
+from l4lb.datapath.ebpf.hooks import Hooks, attached, detach, have_lost_all
 from l4lb.datapath.libbpf import LibbpfError, Map, Object
 from l4lb.model import Limits
 
@@ -46,6 +47,7 @@ class Programs:
         self._namespace = namespace
         self._directory = pins.version_directory(namespace)
         self._loaded = ExitStack()
+        self._pinned: dict[str, Map] = {}
         self.adopted = (self._directory / "maps").is_dir()
         remove_versions(namespace, keep=self._directory)
         try:
@@ -57,9 +59,7 @@ class Programs:
             raise
 
     def _load(self, kind: str, limits: Limits) -> None:
-        maps, links = self._directory / "maps", self._directory / "links"
-        for directory in (maps, links):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        maps, links = self._make_directories()
         sizes = _sizes(limits, maps)
         tc = self._object("tc", maps, sizes)
         xdp = self._object("xdp", maps, sizes) if kind == "xdp" else None
@@ -78,7 +78,27 @@ class Programs:
         opened = Object.open(path, pins=maps, max_entries=sizes)
         self._loaded.callback(opened.close)
         opened.load()
+        self._pinned.update(opened.maps)
         return opened
+
+    def _make_directories(self) -> tuple[Path, Path]:
+        """For maps and for links; made if they are not there."""
+        maps, links = self._directory / "maps", self._directory / "links"
+        for directory in (maps, links):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return maps, links
+
+    def pin_again(self) -> bool:
+        """Pin the maps whose pins somebody has removed; False if there are none.
+
+        Raises:
+            LibbpfError, OSError: they cannot be pinned.
+        """
+        maps, _ = self._make_directories()
+        removed = {name: each for name, each in self._pinned.items() if not (maps / name).exists()}
+        for name, each in removed.items():
+            each.pin(maps / name)
+        return bool(removed)
 
     @property
     def directory(self) -> Path:
@@ -128,6 +148,26 @@ def remove(namespace: Path) -> bool:
         namespace.rmdir()
         pins.remove_if_empty(namespace.parent)
     return there
+
+
+def remove_abandoned(namespaces: Path) -> list[Path]:
+    """Unpin what was left in network namespaces that are gone, with all their interfaces.
+
+    Args:
+        namespaces: the directory with those of all namespaces.
+
+    Returns:
+        What was removed.
+    """
+    removed = []
+    for namespace in namespaces.iterdir():
+        # Another daemon may be doing the same.
+        with contextlib.suppress(OSError, LibbpfError):
+            layouts = list(namespace.iterdir())
+            if layouts and all(have_lost_all(layout / "links") for layout in layouts):
+                remove(namespace)
+                removed.append(namespace)
+    return removed
 
 
 def remove_versions(namespace: Path, keep: Path | None) -> None:
