@@ -7,10 +7,17 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from typing import Final
 
 import pytest
 
+from l4lb.datapath.base import DatapathError
+from l4lb.datapath.ebpf import pins
 from tests.lab.lab import Lab, remove_abandoned
+from tests.unit.datapath.ebpf import kernel
+
+EBPF: Final = ("tc", "xdp")
+DATAPATHS: Final = ("raw", *EBPF)
 
 
 @functools.cache
@@ -31,6 +38,19 @@ def why_not() -> str | None:
     return None
 
 
+@functools.cache
+def why_no_ebpf() -> str | None:
+    """What keeps the eBPF datapaths from running here; None if nothing does."""
+    if reason := kernel.why_not():
+        return str(reason)
+    try:
+        if not pins.is_mounted():
+            pins.mount()
+    except DatapathError as error:
+        return str(error)
+    return None
+
+
 @pytest.fixture(scope="session")
 def lab_possible() -> None:
     """Skip where there can be no lab, and say why."""
@@ -39,10 +59,29 @@ def lab_possible() -> None:
     remove_abandoned()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What needs a lab runs on every datapath, or on those that its marker ``datapath`` names."""
+    if "datapath" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("datapath")
+        metafunc.parametrize(
+            "datapath", marker.args if marker else DATAPATHS, indirect=True, scope="module"
+        )
+
+
 @pytest.fixture(scope="module")
-def lab(lab_possible: None) -> Iterator[Lab]:
+def datapath(request: pytest.FixtureRequest, lab_possible: None) -> str:
+    """The datapath that the daemons of a lab run on; "auto": what their configs say. Skips where it
+    cannot run, and says why."""
+    name: str = request.param
+    if name in EBPF and (reason := why_no_ebpf()):
+        pytest.skip(f"no datapath {name}: {reason}")
+    return name
+
+
+@pytest.fixture(scope="module")
+def lab(datapath: str) -> Iterator[Lab]:
     """A lab of this process's own, up for the tests of one module."""
-    lab = Lab()
+    lab = Lab(datapath=datapath)
     try:
         lab.up()
         yield lab

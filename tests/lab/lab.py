@@ -22,10 +22,15 @@ _PREFIX: Final = "l4lb-test-"
 
 
 class Lab(netlab.Lab):
-    """A lab of this process's own; several can be up beside each other."""
+    """A lab of this process's own; several can be up beside each other.
 
-    def __init__(self, number: int | None = None) -> None:
+    Attributes:
+        datapath: what its daemons run on; "auto": what their configs say.
+    """
+
+    def __init__(self, number: int | None = None, datapath: str = "auto") -> None:
         super().__init__(f"{_PREFIX}{number or os.getpid()}")
+        self.datapath = datapath
 
     def exec(
         self, host: str, *argv: str | Path, timeout: float = 20.0, check: bool = True, text: str = ""
@@ -60,8 +65,15 @@ class Lab(netlab.Lab):
         return self.exec("client", "curl", "-sS", "--fail", "-g", "--max-time", "5", *options, url).stdout
 
     def daemon(self, config: str, host: str = "gateway") -> Daemon:
-        """l4lb's daemon with this configuration file, to be used in a ``with``."""
+        """l4lb's daemon with this configuration, on the lab's datapath, to be used in a ``with``."""
         return Daemon(self, host, config)
+
+    def config(self, text: str) -> str:
+        """This configuration on the lab's datapath."""
+        if self.datapath == "auto":
+            return text
+        line = f'[gateway]\ndatapath = "{self.datapath}"\n'
+        return text.replace("[gateway]\n", line, 1) if "[gateway]\n" in text else f"{line}\n{text}"
 
 
 class Daemon:
@@ -75,7 +87,7 @@ class Daemon:
         self.config = directory / "l4lb.toml"
         self.socket = directory / "l4lb.sock"
         self.log = directory / "l4lb.log"
-        self.config.write_text(config)
+        self.configure(config)
         self.log.unlink(missing_ok=True)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -89,13 +101,28 @@ class Daemon:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is not None:  # pytest shows it with the failure
-            print(f"--- l4lb's log on {self.host}\n{self._last_words()}", file=sys.stderr)
+        if error is not None:
+            self._show_log()
         try:
-            self.cli("stop")  # so that nothing is kept for the next one, also by one that was killed
+            self._end()
+        except BaseException:
+            self._show_log()
+            raise
+
+    def _end(self) -> None:
+        """Nothing is kept for the next one, also by one that was killed."""
+        try:
+            self.cli("stop")
+            if self._process is not None:
+                status = self._process.wait(15)
+                assert status == 0, f"l4lb run ended with exit status {status}"
         finally:
             if self._process is not None:
                 self.stop()
+
+    def configure(self, config: str) -> None:
+        """Write its configuration file: this text, on the lab's datapath. It is not told."""
+        self.config.write_text(self.lab.config(config))
 
     @property
     def pid(self) -> int:
@@ -127,6 +154,10 @@ class Daemon:
                 self._process.wait()
                 self._process = None
                 raise AssertionError("l4lb run does not get ready:\n" + self._last_words())
+
+    def _show_log(self) -> None:
+        """pytest shows it with the failure."""
+        print(f"--- l4lb's log on {self.host}\n{self._last_words()}", file=sys.stderr)
 
     def _last_words(self) -> str:
         return self.log.read_text(errors="replace")[-4000:]

@@ -15,7 +15,7 @@ from tests.lab.clients import Browser, answers, ask, wait_for
 from tests.lab.lab import L4LB
 from tests.lab.services import BACKENDS, VIP, backend, listed, service
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.datapath("auto")]
 
 NAMES = list(BACKENDS[4])
 CONFIG = "# Ours.\n" + service(health="interval = 0.2\ntimeout = 2")
@@ -227,16 +227,7 @@ def test_a_backend_without_a_route_is_told_and_the_others_serve(lab, web):
     assert web.api.get("status")["warnings"] == []
 
 
-def test_without_forwarding_services_work_and_a_line_says_what_does_not(lab, web):
-    lab.exec("gateway", "sysctl", "-qw", "net.ipv4.ip_forward=0")
-    try:
-        (line,) = web.api.get("status")["warnings"]
-        assert line.endswith("turn it on with: sysctl -w net.ipv4.ip_forward=1")
-        assert answers(lab, VIP, 3) == dict.fromkeys(NAMES, 1)
-    finally:
-        lab.exec("gateway", "sysctl", "-qw", "net.ipv4.ip_forward=1")
-
-
+@pytest.mark.datapath("raw")
 def test_rules_and_filters_that_somebody_has_flushed_come_back(lab, running):
     # Connections that have packets under way meanwhile are reset by the host: no test of those.
     lab.exec("gateway", "nft", "flush", "ruleset")
@@ -258,7 +249,7 @@ def folder(lab):
     """A place for its files whose path is short enough for a socket."""
     folder = lab.host_directory(HOST) / "bad"
     folder.mkdir(parents=True)
-    (folder / "l4lb.toml").write_text(CONFIG.replace(VIP, ELSEWHERE))
+    (folder / "l4lb.toml").write_text(lab.config(CONFIG.replace(VIP, ELSEWHERE)))
     yield folder
     shutil.rmtree(folder)
 
@@ -335,6 +326,7 @@ def test_a_control_socket_that_cannot_be_had(lab, clean, folder, socket, put_a_f
     assert refused.stderr == f"l4lb: {line.format(socket=path, parent=path.parent)}\n"
 
 
+@pytest.mark.datapath("raw")
 @pytest.mark.parametrize(("program", "package"), [("nft", "nftables"), ("tc", "iproute2")])
 def test_without_a_program_it_needs(lab, clean, folder, program, package):
     tried = lab.exec(HOST, "unshare", "--mount", "true", check=False)
@@ -350,6 +342,7 @@ def test_without_a_program_it_needs(lab, clean, folder, program, package):
     assert [path.name for path in folder.iterdir()] == ["l4lb.toml"]
 
 
+@pytest.mark.datapath("raw")
 def test_a_full_disk_keeps_it_neither_from_stopping_nor_from_starting(lab, clean, folder):
     state = folder / "run"
     with tmpfs(state, "64k"):
@@ -365,6 +358,7 @@ def test_a_full_disk_keeps_it_neither_from_stopping_nor_from_starting(lab, clean
         assert list(state.iterdir()) == []
 
 
+@pytest.mark.datapath("raw")
 def test_damaged_files_of_the_one_before_are_passed_over(lab, clean, folder):
     for name in ("l4lb.vips", "l4lb.connections"):
         (folder / name).write_bytes(os.urandom(3000))

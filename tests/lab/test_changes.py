@@ -77,7 +77,7 @@ def test_an_edit_goes_to_the_file_with_its_comments_kept_and_a_runtime_one_does_
     assert answers(lab, VIP, 10) == {"web1": 6, "web2": 2, "web3": 2}
     web.cli("backend", "weight", "web", backend("web2"), "6")
     after = web.config.read_text()
-    assert after.startswith("# Ours, do not touch.\n")
+    assert "# Ours, do not touch.\n" in after
     assert after == before.replace(
         f'address = "{backend("web2")}"\nweight = 1', f'address = "{backend("web2")}"\nweight = 6'
     )
@@ -102,7 +102,7 @@ def test_a_reload_under_traffic_keeps_connections(lab, web):
     digest = lab.publish("held", 48 << 20)
     with Download(lab, VIP, "held") as download, Browser(lab, VIP) as kept:
         name = kept.get()
-        web.config.write_text(
+        web.configure(
             service("other", port=81, backend_port=80)
             + service("web", weights={"web3": 5, "web2": 5, "web1": 7})
         )

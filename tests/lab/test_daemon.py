@@ -110,6 +110,7 @@ def test_it_balances_and_says_on_what(lab, daemon):
     ]
 
 
+@pytest.mark.datapath("auto")
 def test_a_second_daemon_in_the_namespace_is_refused_and_the_first_goes_on(lab, daemon):
     second = lab.exec(
         "gateway",
@@ -128,6 +129,7 @@ def test_a_second_daemon_in_the_namespace_is_refused_and_the_first_goes_on(lab, 
     assert lab.curl(VIP) in ("web1\n", "web2\n")
 
 
+@pytest.mark.datapath("auto")
 def test_a_second_daemon_on_the_socket_is_refused_though_its_namespace_is_another(lab, daemon):
     second = lab.exec("web3", L4LB, "-c", daemon.config, "--socket", daemon.socket, "run", check=False)
     assert second.returncode == 1
@@ -169,6 +171,7 @@ def test_a_killed_daemon_starts_again_over_what_it_left(lab, daemon):
     assert all(vip["ours"] for vip in status(daemon)["vips"])
 
 
+@pytest.mark.datapath("raw")
 def test_a_packet_process_that_is_killed_is_replaced(lab, daemon):
     first = status(daemon)["datapath"]["details"]["packet process"]
     os.kill(int(first), signal.SIGKILL)
@@ -178,6 +181,7 @@ def test_a_packet_process_that_is_killed_is_replaced(lab, daemon):
     assert "the datapath died" in daemon.log.read_text()
 
 
+@pytest.mark.datapath("auto")
 def test_a_bad_file_is_refused_and_traffic_goes_on(lab, daemon):
     lines = len(daemon.log.read_text().splitlines())
     daemon.config.write_text(CONFIG.replace("10.2.0.11", "10.2.0.300"))
@@ -191,7 +195,7 @@ def test_a_bad_file_is_refused_and_traffic_goes_on(lab, daemon):
 
 
 def test_a_reload_takes_the_file(lab, daemon):
-    daemon.config.write_text(CONFIG.replace("10.2.0.11", "10.2.0.13"))
+    daemon.configure(CONFIG.replace("10.2.0.11", "10.2.0.13"))
     assert daemon.cli("reload").stdout.splitlines() == [
         "service web: backend 10.2.0.11:80 removed",
         "service web: backend 10.2.0.13:80 added (weight 1)",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
+import shutil
 import socket
 import subprocess
 from contextlib import ExitStack
@@ -12,39 +14,17 @@ from contextlib import ExitStack
 import pytest
 
 from l4lb.datapath.ebpf.pins import namespace_directory
+from l4lb.datapath.libbpf import Link
 from netlab.command import inside
 from tests.lab.clients import Browser, Download, Upload, answers, ask, on, wait_for
 from tests.lab.lab import Lab
 from tests.lab.services import BACKENDS, CHECKED, VIP, VIP6, listed, service
-from tests.unit.datapath.ebpf.kernel import why_not
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.datapath("tc", "xdp")]
 
 SIZE = 24 << 20
 MISSING = "TC sends for XDP here: no GRO at the other end ('ethtool -K DEVICE gro on' there)"
 TCX_INGRESS = 46  # enum bpf_attach_type
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ebpf_possible():
-    if reason := why_not():
-        pytest.skip(reason)
-
-
-@pytest.fixture(scope="module", params=["tc", "xdp"])
-def lab(request, lab_possible):
-    lab = Lab(datapath=request.param)
-    try:
-        lab.up()
-        yield lab
-    finally:
-        lab.down()
-
-
-@pytest.fixture
-def gateway(lab):
-    """The part of a config that names the datapath."""
-    return f'[gateway]\ndatapath = "{lab.datapath}"\n'
 
 
 def pins(lab):
@@ -134,12 +114,12 @@ def test_a_killed_daemon_under_traffic_again_and_again(lab):
             assert download.digest == published
 
 
-def test_a_backend_removed_while_the_daemon_was_away_loses_its_connections(lab, gateway):
+def test_a_backend_removed_while_the_daemon_was_away_loses_its_connections(lab):
     with lab.daemon(service()) as daemon, ExitStack() as stack:
         browsers = [stack.enter_context(Browser(lab, VIP)) for _ in range(6)]
         names = [browser.get() for browser in browsers]
         daemon.kill()
-        daemon.config.write_text(gateway + service(weights={"web1": 1, "web2": 1}))
+        daemon.configure(service(weights={"web1": 1, "web2": 1}))
         daemon.start()
         for browser, name in zip(browsers, names, strict=True):
             if name == "web3":
@@ -205,12 +185,12 @@ def test_what_goes_on_without_a_daemon_is_removed_by_stop(lab, end):
         assert pins(lab) == set()
 
 
-def test_raw_takes_over_from_ebpf_and_the_other_way_round(lab, gateway):
-    raw = '[gateway]\ndatapath = "raw"\n'
+def test_raw_takes_over_from_ebpf_and_the_other_way_round(lab):
+    raw = '[gateway]\ndatapath = "raw"\n' + service()
     with lab.daemon(service()) as daemon:
-        for config, name in ((raw, "raw"), (gateway, "ebpf")):
+        for config, name in ((raw, "raw"), (lab.config(service()), "ebpf")):
             daemon.stop()
-            daemon.config.write_text(config + service())
+            daemon.config.write_text(config)
             daemon.start()
             assert bool(programs(lab)) == (name == "ebpf")
             shielded = "l4lb" in lab.exec("gateway", "nft", "list", "ruleset").stdout
@@ -226,6 +206,35 @@ def test_programs_that_somebody_removed_come_back(lab):
         wait_for("the programs", lambda: "they are attached again" in daemon.log.read_text())
         assert programs(lab)
         assert ask(lab, VIP) in BACKENDS[4]
+        assert daemon.log.read_text().count(" warning ") == 1
+
+
+def test_pins_that_somebody_removed_come_back_with_the_connections(lab):
+    with lab.daemon(service()) as daemon, Browser(lab, VIP) as kept:
+        name = kept.get()
+        before = pins(lab)
+        (directory,) = {pin.parents[2] for pin in before if pin.parent.name == "links"}
+        shutil.rmtree(directory)
+        wait_for("the pins", lambda: pins(lab) == before)
+        daemon.kill()
+        assert kept.get() == name
+        daemon.start()
+        assert "1 established connections taken over" in daemon.log.read_text()
+        assert kept.get() == name
+        assert daemon.log.read_text().count(" they are there again") == 1
+
+
+def test_rules_that_somebody_has_flushed_are_none_of_its(lab):
+    published = lab.publish("held", SIZE)
+    with lab.daemon(service()) as daemon, Download(lab, VIP, "held") as download:
+        lab.exec("gateway", "nft", "flush", "ruleset")
+        for change in ("add", "delete"):
+            lab.exec("gateway", "tc", "qdisc", change, "dev", "eth1", "clsact")
+        download.progress()
+        assert ask(lab, VIP) in BACKENDS[4]
+        download.finish()
+        assert download.digest == published
+        assert " warning " not in daemon.log.read_text()
 
 
 def test_an_interface_that_comes_back_is_taken_again(lab):
@@ -280,6 +289,34 @@ def test_a_lab_that_goes_down_leaves_no_pins(lab):
     assert not directory.exists()
 
 
+def test_pins_of_a_namespace_that_is_gone_are_removed_by_the_next_daemon(lab):
+    other = Lab(os.getpid() + (1 << 22), datapath=lab.datapath)
+    try:
+        other.up()
+        daemon = other.daemon(service())
+        daemon.start()
+        links = [pin for pin in pins(other) if pin.parent.name == "links"]
+        directory = links[0].parents[2]
+        with lab.daemon(service()) as living:
+            daemon.kill()
+            living.stop()
+            living.start()
+            assert directory.exists()
+            subprocess.run(["ip", "netns", "delete", other.namespace("gateway")], check=True)
+            wait_for("the kernel to remove it", lambda: not any(map(interface_of, links)))
+            living.stop()
+            living.start()
+            assert not directory.exists()  # any daemon on this machine may have been the one
+    finally:
+        other.down()
+
+
+def interface_of(pin):
+    """The index of the interface that a pinned link attaches to, 0 once that is gone."""
+    with contextlib.closing(Link.from_pin(pin)) as link:
+        return link.info().ifindex
+
+
 def test_maps_of_another_layout_are_left_behind_and_it_says_so(lab):
     with lab.daemon(service()) as daemon:
         daemon.stop()
@@ -292,10 +329,10 @@ def test_maps_of_another_layout_are_left_behind_and_it_says_so(lab):
         assert ask(lab, VIP) in BACKENDS[4]
 
 
-def test_a_reload_signal_keeps_connections(lab, gateway):
+def test_a_reload_signal_keeps_connections(lab):
     with lab.daemon(service(weights={"web1": 1})) as daemon, Browser(lab, VIP) as browser:
         assert browser.get() == "web1"
-        daemon.config.write_text(gateway + service(weights={"web1": 1, "web2": 1}))
+        daemon.configure(service(weights={"web1": 1, "web2": 1}))
         assert daemon.cli("reload").returncode == 0
         assert browser.get() == "web1"
         assert {ask(lab, VIP) for _ in range(4)} == {"web1", "web2"}

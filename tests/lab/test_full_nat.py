@@ -125,8 +125,7 @@ def test_a_connection_list_shows_what_the_backend_sees(lab, daemon):
 
 def test_with_all_ports_in_use_newcomers_are_dropped_by_reason(lab, daemon):
     """Two ports and one backend are two connections; the first two go on."""
-    before = daemon.config.read_text()
-    daemon.config.write_text(
+    daemon.configure(
         "[gateway]\nsnat_ports = [20000, 20001]\n" + service("web4", nat="full", weights={"web1": 1})
     )
     daemon.cli("reload")
@@ -141,5 +140,5 @@ def test_with_all_ports_in_use_newcomers_are_dropped_by_reason(lab, daemon):
                 second.connection.close()
                 assert connected(third)  # with its second SYN
     finally:
-        daemon.config.write_text(before)
+        daemon.configure(config())
         daemon.cli("reload")

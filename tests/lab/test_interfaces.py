@@ -24,6 +24,11 @@ pytestmark = pytest.mark.lab
 NAMES = list(BACKENDS[4])
 BOTH = service() + service("web6", vip=VIP6)
 CARDS = {"eth0": "clients", "eth1": "backends"}
+NOBODY = "10.2.0.99:80"
+FORWARDING = [
+    pytest.param(VIP, "net.ipv4.ip_forward", id="IPv4"),
+    pytest.param(VIP6, "net.ipv6.conf.all.forwarding", id="IPv6"),
+]
 
 
 @contextmanager
@@ -58,6 +63,10 @@ def plug(lab, card, mac):
 
 def warnings(daemon):
     return daemon.api.get("status")["warnings"]
+
+
+def raw(lab):
+    return lab.datapath == "raw"
 
 
 def find(daemon, state):
@@ -169,11 +178,36 @@ def test_what_is_sent_to_a_neighbour_that_sleeps_arrives_when_it_wakes(lab):
 
 
 def test_a_neighbour_that_does_not_exist_holds_up_nobody_else(lab):
-    nobody = "10.2.0.99:80"
-    with lab.daemon(service(weights={"web1": 1, nobody: 1})) as daemon, ExitStack() as stack:
+    with lab.daemon(service(weights={"web1": 1, NOBODY: 1})), ExitStack() as stack:
         clients = [stack.enter_context(begin_connecting(lab, VIP)) for _ in range(20)]
         wait_for("half of them", lambda: len(select.select([], clients, [], 0)[1]) == 10)
+
+
+@pytest.mark.datapath("raw")
+def test_packets_for_a_neighbour_that_does_not_exist_are_counted(lab):
+    """For the eBPF datapaths it is the kernel that waits for neighbours, and drops."""
+    with lab.daemon(service(weights={NOBODY: 1})) as daemon, begin_connecting(lab, VIP):
         wait_for("the drop", lambda: daemon.api.get("status")["drops"].get("neighbour_unreachable"))
+
+
+@pytest.mark.parametrize(("vip", "sysctl"), FORWARDING)
+def test_without_forwarding_a_line_says_what_does_not_work(lab, vip, sysctl):
+    """What it says: raw finds its way by itself, eBPF asks the kernel."""
+    with lab.daemon(BOTH) as daemon:
+        lab.exec("gateway", "sysctl", "-qw", f"{sysctl}=0")
+        try:
+            (line,) = warnings(daemon)
+            assert line.startswith(f"{sysctl} is 0: services {'work, but' if raw(lab) else 'do not work'}")
+            assert line.endswith(f"turn it on with: sysctl -w {sysctl}=1")
+            if raw(lab):
+                assert answers(lab, vip, 3) == dict.fromkeys(NAMES, 1)
+            else:
+                with begin_connecting(lab, vip):
+                    wait_for("the drop", lambda: daemon.api.get("status")["drops"].get("no_route"))
+        finally:
+            lab.exec("gateway", "sysctl", "-qw", f"{sysctl}=1")
+        wait_for(f"{vip} to be served", lambda: is_served(lab, vip))
+        assert warnings(daemon) == []
 
 
 def test_a_backend_that_moves_to_another_link_layer_address_is_followed(lab):

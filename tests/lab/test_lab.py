@@ -13,7 +13,7 @@ from netlab import LabError, process, record, servers
 from netlab.command import NAMESPACES
 from tests.lab.lab import Lab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.datapath("auto")]
 
 TOOL = Path(__file__).parents[2] / "tools" / "lab"
 BACKENDS = ["web1", "web2", "web3"]

@@ -158,6 +158,7 @@ def test_a_datagram_that_must_not_be_fragmented_is_reported_with_the_mtu(lab, da
         assert learned_mtu(lab, "client", vip) == NARROW
 
 
+@pytest.mark.datapath("raw")
 def test_an_ipv4_datagram_that_may_be_fragmented_is(lab, daemon):
     data = bytes(range(256)) * 5
     with narrow(lab, "eth1", BACKENDS[4]["web1"]), datagrams(lab, BEYOND[4], UDP_ECHO_PORT) as client:

@@ -1,6 +1,7 @@
 """Transfers under way while the daemon is restarted, or killed in one of several ways and started again.
 
-What a stop, a kill and a new start leave on the host is looked at in test_daemon.py.
+What a stop, a kill and a new start leave on the host is looked at in test_daemon.py; how the eBPF
+datapaths go on while there is no daemon, in test_ebpf_adoption.py.
 """
 
 import os
@@ -134,6 +135,7 @@ def test_a_killed_daemon_that_is_started_again_keeps_transfers_with_any_schedule
         transfers.go_on(SCHEDULERS)
 
 
+@pytest.mark.datapath("raw")
 @pytest.mark.parametrize("crash", [crash_all, crash_packet_process])
 def test_when_all_is_lost_hashes_find_transfers_again_and_others_end_quickly(lab, crash):
     with balancing(lab, SCHEDULERS) as (daemon, transfers):
