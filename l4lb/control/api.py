@@ -164,6 +164,7 @@ class Api:
         return web.json_response({"changes": await self._plane.reload()})
 
     async def _stop_daemon(self, request: web.Request) -> web.Response:
+        await request.read()  # or a client that is slow to send the rest finds nobody
         await self._stop()
         return web.json_response({})
 

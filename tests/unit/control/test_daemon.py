@@ -99,6 +99,22 @@ def test_a_stop_by_the_api_removes_everything_before_it_answers(tmp_path):
     with_daemon(tmp_path, scenario)
 
 
+def test_a_stop_begins_when_the_whole_request_has_come(tmp_path):
+    """The client may be slow to send the rest, and would send it to nobody."""
+
+    async def scenario(l4lb):
+        reader, writer = await asyncio.open_unix_connection(l4lb.socket)
+        writer.write(b"POST /v1/stop HTTP/1.1\r\nHost: l4lb\r\nContent-Length: 2\r\n\r\n")
+        for _ in range(5):  # a stop would be over by then
+            assert (await l4lb.get("/v1/status"))["pid"] == os.getpid()
+        writer.write(b"{}")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        await writer.wait_closed()
+
+    with_daemon(tmp_path, scenario)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(("hold", "held"), [("30", True), ("0", False)])
 def test_a_stop_by_signal_keeps_what_a_restart_needs(tmp_path, number, hold, held):
