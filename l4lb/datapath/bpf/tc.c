@@ -46,7 +46,8 @@ ALWAYS_INLINE int process_later_fragment(context *ctx, struct work *w, const str
 		return dropped(TOO_BIG);
 	c->seen = p->now;
 	count_packet(c->path, p, flow.from_client);
-	if (trim(ctx, p) || translate(ctx, p, &w->to))
+	/* Its header may not lie together yet; of other packets it does, as something behind it was written. */
+	if (trim(ctx, p) || bpf_skb_pull_data(ctx, p->transport) || translate(ctx, p, &w->to))
 		return dropped(INTERNAL);
 	return emit(ctx, &w->way);
 }
