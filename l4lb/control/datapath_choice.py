@@ -12,7 +12,7 @@ from l4lb.netlink.watch import KernelWatch
 
 log = logging.getLogger(__name__)
 
-AUTO: Final[tuple[str, ...]] = ("raw",)
+AUTO: Final = ("tc", "raw")
 """What ``auto`` tries, the best first. The last one runs anywhere."""
 
 
