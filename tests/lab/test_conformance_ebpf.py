@@ -7,11 +7,14 @@ import pytest
 
 from l4lb.datapath.base import DatapathError
 from l4lb.datapath.libbpf import LibbpfError
+from l4lb.model import Verdict
 from tests.conformance.case import all_cases
 from tests.conformance.engines.live import EBPF_OFFERS, LiveEngine, ebpf
 from tests.conformance.engines.program import OFFERS, ProgramEngine
+from tests.conformance.packets import tcp
+from tests.conformance.plans import plan, service
 from tests.conformance.run import run
-from tests.conformance.world import Side
+from tests.conformance.world import GATEWAY_MAC, V4, Side
 
 pytestmark = pytest.mark.lab
 
@@ -98,6 +101,17 @@ def test_sum_of_the_device(case, summed):
     skip_without(case.missing(OFFERS))
     with summed.inside():
         run(case, summed)
+
+
+@pytest.mark.parametrize("address", ["ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01"])
+def test_frames_for_everybody_are_not_forwarded(address, program):
+    """RFC 1812 5.3.4: a packet in a broadcast or multicast frame is not forwarded to one host."""
+    packet = tcp(V4.client, V4.vip, "S", seq=1)
+    program.reset()
+    with program.inside():
+        program.configure(plan(service(V4, V4.web1)))
+        for to, verdict in ((GATEWAY_MAC[Side.CLIENTS], Verdict.FORWARD), (address, Verdict.PASS)) * 2:
+            assert program.send(packet.on_wire("02:00:00:01:01:02", to), Side.CLIENTS).verdict is verdict
 
 
 @pytest.mark.parametrize("case", all_cases(), ids=str)
