@@ -90,8 +90,16 @@ ALWAYS_INLINE struct connection *entry_of(const struct end *key, int version, __
 {
 	struct connection *c = FIND(connections, version, key);
 
-	*half_open = !c;
-	return c ? c : FIND(half_open, version, key);
+	*half_open = 0;
+	if (c)
+		return c;
+	c = FIND(half_open, version, key);
+	if (c) {
+		*half_open = 1;
+		return c;
+	}
+	/* Another CPU may have moved it from there to here meanwhile. */
+	return FIND(connections, version, key);
 }
 
 /* The connection of flow->key, if it has not expired. */
