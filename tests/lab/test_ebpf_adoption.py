@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
 import shutil
 import socket
@@ -16,6 +15,7 @@ import pytest
 from l4lb.datapath.ebpf.pins import namespace_directory
 from l4lb.datapath.libbpf import Link
 from netlab.command import inside
+from tests.lab import hooks_shown
 from tests.lab.clients import Browser, Download, Upload, answers, ask, on, wait_for
 from tests.lab.lab import Lab
 from tests.lab.services import BACKENDS, CHECKED, VIP, VIP6, listed, service
@@ -36,15 +36,18 @@ def pins(lab):
 
 def programs(lab):
     """How many programs are on the gateway's interfaces, as the kernel tells."""
-    shown = json.loads(lab.exec("gateway", "bpftool", "-j", "net", "show").stdout)[0]
-    ours = [each for each in shown["tc"] if "name" in each]  # not raw's shield
+
+    def run(*argv):
+        return lab.exec("gateway", *argv).stdout
+
     with on(lab, "gateway"):
-        indices = [index for index, _ in socket.if_nameindex()]
-        return len(shown["xdp"]) + len(ours) + sum(map(_programs_at_tcx, indices))
+        interfaces = dict(socket.if_nameindex())
+        at_tcx = sum(map(_programs_at_tcx, interfaces))
+    filters = hooks_shown.filters(run, interfaces.values())  # not raw's shield, which has no name
+    return len(hooks_shown.with_xdp(run)) + len(filters) + at_tcx
 
 
 def _programs_at_tcx(index):
-    """bpftool 7.1 does not know of them."""
     count = ctypes.c_uint32(8)
     query = ctypes.CDLL("libbpf.so.1").bpf_prog_query
     assert query(index, TCX_INGRESS, 0, None, (ctypes.c_uint32 * 8)(), ctypes.byref(count)) == 0

@@ -1,7 +1,6 @@
 """Programs on the interfaces of a real kernel, with links and without."""
 
 import errno
-import json
 import socket
 import subprocess
 
@@ -12,6 +11,7 @@ from l4lb.datapath.ebpf import hooks as module
 from l4lb.datapath.ebpf.hooks import CLSACT, GENERIC, NATIVE, TCX, Hooks, attached
 from l4lb.datapath.libbpf import LibbpfError, Link, Object
 from l4lb.netlink.xdp_features import XDP_CAN_SEND, xdp_features
+from tests.lab import hooks_shown
 from tests.lab.clients import wait_for
 from tests.lab.gateway import GATEWAY, PEER, command_in, ip, two_namespaces
 from tests.unit.datapath.ebpf.kernel import SIZES, file_system, why_not
@@ -60,10 +60,11 @@ def before_linux_6_6(monkeypatch):
 
 def filters():
     """What the kernel says of clsact."""
-    shown = subprocess.run(
-        command_in(GATEWAY, "bpftool", "-j", "net", "show"), capture_output=True, text=True, check=True
-    )
-    return {each["devname"]: each["name"].partition(":")[0] for each in json.loads(shown.stdout)[0]["tc"]}
+
+    def run(*argv):
+        return subprocess.run(command_in(GATEWAY, *argv), capture_output=True, text=True, check=True).stdout
+
+    return hooks_shown.filters(run, [name for _, name in socket.if_nameindex()])
 
 
 def at(links, hook):
