@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from l4lb.datapath.base import DatapathError
+from netlab.command import inside as command_in
 from tests.conformance.engines.live import EBPF_OFFERS, LiveEngine, ebpf
 from tests.conformance.exchanges import HOP
 from tests.conformance.packets import ETHERNET, VNET, fragments, udp
@@ -30,11 +31,13 @@ def live(lab_possible, tmp_path):
     except DatapathError as problem:
         pytest.skip(f"no eBPF: {problem}")
     else:
-        for prefix in PREFIXES[Side.BACKENDS]:
-            command = ["ip", "-n", engine.namespace, "route", "replace", str(prefix)]
-            subprocess.run([*command, "dev", Side.BACKENDS.value, "mtu", str(MTU)], check=True)
-        yield engine
-        engine.close()
+        try:
+            for prefix in PREFIXES[Side.BACKENDS]:
+                command = command_in(engine.namespace, "ip", "route", "replace", str(prefix))
+                subprocess.run([*command, "dev", Side.BACKENDS.value, "mtu", str(MTU)], check=True)
+            yield engine
+        finally:
+            engine.close()
     finally:
         subprocess.run(["umount", tmp_path], check=True)
 

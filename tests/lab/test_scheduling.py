@@ -113,4 +113,7 @@ def test_udp_clients_are_spread_by_weight(lab, daemon):
         with datagrams(lab, VIP, UDP_ECHO_PORT) as client:
             client.send(b"")
             found[client.recv(100).decode().strip()] += 1
-    assert found == {"web1": 20, "web2": 10, "web3": 10}
+    # A turn that XDP gives back because TC has to send the packet may have been followed by another one's.
+    inexact = 3 if lab.datapath == "xdp" else 0
+    wanted = {"web1": 20, "web2": 10, "web3": 10}
+    assert all(abs(found[name] - share) <= inexact for name, share in wanted.items()), found

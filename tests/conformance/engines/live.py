@@ -127,6 +127,8 @@ class LiveEngine(Engine):
         reasons.subtract(Counter(before.drops) + Counter({DropReason.NO_BACKEND: fences}))
         # Fragments that wait in vain are given up after 30 s, when another case is under way.
         del reasons[DropReason.FRAGMENT_UNKNOWN]
+        if Need.REFUSED_HALF_OPEN not in self.offers:
+            del reasons[DropReason.HALF_OPEN_EVICTED]  # as the daemon guesses from its last count
         return +verdicts, +reasons
 
 
