@@ -60,7 +60,8 @@ def lab_possible() -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """What needs a lab runs on every datapath, or on those that its marker ``datapath`` names."""
+    """What needs a lab runs on every datapath, or on those that its marker ``datapath`` names: one that has
+    what is tested, or, for what is the control plane's alone, just one."""
     if "datapath" in metafunc.fixturenames:
         marker = metafunc.definition.get_closest_marker("datapath")
         metafunc.parametrize(

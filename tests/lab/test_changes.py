@@ -70,6 +70,7 @@ def test_an_added_backend_serves(lab):
         assert answers(lab, VIP, 8) == {"web1": 2, "web2": 6}
 
 
+@pytest.mark.datapath("raw")
 def test_an_edit_goes_to_the_file_with_its_comments_kept_and_a_runtime_one_does_not(lab, web):
     before = web.config.read_text()
     web.cli("backend", "weight", "web", backend("web1"), "3", "--runtime")
@@ -116,6 +117,7 @@ def test_a_reload_under_traffic_keeps_connections(lab, web):
     assert ask(lab, VIP, port=81) in NAMES
 
 
+@pytest.mark.datapath("raw")
 def test_a_bad_file_is_refused_whole_and_nothing_changes(lab, web):
     good = web.config.read_text()
     with Browser(lab, VIP) as kept:
@@ -131,6 +133,7 @@ def test_a_bad_file_is_refused_whole_and_nothing_changes(lab, web):
         assert answers(lab, VIP, 9) == dict.fromkeys(NAMES, 3)
 
 
+@pytest.mark.datapath("raw", "tc")
 def test_vips_come_and_go_with_their_services(lab, web):
     before = addresses(lab)
     assert VIP in before
@@ -153,6 +156,7 @@ def test_vips_come_and_go_with_their_services(lab, web):
     assert addresses(lab) == before - {VIP}
 
 
+@pytest.mark.datapath("raw")
 def test_vips_that_are_not_ours_to_manage_are_left_alone(lab):
     with lab.daemon("[gateway]\nmanage_vips = false\n" + service()):
         assert VIP not in addresses(lab)
@@ -163,6 +167,7 @@ def test_vips_that_are_not_ours_to_manage_are_left_alone(lab):
             lab.exec("gateway", "ip", "address", "delete", f"{VIP}/32", "dev", "eth0")
 
 
+@pytest.mark.datapath("raw")
 @pytest.mark.parametrize("vip", [VIP, VIP6])
 def test_a_client_that_knew_another_owner_of_the_vip_is_told(lab, vip):
     """As after a failover: its neighbour entry still has the old gateway's link-layer address."""

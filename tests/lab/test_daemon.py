@@ -12,7 +12,7 @@ import pytest
 
 from tests.lab.lab import L4LB
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.datapath("raw", "tc")]
 
 DEADLINE = 30.0
 """Seconds that anything expected may take."""
@@ -98,6 +98,7 @@ def files(daemon):
     return {path.name for path in daemon.socket.parent.iterdir() if path.name.startswith("l4lb.")}
 
 
+@pytest.mark.datapath("raw", "tc", "xdp")
 def test_it_balances_and_says_on_what(lab, daemon):
     assert {lab.curl(VIP) for _ in range(4)} == {"web1\n", "web2\n"}
     assert lab.curl(VIP6) == "web3\n"
@@ -110,7 +111,7 @@ def test_it_balances_and_says_on_what(lab, daemon):
     ]
 
 
-@pytest.mark.datapath("auto")
+@pytest.mark.datapath("raw")
 def test_a_second_daemon_in_the_namespace_is_refused_and_the_first_goes_on(lab, daemon):
     second = lab.exec(
         "gateway",
@@ -129,7 +130,7 @@ def test_a_second_daemon_in_the_namespace_is_refused_and_the_first_goes_on(lab, 
     assert lab.curl(VIP) in ("web1\n", "web2\n")
 
 
-@pytest.mark.datapath("auto")
+@pytest.mark.datapath("raw")
 def test_a_second_daemon_on_the_socket_is_refused_though_its_namespace_is_another(lab, daemon):
     second = lab.exec("web3", L4LB, "-c", daemon.config, "--socket", daemon.socket, "run", check=False)
     assert second.returncode == 1
@@ -181,7 +182,7 @@ def test_a_packet_process_that_is_killed_is_replaced(lab, daemon):
     assert "the datapath died" in daemon.log.read_text()
 
 
-@pytest.mark.datapath("auto")
+@pytest.mark.datapath("raw")
 def test_a_bad_file_is_refused_and_traffic_goes_on(lab, daemon):
     lines = len(daemon.log.read_text().splitlines())
     daemon.config.write_text(CONFIG.replace("10.2.0.11", "10.2.0.300"))
@@ -203,6 +204,7 @@ def test_a_reload_takes_the_file(lab, daemon):
     assert {lab.curl(VIP) for _ in range(4)} == {"web2\n", "web3\n"}
 
 
+@pytest.mark.datapath("raw")
 def test_a_backend_that_fails_gets_no_traffic_until_it_is_back(lab, daemon):
     until(lambda: backend(daemon, "10.2.0.12:80")["state"] == "up")
     lab.stop("web2")
@@ -220,6 +222,7 @@ def test_a_backend_that_fails_gets_no_traffic_until_it_is_back(lab, daemon):
     assert {lab.curl(VIP) for _ in range(4)} == {"web1\n", "web2\n"}
 
 
+@pytest.mark.datapath("raw")
 def test_an_interface_that_goes_down_and_up_is_used_again(lab, daemon):
     # By itself the kernel drops IPv6 addresses, and with them the route, when a link goes down.
     lab.exec("gateway", "sysctl", "-qw", "net.ipv6.conf.eth1.keep_addr_on_down=1")

@@ -188,6 +188,7 @@ def test_what_goes_on_without_a_daemon_is_removed_by_stop(lab, end):
         assert pins(lab) == set()
 
 
+@pytest.mark.datapath("tc")
 def test_raw_takes_over_from_ebpf_and_the_other_way_round(lab):
     raw = '[gateway]\ndatapath = "raw"\n' + service()
     with lab.daemon(service()) as daemon:
@@ -212,6 +213,7 @@ def test_programs_that_somebody_removed_come_back(lab):
         assert daemon.log.read_text().count(" warning ") == 1
 
 
+@pytest.mark.datapath("tc")
 def test_pins_that_somebody_removed_come_back_with_the_connections(lab):
     with lab.daemon(service()) as daemon, Browser(lab, VIP) as kept:
         name = kept.get()
@@ -279,6 +281,7 @@ def test_transfers_where_xdp_can_send(lab, gro):
             upload.finish()
 
 
+@pytest.mark.datapath("tc")
 def test_a_lab_that_goes_down_leaves_no_pins(lab):
     other = Lab(os.getpid() + (1 << 22), datapath=lab.datapath)
     try:
@@ -292,6 +295,7 @@ def test_a_lab_that_goes_down_leaves_no_pins(lab):
     assert not directory.exists()
 
 
+@pytest.mark.datapath("tc")
 def test_pins_of_a_namespace_that_is_gone_are_removed_by_the_next_daemon(lab):
     other = Lab(os.getpid() + (1 << 22), datapath=lab.datapath)
     try:
@@ -320,6 +324,7 @@ def interface_of(pin):
         return link.info().ifindex
 
 
+@pytest.mark.datapath("tc")
 def test_maps_of_another_layout_are_left_behind_and_it_says_so(lab):
     with lab.daemon(service()) as daemon:
         daemon.stop()
@@ -332,6 +337,7 @@ def test_maps_of_another_layout_are_left_behind_and_it_says_so(lab):
         assert ask(lab, VIP) in BACKENDS[4]
 
 
+@pytest.mark.datapath("tc")
 def test_a_reload_signal_keeps_connections(lab):
     with lab.daemon(service(weights={"web1": 1})) as daemon, Browser(lab, VIP) as browser:
         assert browser.get() == "web1"

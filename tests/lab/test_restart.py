@@ -16,7 +16,7 @@ from netlab.servers import UDP_ECHO_PORT
 from tests.lab.clients import Browser, Download, Upload, ask, datagrams, digest, wait_for
 from tests.lab.services import BACKENDS, VIP, VIP6, service
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.datapath("raw", "tc")]
 
 SIZE = 24 << 20
 CONSISTENT = ["source_hash", "maglev"]
@@ -117,6 +117,7 @@ def balancing(lab, schedulers, **settings):
             transfers.remove()
 
 
+@pytest.mark.datapath("raw", "tc", "xdp")
 def test_a_restart_keeps_transfers_with_any_scheduler(lab):
     with balancing(lab, SCHEDULERS) as (daemon, transfers):
         restart(daemon)
