@@ -146,7 +146,9 @@ class _Gateway:
 
     def __init__(self, namespace: str, make: Make) -> None:
         self._started: Future[None] = Future()
-        self._thread = threading.Thread(target=self._run, args=(namespace, make), name=namespace)
+        self._thread = threading.Thread(
+            target=self._run, args=(namespace, make), name=namespace, daemon=True
+        )
         self._thread.start()
         self._started.result(2 * DEADLINE)
 
