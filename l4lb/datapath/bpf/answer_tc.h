@@ -59,15 +59,6 @@ ALWAYS_INLINE int answered(context *ctx, struct work *w)
 	return emit(ctx, &w->way);
 }
 
-ALWAYS_INLINE __u16 pseudo_sum(const __be32 *from, const __be32 *to, __u8 protocol, __u32 length)
-{
-	__u64 sum = bpf_htons(length) + bpf_htons(protocol);
-
-	for (int i = 0; i < 4; i++)
-		sum += (__u64)from[i] + to[i];
-	return fold16(sum);
-}
-
 ALWAYS_INLINE void make_ip4(struct iphdr *ip, const __be32 *from, const __be32 *to, __u8 protocol, __u32 length)
 {
 	__u64 sum;

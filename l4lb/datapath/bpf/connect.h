@@ -25,9 +25,7 @@ CHECKED_ALONE int end_state(const struct end *seen, const struct packet *p, cons
 
 	if (!seen || !p || !settings || !backend || !c)
 		return TAKEN;
-	key = FIND(reverse, p->version, seen);
-	if (!key)
-		key = FIND(half_open_reverse, p->version, seen);
+	key = reverse_entry(seen, p->version);
 	if (key) {
 		other = entry_of(key, p->version, &half_open);
 		/* It may be the entry of a connection that was pushed out. */
@@ -118,9 +116,7 @@ CHECKED_ALONE int give_way(const struct end *seen, int version)
 
 	if (!seen)
 		return 0;
-	key = FIND(reverse, version, seen);
-	if (!key)
-		key = FIND(half_open_reverse, version, seen);
+	key = reverse_entry(seen, version);
 	if (!key)
 		return 0;
 	former = *key;

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "packet.h"
+#include "sum.h"
 
 typedef struct xdp_md context;
 
@@ -69,11 +69,7 @@ ALWAYS_INLINE int rewrite_transport(context *ctx, const struct packet *p, __be16
 	both[1] = destination;
 	if (p->protocol == IPPROTO_UDP && !*check)
 		return 0;
-	sum += (__u16)~*check;
-	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	*check = ~sum;
+	*check = ~fold16(sum + (__u16)~*check);
 	if (p->protocol == IPPROTO_UDP && !*check)
 		*check = 0xffff;
 	return 0;
@@ -86,16 +82,11 @@ ALWAYS_INLINE int rewrite_transport(context *ctx, const struct packet *p, __be16
  * the pseudo-header's sum. The frame would leave without saying so. Of others one in 65,536 looks like it. */
 ALWAYS_INLINE int sum_is_left_out(context *ctx, const struct packet *p)
 {
-	__u64 sum = bpf_htons(p->protocol) + bpf_htons(p->end - p->transport);
+	__u16 sum = pseudo_sum(p->source.ip, p->destination.ip, p->protocol, p->end - p->transport);
 	struct tcphdr *tcp = transport_of(ctx, p);
 	struct udphdr *udp = transport_of(ctx, p);
 	__be16 field;
 
-	for (int i = 0; i < 4; i++)
-		sum += (__u64)p->source.ip[i] + p->destination.ip[i];
-	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
 	if (p->protocol == IPPROTO_TCP) {
 		if ((void *)(tcp + 1) > DATA_END(ctx))
 			return 1;
@@ -105,7 +96,7 @@ ALWAYS_INLINE int sum_is_left_out(context *ctx, const struct packet *p)
 			return 1;
 		field = udp->check;
 	}
-	return field == (__u16)sum;
+	return field == sum;
 }
 
 /* Cut the Ethernet trailer off. */

@@ -115,6 +115,15 @@ ALWAYS_INLINE struct connection *find(struct flow *flow, const struct settings *
 	return c;
 }
 
+/* The key of the connection that an end which a backend sees belongs to, by its entry in reverse*. It may be
+ * the entry of one that was pushed out. */
+ALWAYS_INLINE struct end *reverse_entry(const struct end *seen, int version)
+{
+	struct end *key = FIND(reverse, version, seen);
+
+	return key ? key : FIND(half_open_reverse, version, seen);
+}
+
 /* The connection whose backend is `number` and sees this end, by its entry in reverse*. */
 ALWAYS_INLINE struct connection *find_reverse(struct flow *flow, const struct end *end, __u16 number,
 					      const struct settings *settings, const struct packet *p)
@@ -124,9 +133,7 @@ ALWAYS_INLINE struct connection *find_reverse(struct flow *flow, const struct en
 	struct path *path;
 
 	seen.id = number;
-	key = FIND(reverse, p->version, &seen);
-	if (!key)
-		key = FIND(half_open_reverse, p->version, &seen);
+	key = reverse_entry(&seen, p->version);
 	if (!key)
 		return 0;
 	flow->key = *key;

@@ -65,7 +65,6 @@ struct packet {
 	__u8 flags; /* TCP: those that matter */
 	__u8 is_fragment;
 	__u8 more_fragments;
-	__u8 may_be_cut;
 	__u8 icmp_error;
 	__u8 error; /* enum reason */
 };

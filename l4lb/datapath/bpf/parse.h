@@ -88,7 +88,6 @@ ALWAYS_INLINE int parse_plain(struct packet *p, void *data, void *data_end)
 		p->version = 4;
 		p->protocol = ip->protocol;
 		p->ttl = ip->ttl;
-		p->may_be_cut = !(ip->frag_off & bpf_htons(0x4000));
 		p->source.ip[3] = ip->saddr;
 		p->destination.ip[3] = ip->daddr;
 		p->transport = IP_OFFSET + sizeof(*ip);

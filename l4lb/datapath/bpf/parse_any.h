@@ -130,7 +130,6 @@ ALWAYS_INLINE int parse_any4(context *ctx, struct packet *p)
 	p->destination.ip[3] = ip.daddr;
 	p->protocol = ip.protocol;
 	p->ttl = ip.ttl;
-	p->may_be_cut = !(fragment & 0x4000);
 	p->transport = IP_OFFSET + header;
 	p->end = IP_OFFSET + total;
 	if (header < sizeof(ip) || total < header)

@@ -56,7 +56,7 @@ ALWAYS_INLINE int ask(struct bpf_iter__bpf_map_elem *ctx, int version, int half_
 	struct connection c;
 	struct query *query;
 
-	known = bpf_map_lookup_elem(&settings, &zero);
+	known = read_settings();
 	query = bpf_map_lookup_elem(&queries, &zero);
 	if (!known || !query || !key || !entry)
 		return 0;

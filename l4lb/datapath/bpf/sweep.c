@@ -89,10 +89,9 @@ ALWAYS_INLINE int look(struct bpf_iter__bpf_map_elem *ctx, int version, int half
 	struct settings *known;
 	struct connection copy;
 	struct end end = {};
-	__u32 zero = 0;
 	__u8 looked = 1;
 
-	known = bpf_map_lookup_elem(&settings, &zero);
+	known = read_settings();
 	if (!known || !key || !entry)
 		return 0;
 	/* A byte for each entry: a read() ends after as many as it asks for, and others may run. */

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "lookup.h"
+#include "sum.h"
 #include "work.h"
 
 /* What one direction of a connection becomes. */
@@ -27,26 +28,6 @@ ALWAYS_INLINE void translation_of(struct translation *to, const struct packet *p
 			to->destination.port = flow->key.port;
 		}
 	}
-}
-
-/* What a word that changes adds to a sum. */
-ALWAYS_INLINE __u64 change(__u32 old, __u32 new)
-{
-	return (__u64)(__u32)~old + new;
-}
-
-ALWAYS_INLINE __u32 fold32(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	return (sum & 0xffffffff) + (sum >> 32);
-}
-
-ALWAYS_INLINE __u16 fold16(__u64 sum)
-{
-	__u32 folded = fold32(sum);
-
-	folded = (folded & 0xffff) + (folded >> 16);
-	return (folded & 0xffff) + (folded >> 16);
 }
 
 ALWAYS_INLINE __u32 address_change(const struct packet *p, const struct translation *to)
