@@ -74,10 +74,20 @@ ALWAYS_INLINE int same_address(const __be32 *a, const __be32 *b)
 	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3];
 }
 
-/* A lookup in the map of the packet's version of IP. */
+/* A lookup in the map of the packet's version of IP. The empty asm keeps the compiler from making one call of the
+ * two: which map is looked up would then be known only at run time, and the kernel could not put its lookup in
+ * the place of the helper's. */
 #define FIND(map, version, key)                                                                               \
-	((version) == 4 ? bpf_map_lookup_elem(&map##4, (void *)(key) + END4_OFFSET)                            \
-			: bpf_map_lookup_elem(&map##6, key))
+	({                                                                                                     \
+		void *found_;                                                                                  \
+		if ((version) == 4) {                                                                          \
+			found_ = bpf_map_lookup_elem(&map##4, (void *)(key) + END4_OFFSET);                    \
+			asm volatile("" : "+r"(found_));                                                       \
+		} else {                                                                                       \
+			found_ = bpf_map_lookup_elem(&map##6, key);                                            \
+		}                                                                                              \
+		found_;                                                                                        \
+	})
 #define PUT(map, version, key, value, how)                                                                    \
 	((version) == 4 ? bpf_map_update_elem(&map##4, (void *)(key) + END4_OFFSET, value, how)                \
 			: bpf_map_update_elem(&map##6, key, value, how))
