@@ -192,7 +192,7 @@ CHECKED_ALONE int unknown_reply(struct work *w, const struct backend *backend, c
 	w->to.source = p->source; /* of what we would send: from the VIP */
 	__builtin_memcpy(w->to.source.ip, path->vip, sizeof(path->vip));
 	w->to.source.port = path->vip_port;
-	service = FIND(services, p->version, &w->to.source);
+	service = find_service(&w->to.source, p->version);
 	if (!service || !finds_again(service) ||
 	    scheduled(service, &p->destination, &w->to.source, p->version) != number)
 		goto direct;
@@ -214,7 +214,7 @@ direct:
 }
 
 /* A packet of one of our flows, with its ports. */
-CHECKED_ALONE int process_flow(context *ctx, struct work *w, const struct settings *settings)
+ALWAYS_INLINE int process_flow(context *ctx, struct work *w, const struct settings *settings)
 {
 	struct connection *c;
 	struct path *path;
@@ -222,8 +222,6 @@ CHECKED_ALONE int process_flow(context *ctx, struct work *w, const struct settin
 	struct flow flow = {};
 	int next = GO_ON, begins = 0, selects = 0, result;
 
-	if (!w || !settings)
-		return HOOK_PASS;
 	p = &w->packet;
 	if (!lookup(&flow, settings, p))
 		return HOOK_PASS;

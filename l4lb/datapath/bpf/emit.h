@@ -83,11 +83,21 @@ CHECKED_ALONE int find_way(context *ctx, struct way *way, const struct translati
 	flags = bpf_map_lookup_elem(&interfaces, &fib.ifindex);
 	way->hop.flags = flags ? *flags : 0;
 	__builtin_memcpy(way->hop.addresses, fib.dmac, 6);
-	__builtin_memcpy(way->hop.addresses + 6, fib.smac, 6);
+	__builtin_memcpy((__u8 *)way->hop.addresses + 6, fib.smac, 6);
 	mtu = route_mtu(&to->destination, p->version, (struct prefix *)&fib);
 	if (mtu && mtu < way->hop.mtu)
 		way->hop.mtu = mtu;
 	return ROUTED;
+}
+
+/* In words: of bytes the compiler would copy one after the other. */
+ALWAYS_INLINE void write_addresses(struct ethhdr *ethernet, const struct hop *hop)
+{
+	__u32 *to = (__u32 *)ethernet;
+
+	to[0] = hop->addresses[0];
+	to[1] = hop->addresses[1];
+	to[2] = hop->addresses[2];
 }
 
 /* True if the packet is to go through the kernel's neighbour table, which otherwise takes a neighbour for one

@@ -25,7 +25,7 @@ ALWAYS_INLINE int emit(context *ctx, const struct way *way)
 	ethernet = DATA(ctx);
 	if ((void *)(ethernet + 1) > DATA_END(ctx))
 		return HOOK_DROP;
-	__builtin_memcpy(ethernet, way->hop.addresses, sizeof(way->hop.addresses));
+	write_addresses(ethernet, &way->hop);
 	if (way->hop.flags & HOP_PEER)
 		return bpf_redirect_peer(way->hop.ifindex, 0);
 	return bpf_redirect(way->hop.ifindex, 0);

@@ -12,6 +12,6 @@ ALWAYS_INLINE int emit(context *ctx, const struct way *way)
 
 	if ((void *)(ethernet + 1) > DATA_END(ctx))
 		return HOOK_DROP;
-	__builtin_memcpy(ethernet, way->hop.addresses, sizeof(way->hop.addresses));
+	write_addresses(ethernet, &way->hop);
 	return bpf_redirect(way->hop.ifindex, 0);
 }

@@ -11,7 +11,7 @@
 
 #include <linux/types.h>
 
-#define LAYOUT_VERSION 1
+#define LAYOUT_VERSION 2
 
 /* One end of something, and what it is one end of: the key of every hash. Of IPv4 only the last 8 bytes
  * are the key, so one struct serves the maps of both versions. */
@@ -32,7 +32,7 @@ struct hop {
 	__u16 mtu; /* largest IP packet */
 	__u8 flags;
 	__u8 reserved;
-	__u8 addresses[12]; /* Ethernet: destination, source */
+	__u32 addresses[3]; /* Ethernet: destination, source */
 };
 
 #define TICK 30 /* 2^30 ns, a second or so: what is compared for every packet takes no division */
@@ -83,14 +83,28 @@ struct prefix {
 	__be32 ip[4];
 };
 
-/* Values of services*: the end is the VIP, its id the protocol. */
+/* Values of ends, a hash table of all VIPs and backends: which of `services` or `backends` an end may be. It
+ * is in the slot of the end's hash or one of the next ones; see ends.h. */
+#define END_BITS 19
+#define END_PROBES 16
+#define END_MULTIPLIER 0x9e3779b97f4a7c15ull /* 2^64 by the golden ratio (Knuth, TAOCP 3, 6.4) */
+
+#define END_KIND 3 /* bits of a slot; the others are the number */
+#define END_SERVICE 1
+#define END_BACKEND 2
+#define END_REMOVED 3 /* go on looking */
+
+/* Values of services, by number. */
 struct service {
-	__u32 number; /* which `selections`, `turns`, and the id of its connections' ends */
-	__u8 kind; /* enum selection_kind */
+	struct end end; /* the VIP, its id the protocol */
+	__u8 version;	/* 4 or 6; 0: nothing here */
+	__u8 kind;	/* enum selection_kind */
 	__u8 flags;
+	__u8 reserved;
+	__u32 number;	  /* which `selections`, `turns`, and the id of its connections' ends */
+	__u32 affinity;	  /* seconds; 0: none */
 	__u16 candidates; /* KIND_COSTS: drawn at random and compared; 0: all */
-	__u32 affinity; /* seconds; 0: none */
-	__u32 reserved;
+	__u16 reserved2;
 };
 
 enum selection_kind {
@@ -103,13 +117,15 @@ enum selection_kind {
 
 #define SERVICE_FULL_NAT 1
 
-/* Values of backends*: the end is the backend, its id the protocol. */
+/* Values of backends, by number. */
 struct backend {
+	struct end end; /* its id is the protocol */
+	__u8 version;	/* 4 or 6; 0: nothing here */
+	__u8 flags;
 	__u16 number;  /* the id of the ends in reverse*, half_open_reverse* and direct* */
 	__u16 service; /* of the only service that it belongs to */
-	__u32 path;    /* of it with that service */
-	__u8 flags;
-	__u8 reserved[7];
+	__u16 reserved;
+	__u32 path; /* of it with that service */
 };
 
 #define BACKEND_SHARED 1 /* by several services, or full NAT: only reverse* tells the connection */

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "count.h"
+#include "ends.h"
 
 struct flow {
 	struct end key; /* of the connection: the client's end, the service's number */
@@ -178,7 +179,7 @@ ALWAYS_INLINE struct connection *find_reply(struct flow *flow, const struct end 
 /* True if the packet is ours in some way. */
 ALWAYS_INLINE int lookup(struct flow *flow, const struct settings *settings, const struct packet *p)
 {
-	flow->service = FIND(services, p->version, &p->destination);
+	flow->service = find_service(&p->destination, p->version);
 	if (flow->service) {
 		flow->from_client = 1;
 		flow->key = p->source;
@@ -186,7 +187,7 @@ ALWAYS_INLINE int lookup(struct flow *flow, const struct settings *settings, con
 		find(flow, settings, p);
 		return 1;
 	}
-	flow->backend = FIND(backends, p->version, &p->source);
+	flow->backend = find_backend(&p->source, p->version);
 	if (flow->backend) {
 		flow->from_client = 0;
 		flow->connection = find_reply(flow, &p->destination, flow->backend, settings, p);

@@ -30,8 +30,9 @@
 
 /* -- what should be: written by the daemon ------------------------------------------------------- */
 
-PAIR(HASH, services, sizeof(struct service), 4096, BPF_F_NO_PREALLOC);
-PAIR(HASH, backends, sizeof(struct backend), 65536, BPF_F_NO_PREALLOC);
+MAP(ARRAY, ends, sizeof(__u32), sizeof(__u64), 1 << END_BITS, BPF_F_MMAPABLE);
+MAP(ARRAY, services, sizeof(__u32), sizeof(struct service), 4096, 0);
+MAP(ARRAY, backends, sizeof(__u32), sizeof(struct backend), 65536, 0);
 MAP(ARRAY, paths, sizeof(__u32), sizeof(struct path), 65536, 0);
 MAP(ARRAY, settings, sizeof(__u32), sizeof(struct settings), 1, 0);
 

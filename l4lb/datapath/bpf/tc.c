@@ -12,9 +12,9 @@
 #include "related.h"
 
 /* A fragment that is not the first goes where the first one went. */
-ALWAYS_INLINE int process_later_fragment(context *ctx, struct work *w, const struct settings *settings)
+CHECKED_ALONE int process_later_fragment(context *ctx, struct work *w, const struct settings *settings)
 {
-	struct packet *p = &w->packet;
+	struct packet *p;
 	struct flow flow = {};
 	struct connection *c;
 	struct fragment *note;
@@ -22,6 +22,9 @@ ALWAYS_INLINE int process_later_fragment(context *ctx, struct work *w, const str
 	struct path *path;
 	int route;
 
+	if (!w || !settings)
+		return HOOK_PASS;
+	p = &w->packet;
 	if (!is_ours(p))
 		return HOOK_PASS;
 	datagram_of(&key, p);
@@ -52,22 +55,6 @@ ALWAYS_INLINE int process_later_fragment(context *ctx, struct work *w, const str
 	return emit(ctx, &w->way);
 }
 
-CHECKED_ALONE int process_odd(context *ctx, struct work *w, const struct settings *settings)
-{
-	struct packet *p;
-
-	if (!w || !settings)
-		return HOOK_PASS;
-	p = &w->packet;
-	if (p->error)
-		return is_ours(p) ? dropped(p->error) : HOOK_PASS;
-	if (p->icmp_error)
-		return process_icmp_error(ctx, w, settings);
-	if (p->fragment_offset)
-		return process_later_fragment(ctx, w, settings);
-	return HOOK_PASS;
-}
-
 SEC("tc")
 int l4lb_tc(context *ctx)
 {
@@ -83,15 +70,19 @@ int l4lb_tc(context *ctx)
 	__builtin_memset(p, 0, sizeof(*p));
 	p->length = ctx->len;
 	p->now = time_now(settings);
-	if (parse_plain(p, DATA(ctx), DATA_END(ctx)) == PARSED)
-		return process_flow(ctx, w, settings);
-	__builtin_memset(p, 0, sizeof(*p));
-	p->length = ctx->len;
-	p->now = time_now(settings);
-	if (!parse_any(ctx, p))
-		return HOOK_PASS;
-	if (p->error || p->icmp_error || p->fragment_offset)
-		return process_odd(ctx, w, settings);
+	if (parse_plain(p, DATA(ctx), DATA_END(ctx)) != PARSED) {
+		__builtin_memset(p, 0, sizeof(*p));
+		p->length = ctx->len;
+		p->now = time_now(settings);
+		if (!parse_any(ctx, p))
+			return HOOK_PASS;
+		if (p->error)
+			return is_ours(p) ? dropped(p->error) : HOOK_PASS;
+		if (p->icmp_error)
+			return process_icmp_error(ctx, w, settings);
+		if (p->fragment_offset)
+			return process_later_fragment(ctx, w, settings);
+	}
 	result = HOOK_PASS;
 	if (p->protocol == IPPROTO_TCP || p->protocol == IPPROTO_UDP)
 		result = process_flow(ctx, w, settings);

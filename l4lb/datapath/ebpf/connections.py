@@ -26,8 +26,7 @@ _QUERY: Final = Struct("=16sIIBBBx")
 
 _COUNTED: Final = b"\1"
 _FOUND: Final = b"\2"
-_END_SIZE: Final = 20
-_RECORD_SIZE: Final = _END_SIZE + layout.CONNECTION.size
+_RECORD_SIZE: Final = layout.END_SIZE + layout.CONNECTION.size
 
 EVERY_STATE: Final = (1 << len(State)) - 1
 
@@ -124,11 +123,11 @@ class Connections:
         return self._tables.names.get(path.service) or str(ends_of(path)[0])
 
     def _found(self, record: bytes) -> Found | None:
-        connection = layout.CONNECTION.unpack(record[_END_SIZE:])
+        connection = layout.CONNECTION.unpack(record[layout.END_SIZE :])
         path = self._tables.paths.get(connection.path)
         if path is None:
             return None
-        ip, port, _ = layout.read_end(record[:_END_SIZE])
+        ip, port, _ = layout.read_end(record[: layout.END_SIZE])
         client = Endpoint(layout.narrow(ip, path.version), port)
         return Found(client, connection, path, self._service(path))
 

@@ -14,8 +14,9 @@ from l4lb.model import Endpoint, Nat, Plan, Selection, ServicePlan, Table, WhenB
 
 @dataclass(slots=True)
 class Contents:
-    """Map by map, as bytes. Of services, backends and addresses, the length of a key says whether it is
-    of IPv4 or IPv6; a path's hop is the programs' own and left out of ``paths``."""
+    """Map by map. Services and backends are by their end, as ``end_key`` makes it; of these and of
+    addresses, the length says whether it is of IPv4 or IPv6. A path's hop is the programs' own and left
+    out of ``paths``."""
 
     services: dict[bytes, layout.Service] = field(default_factory=dict)
     backends: dict[bytes, layout.Backend] = field(default_factory=dict)
@@ -41,7 +42,8 @@ def contents(plan: Plan, numbers: Numbers, before: Mapping[bytes, layout.Backend
             usable = layout.PATH_USABLE * (index in chosen)
             made.paths[paths[-1]] = _path(numbers, numbers.paths[way], flags[way] | usable)
             ways.setdefault(_socket_key(service.protocol, backend.address), []).append(way)
-        made.services[_socket_key(service.protocol, service.address)] = _service(service, number)
+        key = _socket_key(service.protocol, service.address)
+        made.services[key] = _service(service, key, number)
         made.selections[number] = _words(service.selection, paths)
     for path in numbers.retired.values():
         fate = layout.PATH_GONE if path.gone else flags.get(path.way, layout.PATH_GONE)
@@ -83,15 +85,17 @@ def _flags(service: ServicePlan, *, alive: bool) -> int:
     return layout.PATH_GONE if service.when_backend_down is WhenBackendDown.RESET else 0
 
 
-def _service(service: ServicePlan, number: int) -> layout.Service:
+def _service(service: ServicePlan, key: bytes, number: int) -> layout.Service:
     selection = service.selection
     table = isinstance(selection, Table)
     return layout.Service(
-        number=number,
+        end=layout.wide_end(key),
+        version=layout.version_of(key),
         kind=int(selection.key) if isinstance(selection, Table) else layout.KIND_COSTS,
         flags=layout.SERVICE_FULL_NAT if service.nat is Nat.FULL else 0,
-        candidates=0 if table else min(selection.candidates, 0xFFFF),  # type: ignore[union-attr]
+        number=number,
         affinity=math.ceil(service.affinity_timeout),
+        candidates=0 if table else min(selection.candidates, 0xFFFF),  # type: ignore[union-attr]
     )
 
 
@@ -142,7 +146,8 @@ def _backend(
     kept = (before.service, before.path) if before is not None else None
     service, path = kept if kept is not None and kept in own else (*own, (0, 0))[0]
     shared = len(ways) != 1 or not own
-    return layout.Backend(number, service, path, layout.BACKEND_SHARED * shared)
+    flags = layout.BACKEND_SHARED * shared
+    return layout.Backend(layout.wide_end(key), layout.version_of(key), flags, number, service, path)
 
 
 def _socket_key(protocol: int, socket: Endpoint) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from l4lb.model import DropReason, State, Verdict
 
-LAYOUT_VERSION: Final = 1
+LAYOUT_VERSION: Final = 2
 
 _Value = TypeVar("_Value", bound=tuple[object, ...])
 
@@ -47,6 +47,13 @@ class Layout(Generic[_Value]):
         return self._kind(*self.struct.unpack(data))
 
 
+END_SIZE: Final = 20
+"""Of a ``struct end``: what is a key under IPv6."""
+
+KEY4_SIZE: Final = 8
+"""Of its last bytes, which are a key under IPv4."""
+
+
 def word(number: int) -> bytes:
     """A __u32: the key of every array, and a path in a selection."""
     return number.to_bytes(4, sys.byteorder)
@@ -70,6 +77,21 @@ def wide(ip: bytes) -> bytes:
 def narrow(words: bytes, version: int) -> bytes:
     """The address in a ``__be32[4]``."""
     return words[12:] if version == 4 else words
+
+
+def wide_end(key: bytes) -> bytes:
+    """A key as ``struct end`` in a value."""
+    return key.rjust(END_SIZE, b"\0")
+
+
+def narrow_end(end: bytes, version: int) -> bytes:
+    """The key that a ``struct end`` is."""
+    return end[END_SIZE - KEY4_SIZE :] if version == 4 else end
+
+
+def version_of(key: bytes) -> int:
+    """Of IP."""
+    return 4 if len(key) == KEY4_SIZE else 6
 
 
 HOP_SIZE: Final = 28
@@ -115,18 +137,40 @@ OTHER_SOURCE: Final = 8
 RESTED: Final = 16
 
 
-class Service(NamedTuple):
-    """A value of services*; its key is the VIP with the protocol's number."""
+END_BITS: Final = 19
+END_PROBES: Final = 16
+END_MULTIPLIER: Final = 0x9E37_79B9_7F4A_7C15
+END_KIND: Final = 3
+END_SERVICE: Final = 1
+END_BACKEND: Final = 2
+END_REMOVED: Final = 3
+"""Of the values of ends, see ``ends.py``."""
 
-    number: int
+
+class Service(NamedTuple):
+    """A value of services, by number."""
+
+    end: bytes  # the VIP with the protocol's number: see ``wide_end``
+    version: int
     kind: int
-    flags: int = 0
-    candidates: int = 0
+    flags: int
+    number: int
     affinity: int = 0  # seconds
+    candidates: int = 0
 
 
 SERVICE: Final = Layout(
-    "service", Service, number="I", kind="B", flags="B", candidates="H", affinity="I", reserved="4x"
+    "service",
+    Service,
+    end="20s",
+    version="B",
+    kind="B",
+    flags="B",
+    reserved="x",
+    number="I",
+    affinity="I",
+    candidates="H",
+    reserved2="2x",
 )
 
 KIND_TURN, KIND_RANDOM, KIND_SOURCE, KIND_FLOW, KIND_COSTS = range(5)
@@ -136,15 +180,27 @@ SERVICE_FULL_NAT: Final = 1
 
 
 class Backend(NamedTuple):
-    """A value of backends*; its key is the backend with the protocol's number."""
+    """A value of backends, by number."""
 
+    end: bytes  # with the protocol's number: see ``wide_end``
+    version: int
+    flags: int
     number: int
     service: int
     path: int
-    flags: int = 0
 
 
-BACKEND: Final = Layout("backend", Backend, number="H", service="H", path="I", flags="B", reserved="7x")
+BACKEND: Final = Layout(
+    "backend",
+    Backend,
+    end="20s",
+    version="B",
+    flags="B",
+    number="H",
+    service="H",
+    reserved="2x",
+    path="I",
+)
 
 BACKEND_SHARED: Final = 1
 

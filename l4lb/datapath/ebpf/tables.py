@@ -1,7 +1,8 @@
 """The maps that the daemon writes: brought to a plan by their differences, while packets pass.
 
 Each write is seen by the next packet, so their order matters. What is pointed to comes before what
-points to it: paths, then backends, selections, services; and goes after it. A service whose kind of
+points to it: paths, then backends, selections, services, and of the last two kinds their ends; and goes
+after it. A service whose kind of
 selection changes is the one place where two writes belong together, see ``_write_selections``.
 
 Not for two threads at a time.
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Mapping
 
 from l4lb.datapath.ebpf import layout
 from l4lb.datapath.ebpf.contents import Contents, contents, settings
+from l4lb.datapath.ebpf.ends import Ends
 from l4lb.datapath.ebpf.layout import word
 from l4lb.datapath.ebpf.numbers import NumberedPath, Numbers, Socket, Way
 from l4lb.datapath.libbpf import Map
@@ -34,6 +36,7 @@ class Tables:
     def __init__(self, maps: Mapping[str, Map]) -> None:
         """Begins with what is in the maps: nothing, or what a daemon before has left."""
         self._maps = maps
+        self._ends = Ends(maps["ends"])
         self._cpus = len(maps["verdicts"].lookup_percpu(_ZERO))
         self._present = Contents()
         self._settings = layout.SETTINGS.unpack(maps["settings"].lookup(_ZERO) or b"")
@@ -106,26 +109,23 @@ class Tables:
             self.to_reset.discard(number)
         self.numbers.free(paths)
         sockets = {layout.end_key(each.ip, each.port, protocol) for protocol, each in self.numbers.backends}
-        self._delete("backends", self._present.backends.keys() - sockets)
+        self._remove_backends(self._present.backends.keys() - sockets)
         self._forget_names()
 
     # -- writing -------------------------------------------------------------------------------
 
     def _write(self, wanted: Contents) -> None:
         present = self._present
-        self._put("addresses", dict.fromkeys(wanted.addresses - present.addresses, b"\1"))
-        present.addresses |= wanted.addresses
+        self._put_addresses(wanted.addresses - present.addresses)
         worse = {n: path for n, path in wanted.paths.items() if not path.flags & layout.PATH_USABLE}
         self._put_paths(
             {n: path for n, path in wanted.paths.items() if n not in worse or n not in present.paths}
         )
-        backends = dict(wanted.backends.items() - present.backends.items())
-        self._put("backends", {key: layout.BACKEND.pack(each) for key, each in backends.items()})
-        present.backends.update(backends)
+        self._put_backends(dict(wanted.backends.items() - present.backends.items()))
         self._write_selections(wanted)
         self._put_paths(worse)
-        self._delete("backends", present.backends.keys() - wanted.backends.keys())
-        self._delete("addresses", present.addresses - wanted.addresses)
+        self._remove_backends(present.backends.keys() - wanted.backends.keys())
+        self._remove_addresses(present.addresses - wanted.addresses)
 
     def _write_selections(self, wanted: Contents) -> None:
         """Services and what they choose from.
@@ -144,18 +144,47 @@ class Tables:
         self._put_services(first)
         self._put_selections(wanted)
         self._put_services({key: each for key, each in changed.items() if key not in first})
-        self._delete("services", present.services.keys() - wanted.services.keys())
+        self._remove_services(present.services.keys() - wanted.services.keys())
         for number in present.selections.keys() - wanted.selections.keys():
             self._maps["selections"].delete(word(number))
             del present.selections[number]
 
     def _put_services(self, services: Mapping[bytes, layout.Service]) -> None:
+        present = self._present.services
+        for key in services.keys() - present.keys():
+            # Its number may have been another one's, or its own before it was removed.
+            self._maps["turns"].update(word(services[key].number), word(0))
+        values = [(word(each.number), layout.SERVICE.pack(each)) for each in services.values()]
+        if values:
+            self._maps["services"].update_batch(values)
         for key, each in services.items():
-            if key not in self._present.services:
-                # Its number may have been another one's, or its own before it was removed.
-                self._maps["turns"].update(word(each.number), word(0))
-        self._put("services", {key: layout.SERVICE.pack(each) for key, each in services.items()})
-        self._present.services.update(services)
+            if key not in present:
+                self._ends.add(key, layout.END_SERVICE, each.number)
+            present[key] = each
+
+    def _remove_services(self, keys: Iterable[bytes]) -> None:
+        for key in keys:
+            number = self._present.services[key].number
+            self._ends.remove(key, layout.END_SERVICE, number)
+            self._maps["services"].update(word(number), bytes(layout.SERVICE.size))
+            del self._present.services[key]
+
+    def _put_backends(self, backends: Mapping[bytes, layout.Backend]) -> None:
+        present = self._present.backends
+        values = [(word(each.number), layout.BACKEND.pack(each)) for each in backends.values()]
+        if values:
+            self._maps["backends"].update_batch(values)
+        for key, each in backends.items():
+            if key not in present:
+                self._ends.add(key, layout.END_BACKEND, each.number)
+            present[key] = each
+
+    def _remove_backends(self, keys: Iterable[bytes]) -> None:
+        for key in keys:
+            number = self._present.backends[key].number
+            self._ends.remove(key, layout.END_BACKEND, number)
+            self._maps["backends"].update(word(number), bytes(layout.BACKEND.size))
+            del self._present.backends[key]
 
     def _put_selections(self, wanted: Contents) -> None:
         """All at once: the kernel waits after a write until nobody reads what was there."""
@@ -194,21 +223,15 @@ class Tables:
             elif before is None or not before.flags & layout.PATH_GONE:
                 self.to_reset.add(number)
 
-    def _put(self, pair: str, entries: Mapping[bytes, bytes]) -> None:
-        for version, length in ((4, 8), (6, 20)):
-            chosen = [(key, value) for key, value in entries.items() if len(key) == length]
-            if chosen:
-                self._maps[f"{pair}{version}"].update_batch(chosen)
+    def _put_addresses(self, addresses: Iterable[bytes]) -> None:
+        for version, keys in _by_version(addresses).items():
+            self._maps[f"addresses{version}"].update_batch((key, b"\1") for key in keys)
+            self._present.addresses.update(keys)
 
-    def _delete(self, pair: str, keys: Iterable[bytes]) -> None:
-        keys = list(keys)
-        for version, length in ((4, 8), (6, 20)):
-            chosen = [key for key in keys if len(key) == length]
-            if chosen:
-                self._maps[f"{pair}{version}"].delete_batch(chosen)
-        kept = getattr(self._present, pair)
-        for key in keys:
-            kept.discard(key) if isinstance(kept, set) else kept.pop(key)
+    def _remove_addresses(self, addresses: Iterable[bytes]) -> None:
+        for version, keys in _by_version(addresses).items():
+            self._maps[f"addresses{version}"].delete_batch(keys)
+            self._present.addresses.difference_update(keys)
 
     def _write_settings(self, plan: Plan, clock: int) -> None:
         half_open = self._maps["half_open4"].max_entries
@@ -238,11 +261,13 @@ class Tables:
     def _read(self) -> None:
         present = self._present
         for version in (4, 6):
-            for key, value in self._maps[f"services{version}"].items():
-                present.services[key] = layout.SERVICE.unpack(value)
-            for key, value in self._maps[f"backends{version}"].items():
-                present.backends[key] = layout.BACKEND.unpack(value)
             present.addresses.update(self._maps[f"addresses{version}"].keys())
+        for service in map(layout.SERVICE.unpack, self._maps["services"].values()):
+            if service.version:
+                present.services[layout.narrow_end(service.end, service.version)] = service
+        for backend in map(layout.BACKEND.unpack, self._maps["backends"].values()):
+            if backend.version:
+                present.backends[layout.narrow_end(backend.end, backend.version)] = backend
         for key, value in self._maps["paths"].items():
             path = layout.PATH.unpack(value)._replace(hop=layout.NO_HOP)
             if path.flags & layout.PATH_GONE:
@@ -264,6 +289,13 @@ class Tables:
             backends[path.protocol, numbered.way.backend] = path.backend
             (retired if path.flags & layout.PATH_RETIRED else paths).append(numbered)
         self.numbers.adopt(services, backends, paths, retired)
+
+
+def _by_version(keys: Iterable[bytes]) -> dict[int, list[bytes]]:
+    found: dict[int, list[bytes]] = {}
+    for key in keys:
+        found.setdefault(layout.version_of(key), []).append(key)
+    return found
 
 
 def _socket(key: bytes) -> Socket:

@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import mmap
 from collections.abc import Iterable, Iterator
 from ctypes import byref, c_char, c_uint32
 from pathlib import Path
@@ -190,6 +191,22 @@ class Map(Handle):
     def keys(self) -> Iterator[bytes]:
         """The keys of all entries."""
         return (key for key, _ in self.items())
+
+    def values(self) -> Iterator[bytes]:
+        """The values of all entries."""
+        return (value for _, value in self.items())
+
+    def memory(self) -> memoryview:
+        """All values of an array that was made with BPF_F_MMAPABLE, shared with the programs: each takes a
+        multiple of 8 bytes. Is there for longer than the map is open.
+
+        Raises:
+            LibbpfError: it was not.
+        """
+        try:
+            return memoryview(mmap.mmap(self.fd, self.max_entries * (-(-self.value_size // 8) * 8)))
+        except OSError as error:
+            raise library().error(f"map the memory of {self.name}", error.errno or 0) from None
 
     def _check(self, data: bytes, length: int) -> None:
         if len(data) != length:

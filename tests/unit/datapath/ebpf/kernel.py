@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import build_bpf
+from l4lb.datapath.ebpf import layout
+from l4lb.datapath.ebpf.ends import SIZE, first_slot
 from l4lb.datapath.ebpf.layout import word
 from l4lb.datapath.libbpf import LibbpfError, Map, Object
 
@@ -85,6 +87,24 @@ def maps(bpf_possible):
         yield opened.maps
     finally:
         opened.close()
+
+
+def by_end(maps, key, kind):
+    """The service or backend that the programs find for an end; None if they find none."""
+    name, struct = {
+        layout.END_SERVICE: ("services", layout.SERVICE),
+        layout.END_BACKEND: ("backends", layout.BACKEND),
+    }[kind]
+    first = first_slot(key)
+    for step in range(layout.END_PROBES):
+        slot = int.from_bytes(maps["ends"].lookup(word((first + step) % SIZE)), sys.byteorder)
+        if not slot:
+            return None
+        if slot & layout.END_KIND == kind:
+            found = struct.unpack(maps[name].lookup(word(slot >> 2)))
+            if (found.end, found.version) == (layout.wide_end(key), layout.version_of(key)):
+                return found
+    return None
 
 
 def selection(maps, number):

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from l4lb.datapath.ebpf import layout
+from l4lb.datapath.ebpf.ends import Ends
 from l4lb.datapath.ebpf.layout import end_key, word
 from l4lb.datapath.ebpf.tables import Tables
 from l4lb.datapath.libbpf import LibbpfError, Map
@@ -21,7 +22,7 @@ from l4lb.model import (
     Verdict,
     WhenBackendDown,
 )
-from tests.unit.datapath.ebpf.kernel import selection
+from tests.unit.datapath.ebpf.kernel import by_end, selection
 from tests.unit.datapath.ebpf.plans import (
     ONE,
     OTHER_SNAT,
@@ -49,12 +50,12 @@ def path(maps, number):
     return struct(maps, "paths", word(number), layout.PATH)
 
 
-def backend(maps, address=ONE, version=4):
-    return struct(maps, f"backends{version}", end_key(address.ip, address.port, TCP), layout.BACKEND)
+def backend(maps, address=ONE):
+    return by_end(maps, end_key(address.ip, address.port, TCP), layout.END_BACKEND)
 
 
-def in_service(maps, vip=VIP, version=4):
-    return struct(maps, f"services{version}", end_key(vip.ip, vip.port, TCP), layout.SERVICE)
+def in_service(maps, vip=VIP):
+    return by_end(maps, end_key(vip.ip, vip.port, TCP), layout.END_SERVICE)
 
 
 def settings(maps):
@@ -74,7 +75,9 @@ def flags(maps, address=ONE):
 class TestAPlanInTheMaps:
     def test_a_service_and_its_backends(self, maps):
         applied(maps, service(ONE, TWO, affinity_timeout=300.0))
-        assert in_service(maps) == layout.Service(0, layout.KIND_TURN, 0, 0, 300)
+        assert in_service(maps) == layout.Service(
+            layout.wide_end(end_key(VIP.ip, VIP.port, TCP)), 4, layout.KIND_TURN, 0, 0, 300
+        )
         one, two = backend(maps, ONE), backend(maps, TWO)
         assert selection(maps, 0) == [one.path, two.path]
         assert path(maps, one.path) == layout.Path(
@@ -95,8 +98,8 @@ class TestAPlanInTheMaps:
 
     def test_ipv6(self, maps):
         applied(maps, service(SIX, vip=VIP6))
-        assert in_service(maps, VIP6, 6).number == 0
-        found = path(maps, backend(maps, SIX, 6).path)
+        assert in_service(maps, VIP6).number == 0
+        found = path(maps, backend(maps, SIX).path)
         assert (found.version, found.address, found.vip) == (6, SIX.ip, VIP6.ip)
         assert {*maps["addresses6"].keys()} == {end_key(each.ip, 0, 0) for each in (VIP6, SIX)}
 
@@ -250,17 +253,19 @@ class TestOrder:
         """The names of the maps in the order in which they were written."""
         log = []
 
-        def recording(name):
-            write = getattr(Map, name)
+        def recording(kind, name):
+            write = getattr(kind, name)
 
             def record(self, *arguments):
-                log.append(self.name)
+                log.append("ends" if kind is Ends else self.name)
                 return write(self, *arguments)
 
-            monkeypatch.setattr(Map, name, record)
+            monkeypatch.setattr(kind, name, record)
 
         for name in ("update", "update_batch", "delete", "delete_batch"):
-            recording(name)
+            recording(Map, name)
+        for name in ("add", "remove"):
+            recording(Ends, name)
         return log
 
     def order(self, writes, *names):
@@ -270,20 +275,21 @@ class TestOrder:
 
     def test_what_is_pointed_to_comes_first_and_goes_last(self, maps, writes):
         tables = applied(maps, service(ONE))
-        names = "paths", "backends4", "selections", "services4"
-        assert self.order(writes, *names) == ["paths", "backends4", "selections", "services4"]
+        names = "paths", "backends", "selections", "services", "ends"
+        begun = ["paths", "backends", "ends", "selections", "services", "ends"]
+        assert self.order(writes, *names) == begun
         tables.apply(plan(service(TWO)))
-        assert self.order(writes, *names) == ["paths", "backends4", "selections", "paths"]
+        assert self.order(writes, *names) == ["paths", "backends", "ends", "selections", "paths"]
         tables.apply(plan())
-        assert self.order(writes, *names) == ["services4", "selections", "paths"]
+        assert self.order(writes, *names) == ["ends", "services", "selections", "paths"]
 
     def test_costs_are_never_read_as_a_table(self, maps, writes):
         tables = applied(maps, service(ONE, TWO))
         writes.clear()
         tables.apply(plan(service(ONE, TWO, selection=COSTS)))
-        assert self.order(writes, "selections", "services4") == ["services4", "selections"]
+        assert self.order(writes, "selections", "services") == ["services", "selections"]
         tables.apply(plan(service(ONE, TWO)))
-        assert self.order(writes, "selections", "services4") == ["selections", "services4"]
+        assert self.order(writes, "selections", "services") == ["selections", "services"]
 
     def test_what_failed_is_made_up_for(self, maps, monkeypatch):
         tables = applied(maps, service(ONE))
@@ -297,7 +303,7 @@ class TestOrder:
                 tables.apply(plan(service(ONE, TWO), service(SIX, vip=VIP6)))
         tables.apply(plan(service(ONE, TWO), service(SIX, vip=VIP6)))
         assert selection(maps, 0) == [backend(maps, ONE).path, backend(maps, TWO).path]
-        assert in_service(maps, VIP6, 6) is not None
+        assert in_service(maps, VIP6) is not None
 
 
 class TestAdoption:

@@ -1,0 +1,77 @@
+"""The hash table of all VIPs and backends, which every packet is looked up in twice.
+
+It is the map ``ends``, as memory: open addressing with linear probing. Packets are looked up while it
+changes, so a slot is written by one store and no end that is there ever moves; one that is removed
+leaves a mark as long as a search may have to go on behind it. ``datapath/bpf/ends.h`` is the other side.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+from l4lb.datapath.ebpf import layout
+from l4lb.datapath.ebpf.numbers import OutOfNumbers
+from l4lb.datapath.libbpf import Map
+from l4lb.model import Endpoint
+
+SIZE: Final = 1 << layout.END_BITS
+
+_ALL: Final = (1 << 64) - 1
+_EMPTY: Final = 0
+
+
+class Ends:
+    """The table: which number of a service (``END_SERVICE``) or a backend (``END_BACKEND``) an end has."""
+
+    def __init__(self, ends: Map) -> None:
+        self._slots = ends.memory().cast("Q")
+
+    def add(self, key: bytes, kind: int, number: int) -> None:
+        """From now on packets find it. What it is the number of is there already.
+
+        Raises:
+            OutOfNumbers: no slot is free as far as programs search, which 70,000 ends do not come near.
+        """
+        for at in _search(key):
+            if self._slots[at] in (_EMPTY, layout.END_REMOVED):
+                self._slots[at] = number << 2 | kind
+                return
+        end = Endpoint(*layout.read_end(key)[:2])
+        raise OutOfNumbers(f"no place for {end} in the table of VIPs and backends: it is too crowded there")
+
+    def remove(self, key: bytes, kind: int, number: int) -> None:
+        """No packet finds it any more."""
+        for at in _search(key):
+            if self._slots[at] == number << 2 | kind:
+                self._slots[at] = layout.END_REMOVED
+                self._clear(at)
+                return
+
+    def _clear(self, at: int) -> None:
+        """Take away marks that no search has to pass any more."""
+        if self._slots[(at + 1) % SIZE] != _EMPTY:
+            return
+        while self._slots[at] == layout.END_REMOVED:
+            self._slots[at] = _EMPTY
+            at = (at - 1) % SIZE
+
+
+def _search(key: bytes) -> Iterator[int]:
+    """The slots where a key may be."""
+    first = first_slot(key)
+    return ((first + step) % SIZE for step in range(layout.END_PROBES))
+
+
+def first_slot(key: bytes) -> int:
+    """Where the search for a key begins, as in ends.h. Distinct ends spread well, also neighbouring ones
+    (Fibonacci hashing); who sends packets cannot make a search longer than it is for what is there."""
+    end = layout.wide_end(key)
+    at = [int.from_bytes(end[begin : begin + 4], sys.byteorder) for begin in (0, 4, 8, 12)]
+    port, number = (int.from_bytes(end[begin : begin + 2], sys.byteorder) for begin in (16, 18))
+    word = at[3] | (port | number << 16) << 32
+    if layout.version_of(key) == 6:
+        rest = ((at[0] | at[1] << 32) * layout.END_MULTIPLIER + at[2]) & _ALL
+        word += rest * layout.END_MULTIPLIER
+    return (word * layout.END_MULTIPLIER & _ALL) >> (64 - layout.END_BITS)
