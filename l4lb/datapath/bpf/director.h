@@ -5,16 +5,10 @@
  */
 #pragma once
 
+#include "clock.h"
 #include "connect.h"
 #include "fragments.h"
 #include "translate.h"
-
-const volatile __u8 own_clock = 0; /* 1: the time is settings.clock */
-
-ALWAYS_INLINE __u64 time_now(const struct settings *settings)
-{
-	return own_clock ? settings->clock : bpf_ktime_get_coarse_ns();
-}
 
 /* The connection cannot go on: RST to who sent this. The other end learns it when it sends, or from the
  * daemon. */

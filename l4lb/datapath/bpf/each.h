@@ -5,17 +5,10 @@
  */
 #pragma once
 
+#include "clock.h"
 #include "lookup.h"
 
 #define PATHS 65536
-
-const volatile __u8 own_clock = 0; /* 1: the time is settings.clock */
-
-/* Iterators have not the coarse clock of the other programs: this one is ahead of it by up to a tick. */
-ALWAYS_INLINE __u64 current_time(const struct settings *settings)
-{
-	return own_clock ? settings->clock : bpf_ktime_get_ns();
-}
 
 /* Of kernel/bpf/map_iter.c and bpf_iter.c. In the last call there is no entry. */
 struct bpf_iter_meta {

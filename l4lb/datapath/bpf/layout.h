@@ -58,7 +58,7 @@ enum state {
 
 /* Values of connections* and half_open*, whose keys are the client's end and the service's number. */
 struct connection {
-	__u64 seen; /* ns: the last packet, bpf_ktime_get_coarse_ns */
+	__u64 seen; /* ns: the last packet, see clock.h */
 	__u32 path;
 	__u8 state;
 	__u8 shifts; /* window scales: the client's in bits 0-3, the backend's in bits 4-7 */

@@ -33,7 +33,7 @@ enum answer { SKIPPED, COUNTED, FOUND };
 ALWAYS_INLINE int is_asked_for(const struct query *query, const struct end *client, const struct connection *c,
 			       int version, const struct settings *known)
 {
-	if (has_expired(c, known, current_time(known)) || !(query->states >> (c->state & 31) & 1))
+	if (has_expired(c, known, time_now(known)) || !(query->states >> (c->state & 31) & 1))
 		return 0;
 	if (query->version && (query->version != version || !same_address(query->client, client->ip)))
 		return 0;

@@ -99,7 +99,7 @@ ALWAYS_INLINE int look(struct bpf_iter__bpf_map_elem *ctx, int version, int half
 	read_entry(key, entry, version, &end, &copy);
 	/* What takes its place between this and its removal goes with it, and begins again with its next
 	 * packet: a tuple used anew in the very moment in which it expires. */
-	if (has_expired(&copy, known, current_time(known))) {
+	if (has_expired(&copy, known, time_now(known))) {
 		forget(&end, &copy, version, half_open);
 		return 0;
 	}

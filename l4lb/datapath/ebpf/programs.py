@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import l4lb.datapath
-from l4lb.datapath.ebpf import pins
+from l4lb.datapath.ebpf import clock, pins
 from l4lb.datapath.ebpf.hooks import Hooks, attached, detach, have_lost_all
 from l4lb.datapath.libbpf import LibbpfError, Map, Object
 from l4lb.model import Limits
@@ -61,6 +61,11 @@ class Programs:
     def _load(self, kind: str, limits: Limits) -> None:
         maps, links = self._make_directories()
         sizes = _sizes(limits, maps)
+        if not any(_OBJECTS.glob("*.bpf.o")):
+            raise LibbpfError(
+                "l4lb was installed without its eBPF programs: there was no clang to compile them"
+            )
+        self._clock = clock.constants(_OBJECTS)
         tc = self._object("tc", maps, sizes)
         xdp = self._object("xdp", maps, sizes) if kind == "xdp" else None
         self.sweep = self._object("sweep", maps, sizes)
@@ -71,11 +76,7 @@ class Programs:
 
     def _object(self, name: str, maps: Path, sizes: Mapping[str, int]) -> Object:
         path = _OBJECTS / f"{name}.bpf.o"
-        if not path.exists():
-            raise LibbpfError(
-                "l4lb was installed without its eBPF programs: there was no clang to compile them"
-            )
-        opened = Object.open(path, pins=maps, max_entries=sizes)
+        opened = Object.open(path, rodata=self._clock, pins=maps, max_entries=sizes)
         self._loaded.callback(opened.close)
         opened.load()
         self._pinned.update(opened.maps)

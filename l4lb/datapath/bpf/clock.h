@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * The time. It is the kernel's count of ticks as ns of CLOCK_MONOTONIC, late by up to two ticks: one load, which
+ * the kernel compiles into the program. bpf_ktime_get_coarse_ns() is as coarse, a call of 10 ns for every packet,
+ * and nothing that iterators have.
+ */
+#pragma once
+
+#include "maps.h"
+
+/* Set before loading, see l4lb/datapath/ebpf/clock.py. */
+const volatile __u64 tick_length = 0; /* ns */
+const volatile __u64 first_tick = 0;  /* the count at time 0 */
+
+const volatile __u8 own_clock = 0; /* 1: the time is settings.clock */
+
+static __attribute__((always_inline)) inline __u64 time_now(const struct settings *settings)
+{
+	return own_clock ? settings->clock : (bpf_jiffies64() - first_tick) * tick_length;
+}
