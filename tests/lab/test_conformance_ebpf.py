@@ -103,15 +103,24 @@ def test_sum_of_the_device(case, summed):
         run(case, summed)
 
 
-@pytest.mark.parametrize("address", ["ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01"])
-def test_frames_for_everybody_are_not_forwarded(address, program):
-    """RFC 1812 5.3.4: a packet in a broadcast or multicast frame is not forwarded to one host."""
-    packet = tcp(V4.client, V4.vip, "S", seq=1)
+@pytest.mark.parametrize("address", ["ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "02:00:00:01:00:99"])
+def test_frames_for_others_are_not_forwarded(address, program):
+    """A packet in a broadcast or multicast frame is not forwarded to one host (RFC 1812 5.3.4), and one for
+    another host is that host's, though a promiscuous card takes it; at any time of a connection."""
+    ours, client, backend = GATEWAY_MAC[Side.CLIENTS], "02:00:00:01:01:02", "02:00:00:02:01:02"
+    syn, answer, ack = (
+        tcp(V4.client, V4.vip, "S", seq=1),
+        tcp(V4.web1, V4.client, "SA", seq=1, ack=2),
+        tcp(V4.client, V4.vip, "A", seq=2, ack=2),
+    )
     program.reset()
     with program.inside():
         program.configure(plan(service(V4, V4.web1)))
-        for to, verdict in ((GATEWAY_MAC[Side.CLIENTS], Verdict.FORWARD), (address, Verdict.PASS)) * 2:
-            assert program.send(packet.on_wire("02:00:00:01:01:02", to), Side.CLIENTS).verdict is verdict
+        for packet in (syn, ack):
+            for to, verdict in ((address, Verdict.PASS), (ours, Verdict.FORWARD)) * 2:
+                assert program.send(packet.on_wire(client, to), Side.CLIENTS).verdict is verdict
+            for to, verdict in ((address, Verdict.PASS), (GATEWAY_MAC[Side.BACKENDS], Verdict.FORWARD)) * 2:
+                assert program.send(answer.on_wire(backend, to), Side.BACKENDS).verdict is verdict
 
 
 @pytest.mark.parametrize("case", all_cases(), ids=str)

@@ -28,6 +28,8 @@ ALWAYS_INLINE int forward(context *ctx, struct work *w, struct flow *flow, struc
 	__u32 number = c->path;
 	int route;
 
+	if (!is_for_us(ctx, flow->from_client ? &c->hop : &path->hop))
+		return HOOK_PASS;
 	translation_of(&w->to, p, flow, c, path);
 	route = next_hop(ctx, w, flow->from_client ? &path->hop : &c->hop, settings);
 	if (HOOK_IS_XDP && (route != ROUTED || !(w->way.hop.flags & HOP_XDP)))

@@ -42,7 +42,7 @@ CHECKED_ALONE int find_way(context *ctx, struct way *way, const struct translati
 			  const struct settings *settings)
 {
 	struct bpf_fib_lookup fib = {};
-	__u32 *flags;
+	struct interface *interface;
 	__u32 mtu;
 	long found;
 
@@ -80,8 +80,8 @@ CHECKED_ALONE int find_way(context *ctx, struct way *way, const struct translati
 	way->hop.generation = settings->generation;
 	way->hop.until = (p->now >> TICK) + HOP_TICKS;
 	way->hop.mtu = fib.mtu_result;
-	flags = bpf_map_lookup_elem(&interfaces, &fib.ifindex);
-	way->hop.flags = flags ? *flags : 0;
+	interface = bpf_map_lookup_elem(&interfaces, &fib.ifindex);
+	way->hop.flags = interface ? interface->flags : 0;
 	__builtin_memcpy(way->hop.addresses, fib.dmac, 6);
 	__builtin_memcpy((__u8 *)way->hop.addresses + 6, fib.smac, 6);
 	mtu = route_mtu(&to->destination, p->version, (struct prefix *)&fib);

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "maps.h"
 #include "sum.h"
 
 typedef struct xdp_md context;
@@ -97,6 +98,27 @@ ALWAYS_INLINE int sum_is_left_out(context *ctx, const struct packet *p)
 		field = udp->check;
 	}
 	return field == sum;
+}
+
+/* True if a frame is for this host: of a socket buffer the kernel has seen it (pkt_type), and a card may be
+ * promiscuous. `back` is the hop of the packet's answers, which come from the address that this packet has to be
+ * for; where it is another one, as of a new connection, the interface's own tells. */
+ALWAYS_INLINE int is_for_us(context *ctx, const struct hop *back)
+{
+	__u32 index = ctx->ingress_ifindex;
+	struct interface *interface;
+	__u16 *to = DATA(ctx);
+	const __u16 *us = (const __u16 *)back->addresses + 3;
+
+	if ((void *)(to + 3) > DATA_END(ctx))
+		return 0;
+	if (back->ifindex == index && to[0] == us[0] && to[1] == us[1] && to[2] == us[2])
+		return 1;
+	interface = bpf_map_lookup_elem(&interfaces, &index);
+	if (!interface)
+		return 0;
+	us = (const __u16 *)interface->mac;
+	return to[0] == us[0] && to[1] == us[1] && to[2] == us[2];
 }
 
 /* Cut the Ethernet trailer off. */

@@ -35,6 +35,13 @@ struct hop {
 	__u32 addresses[3]; /* Ethernet: destination, source */
 };
 
+/* Values of interfaces, by index: those with Ethernet addresses. */
+struct interface {
+	__u32 flags; /* HOP_* of frames that leave by it */
+	__u8 mac[6];
+	__u8 reserved[2];
+};
+
 #define TICK 30 /* 2^30 ns, a second or so: what is compared for every packet takes no division */
 
 #define HOP_PEER 1 /* the other end is in this host, in another network namespace */

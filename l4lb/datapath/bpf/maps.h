@@ -43,8 +43,7 @@ static __attribute__((always_inline)) inline struct settings *read_settings(void
 	return bpf_map_lookup_elem(&settings, &zero);
 }
 
-/* Interface -> HOP_* flags. */
-MAP(HASH, interfaces, sizeof(__u32), sizeof(__u32), 1024, BPF_F_NO_PREALLOC);
+MAP(HASH, interfaces, sizeof(__u32), sizeof(struct interface), 1024, BPF_F_NO_PREALLOC);
 
 /* Prefix -> MTU of its route, 0 without one. bpf_fib_lookup tells the device's MTU, and the route's only if
  * it is locked (ip_mtu_from_fib_result); the kernel's own forwarding keeps to both. */

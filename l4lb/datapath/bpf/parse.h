@@ -75,9 +75,6 @@ ALWAYS_INLINE int parse_plain(struct packet *p, void *data, void *data_end)
 
 	if (network > data_end)
 		return NOT_PLAIN;
-	/* Of a socket buffer the kernel has seen who it is for (pkt_type). */
-	if (HOOK_IS_XDP && ethernet->h_dest[0] & 1)
-		return NOT_PLAIN;
 	if (ethernet->h_proto == bpf_htons(ETH_P_IP)) {
 		struct iphdr *ip = network;
 

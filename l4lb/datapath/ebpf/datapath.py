@@ -22,7 +22,7 @@ from l4lb.datapath.base import Capabilities, ConnectionFilter, DatapathError
 from l4lb.datapath.ebpf import layout, pins
 from l4lb.datapath.ebpf.connections import EVERY_STATE, Connections, Found, Query, info, resets
 from l4lb.datapath.ebpf.counters import counters
-from l4lb.datapath.ebpf.exits import exit_flags, missing
+from l4lb.datapath.ebpf.exits import known_interfaces, missing
 from l4lb.datapath.ebpf.hooks import NATIVE
 from l4lb.datapath.ebpf.numbers import OutOfNumbers
 from l4lb.datapath.ebpf.programs import Programs, remove, remove_abandoned
@@ -236,8 +236,7 @@ class EbpfDatapath:
             log.warning("somebody removed pins from %s: they are there again", self._loaded.directory)
         repaired = hooks.put_on({link.index: link.name for link in links if link.name in self._interfaces})
         features = xdp_features(link.index for link in links) if self._kind == "xdp" else {}
-        flags = exit_flags(links, hooks.attached, features)
-        if self._tables.set_interfaces(flags):
+        if self._tables.set_interfaces(known_interfaces(links, hooks.attached, features)):
             self._tables.routes_changed()
         if repaired:
             names = ", ".join(repaired)
@@ -317,7 +316,8 @@ class EbpfDatapath:
         for link in self._watch.state.links:
             if link.index in modes:
                 words = modes[link.index]
-                if NATIVE in words and not self._tables.interfaces.get(link.index, 0) & layout.HOP_XDP:
+                known = self._tables.interfaces.get(link.index)
+                if NATIVE in words and not (known and known.flags & layout.HOP_XDP):
                     words.append(missing(link))
                 facts[f"interface {link.name}"] = ", ".join(words)
         return {

@@ -1,19 +1,22 @@
-"""What the programs have to know of the interfaces that frames leave by. Pure."""
+"""What the programs have to know of the interfaces that frames come and leave by. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import Final
 
 from l4lb.datapath.ebpf.hooks import GENERIC, NATIVE
-from l4lb.datapath.ebpf.layout import HOP_PEER, HOP_XDP
+from l4lb.datapath.ebpf.layout import HOP_PEER, HOP_XDP, Interface
 from l4lb.netlink.state import Link
 from l4lb.netlink.xdp_features import XDP_CAN_SEND
 
+_ETHERNET: Final = 6  # bytes of an address
 
-def exit_flags(
+
+def known_interfaces(
     links: Iterable[Link], hooks: Collection[tuple[str, int]], features: Mapping[int, int]
-) -> dict[int, int]:
-    """HOP_* flags by interface.
+) -> dict[int, Interface]:
+    """By index, those that have Ethernet addresses.
 
     Args:
         links: all there are.
@@ -25,7 +28,7 @@ def exit_flags(
     def takes_redirected(link: Link) -> bool:
         """A frame from native XDP needs the driver's help, and is lost without it; one from generic
         XDP is a socket buffer."""
-        if not link.mac or not kinds & {NATIVE, GENERIC}:
+        if not kinds & {NATIVE, GENERIC}:
             return False
         if NATIVE not in kinds:
             return True
@@ -34,8 +37,11 @@ def exit_flags(
         # Linux before 6.3: drivers with native XDP can send, but a veth only if its other end can take.
         return (NATIVE, link.index) in hooks and not link.paired
 
-    flags = {link.index: HOP_PEER * link.paired | HOP_XDP * takes_redirected(link) for link in links}
-    return {index: value for index, value in flags.items() if value}
+    return {
+        link.index: Interface(HOP_PEER * link.paired | HOP_XDP * takes_redirected(link), link.mac)
+        for link in links
+        if len(link.mac) == _ETHERNET
+    }
 
 
 def missing(link: Link) -> str:

@@ -100,6 +100,16 @@ HOP_XDP: Final = 2
 NO_HOP: Final = bytes(HOP_SIZE)
 
 
+class Interface(NamedTuple):
+    """A value of interfaces, by index: of those that have Ethernet addresses."""
+
+    flags: int  # HOP_*
+    mac: bytes
+
+
+INTERFACE: Final = Layout("interface", Interface, flags="I", mac="6s", reserved="2x")
+
+
 class Connection(NamedTuple):
     """A value of connections* and half_open*; its key is the client's end with the service's number."""
 
@@ -314,6 +324,7 @@ REASONS: Final = 1 + max(DropReason)
 VERDICTS: Final = len(Verdict)
 
 LAYOUTS: Final[tuple[Layout[Any], ...]] = (
+    INTERFACE,
     CONNECTION,
     SERVICE,
     BACKEND,

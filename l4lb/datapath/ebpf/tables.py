@@ -40,7 +40,7 @@ class Tables:
         self._cpus = len(maps["verdicts"].lookup_percpu(_ZERO))
         self._present = Contents()
         self._settings = layout.SETTINGS.unpack(maps["settings"].lookup(_ZERO) or b"")
-        self._interfaces: dict[int, int] = {}
+        self._interfaces: dict[int, layout.Interface] = {}
         self.numbers = Numbers()
         self.names: dict[int, str] = {}
         self.to_reset: set[int] = set()
@@ -77,19 +77,19 @@ class Tables:
         self._put_settings(self._settings._replace(generation=generation))
 
     @property
-    def interfaces(self) -> Mapping[int, int]:
-        """HOP_* flags of interfaces that have some, by index."""
+    def interfaces(self) -> Mapping[int, layout.Interface]:
+        """What the programs know of interfaces, by index."""
         return self._interfaces
 
-    def set_interfaces(self, interfaces: Mapping[int, int]) -> bool:
-        """Change the HOP_* flags of interfaces; False if they were so."""
+    def set_interfaces(self, interfaces: Mapping[int, layout.Interface]) -> bool:
+        """Change what they know; False if it was so."""
         known = self._maps["interfaces"]
         if interfaces == self._interfaces:
             return False
         for index in self._interfaces.keys() - interfaces.keys():
             known.delete(word(index))
-        for index, flags in interfaces.items() - self._interfaces.items():
-            known.update(word(index), word(flags))
+        for index, interface in interfaces.items() - self._interfaces.items():
+            known.update(word(index), layout.INTERFACE.pack(interface))
         self._interfaces = dict(interfaces)
         return True
 
@@ -275,7 +275,7 @@ class Tables:
             if path.version:
                 present.paths[int.from_bytes(key, sys.byteorder)] = path
         for key, value in self._maps["interfaces"].items():
-            self._interfaces[int.from_bytes(key, sys.byteorder)] = int.from_bytes(value, sys.byteorder)
+            self._interfaces[int.from_bytes(key, sys.byteorder)] = layout.INTERFACE.unpack(value)
         self._number()
 
     def _number(self) -> None:

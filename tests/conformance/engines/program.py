@@ -68,7 +68,7 @@ class ProgramEngine(Engine):
         except BaseException:
             self.close()
             raise
-        self._senders = {bytes.fromhex(mac.replace(":", "")): side for side, mac in GATEWAY_MAC.items()}
+        self._senders = {_packed(mac): side for side, mac in GATEWAY_MAC.items()}
         self._contexts = {side: _SK_BUFF.pack(index) for side, index in self._sides.items()}
         self.reset()
 
@@ -148,7 +148,8 @@ class ProgramEngine(Engine):
             self._maps = loaded.maps | self._maps
         self._tc = programs["l4lb_tc"]
         self._xdp = programs["l4lb_xdp"] if self.name == "xdp" else None
-        self._state = ProgramMaps(self._maps, programs, self._sides.values())
+        macs = {index: _packed(GATEWAY_MAC[side]) for side, index in self._sides.items()}
+        self._state = ProgramMaps(self._maps, programs, macs)
 
     def _run(self, packet: bytes, side: Side) -> tuple[int, bytes]:
         """What the TC program returned, and the packet as it left it; or the same of the XDP program
@@ -202,6 +203,10 @@ class ProgramEngine(Engine):
                 if self._reasons[index] > before[index]
             }
         )
+
+
+def _packed(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
 
 
 def _counts(counters: Map, size: int) -> list[int]:

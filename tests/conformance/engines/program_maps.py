@@ -6,7 +6,7 @@ next case, which a daemon never has to.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
@@ -37,12 +37,15 @@ class ProgramMaps:
     """The maps of programs that have a clock of their own, in ns."""
 
     def __init__(
-        self, maps: Mapping[str, Map], programs: Mapping[str, Program], interfaces: Iterable[int]
+        self, maps: Mapping[str, Map], programs: Mapping[str, Program], interfaces: Mapping[int, bytes]
     ) -> None:
-        """``maps`` and ``programs`` of all objects; ``interfaces``, by index, take what XDP sends."""
+        """``maps`` and ``programs`` of all objects; ``interfaces``, with their MACs by index, take what XDP
+        sends."""
         self._maps = maps
         self._tables = Tables(maps)
-        self._tables.set_interfaces(dict.fromkeys(interfaces, layout.HOP_XDP))
+        self._tables.set_interfaces(
+            {index: layout.Interface(layout.HOP_XDP, mac) for index, mac in interfaces.items()}
+        )
         RouteMtus(maps).update(_routes())
         self._sweep = Sweep(maps, programs)
         self._connections = Connections(maps, programs, self._tables)

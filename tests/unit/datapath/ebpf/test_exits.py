@@ -2,7 +2,7 @@
 
 import pytest
 
-from l4lb.datapath.ebpf.exits import exit_flags, missing
+from l4lb.datapath.ebpf.exits import known_interfaces, missing
 from l4lb.datapath.ebpf.hooks import GENERIC, NATIVE, TCX
 from l4lb.datapath.ebpf.layout import HOP_PEER, HOP_XDP
 from l4lb.netlink.state import Link
@@ -13,6 +13,17 @@ PAIR = Link(3, "eth1", b"\2\0\0\0\0\3", 1500, True, paired=True)
 TUNNEL = Link(4, "tun0", b"", 1500, True)
 LINKS = CARD, PAIR, TUNNEL
 TC = {(TCX, 2), (TCX, 3)}
+
+
+def exit_flags(*facts):
+    return {index: known.flags for index, known in known_interfaces(*facts).items() if known.flags}
+
+
+def test_all_that_speak_ethernet_are_known_by_their_address():
+    assert {index: known.mac for index, known in known_interfaces(LINKS, TC, {}).items()} == {
+        2: CARD.mac,
+        3: PAIR.mac,
+    }
 
 
 def test_without_xdp_only_pairs_are_special():

@@ -240,9 +240,12 @@ class TestChanges:
 
     def test_interfaces(self, maps):
         tables = applied(maps)
-        tables.set_interfaces({3: layout.HOP_PEER, 4: 0})
-        tables.set_interfaces({4: layout.HOP_PEER})
-        assert dict(maps["interfaces"].items()) == {word(4): word(layout.HOP_PEER)}
+        one, two = layout.Interface(layout.HOP_PEER, b"\2one.."), layout.Interface(0, b"\2two..")
+        assert tables.set_interfaces({3: one, 4: two})
+        assert tables.set_interfaces({4: one})
+        assert not tables.set_interfaces({4: one})
+        assert dict(maps["interfaces"].items()) == {word(4): layout.INTERFACE.pack(one)}
+        assert Tables(maps).interfaces == {4: one}
 
 
 class TestOrder:
