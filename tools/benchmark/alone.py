@@ -148,14 +148,16 @@ def _one(cables: Cables, number: int, datapath: str, case: Case) -> Alone:
             )
         macs = GATEWAY_MACS[0], CLIENT_MAC
         order = Order(macs, destination, tcp.ACK, case.flows, case.services, shuffled=True)
-        with closing(_attached(control.pins, datapath)) as program:
-            return Alone(number, datapath, case, *_times(cables, datapath, program, order), memory)
+        attached = (closing(_attached(control.pins, name)) for name in (datapath, "tc"))
+        with next(attached) as program, next(attached) as tc:
+            return Alone(number, datapath, case, *_times(cables, datapath, program, tc, order), memory)
 
 
 def _times(
-    cables: Cables, datapath: str, program: Program, order: Order
+    cables: Cables, datapath: str, program: Program, tc: Program, order: Order
 ) -> tuple[float, float | None, float]:
-    """Of the program, of bare redirect, of restoring alone: ns, medians of repeats in turns."""
+    """Of the program, of bare redirect, of restoring alone: ns, medians of repeats in turns. ``tc`` finds
+    next hops, which run out after ten seconds, for the XDP program in front of it."""
     with loaded("restore", cables.directory) as restore, configured(cables) as bare:
         under_test = restore.maps[f"{datapath}_under_test"]
         runner = restore.programs[f"restore_{datapath}"]
@@ -163,6 +165,7 @@ def _times(
         with inside(cables.gateway), on_core(CORE):
             interface = socket.if_nametoindex("eth0")
             ctx = context(FRAME, interface) if datapath == "xdp" else sk_buff(interface)
+            restore.maps["tc_under_test"].update(_KEY, tc.fd.to_bytes(4, sys.byteorder))
 
             def run(target: Program | None, repeat: int) -> TestRun:
                 if target is None:
@@ -172,6 +175,11 @@ def _times(
                 # At TC the kernel has looked at the Ethernet header before any program runs.
                 return runner.test_run(order.frame(), ctx=ctx, repeat=repeat)
 
+            def find_hops() -> None:
+                finder = restore.programs["restore_tc"]
+                finder.test_run(order.frame(), ctx=sk_buff(interface), repeat=_ENOUGH)
+
+            find_hops()
             verdicts = Counter(run(program, 1).retval for _ in range(_TRIALS))
             if set(verdicts) != {_REDIRECT[datapath]}:
                 raise BenchError(
@@ -183,6 +191,7 @@ def _times(
                 targets["redirect"] = bare.programs["redirect"]
             took: dict[str, list[float]] = {name: [] for name in targets}
             for _ in range(_REPEATS):
+                find_hops()
                 for name, target in targets.items():
                     took[name].append(run(target, _RUNS).duration_ns)
     alone = median(took["restore"])
