@@ -259,24 +259,36 @@ class Table:
         return self.key in (Key.SOURCE, Key.FLOW)
 
 
-class Load(IntEnum):
-    """What a backend's cost is multiplied with."""
+WHOLE: Final = 256
+"""What a request in flight counts in ``Costs``, where idle connections may count less."""
 
-    CONNECTIONS = 0
+MAX_COST: Final = (1 << 31) - 1
+"""Of ``Costs``: a datapath keeps the bit above it for who is hot."""
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """A selection a datapath runs without Python: the least cost x (load + 1) among candidates.
+    """A selection a datapath runs without Python: the least price among candidates, where
 
-    ``costs`` pairs an index into the service's backends with a positive cost in units of
-    1/65536; ``candidates`` of them are drawn at random and compared, 0 compares all. On a tie the
-    candidate met first wins; the walk starts one further each time so that ties take turns.
+        price = cost x (WHOLE x (in flight + 1) + idle x idle connections)
+
+    *In flight* are connections whose handshake is under way, and those on which the client has sent data
+    that the backend has not yet begun to answer (*outstanding*); idle are the others, of UDP those without
+    an open question. The counters are those of the moment.
+
+    Attributes:
+        costs: pairs of an index into the service's backends and a cost, 1 to MAX_COST. Only how they
+            compare counts.
+        candidates: so many are drawn at random and compared; 0 compares all. On a tie the candidate met
+            first wins; the walk starts one further each time so that ties take turns.
+        idle: what an idle connection counts, 0 to WHOLE. WHOLE is least connection.
+        hot: indices of backends that are chosen only if all candidates are hot.
     """
 
-    load: Load
     costs: tuple[tuple[int, int], ...]
     candidates: int = 0
+    idle: int = WHOLE
+    hot: frozenset[int] = frozenset()
 
     @property
     def consistent(self) -> bool:
@@ -328,8 +340,17 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Times:
+    """Times taken since the datapath started; see l4lb/metrics/times.py for the buckets."""
+
+    count: int = 0
+    total: float = 0.0  # seconds
+    buckets: tuple[int, ...] = ()  # empty while there are none
+
+
+@dataclass(frozen=True, slots=True)
 class Traffic:
-    """Counters of one backend of one service, since the datapath started."""
+    """Of one backend of one service: counters since the datapath started, and what it is doing now."""
 
     connections_total: int = 0
     half_open: int = 0
@@ -338,6 +359,13 @@ class Traffic:
     packets_out: int = 0  # backend -> client
     bytes_in: int = 0  # IP bytes
     bytes_out: int = 0
+    outstanding: int = 0  # connections with data of the client that the backend has not begun to answer
+    waiting: float = 0.0  # seconds that these have waited by now, together
+    resets: int = 0  # by the backend
+    retransmissions: int = 0  # SYNs sent again, as the backend did not answer
+    unanswered: int = 0  # connections that ended without a word of the backend
+    handshakes: Times = field(default_factory=Times)  # SYN to SYN/ACK
+    responses: Times = field(default_factory=Times)  # a request's first packet to its answer's
 
 
 @dataclass(frozen=True, slots=True)

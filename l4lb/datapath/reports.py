@@ -11,7 +11,7 @@ from l4lb.director.director import Director
 from l4lb.model import ConnectionInfo, Counters, DropReason, Traffic, Verdict
 
 
-def counters(director: Director, overruns: int) -> Counters:
+def counters(director: Director, overruns: int, now: float) -> Counters:
     """All counters; ``overruns`` are the frames that the kernel dropped before us."""
     traffic = {}
     forwarded = closed = 0
@@ -26,6 +26,13 @@ def counters(director: Director, overruns: int) -> Counters:
             packets_out=path.packets_out,
             bytes_in=path.bytes_in,
             bytes_out=path.bytes_out,
+            outstanding=path.outstanding,
+            waiting=max(0.0, path.outstanding * now - path.asked),
+            resets=path.resets,
+            retransmissions=path.retransmissions,
+            unanswered=path.unanswered,
+            handshakes=path.handshakes.read(),
+            responses=path.responses.read(),
         )
     verdicts = dict(director.verdicts)
     # The fast path counts on the path only: one store less for each packet.

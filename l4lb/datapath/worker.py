@@ -274,7 +274,7 @@ class Worker:
 
     def on_counters(self) -> Counters:
         """A snapshot of the counters."""
-        return counters(self._director, self._ports.overruns())
+        return counters(self._director, self._ports.overruns(), monotonic())
 
     def on_connections(self, which: ConnectionFilter, limit: int) -> Job:
         """Connections that match, and how many there are."""

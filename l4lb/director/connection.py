@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from l4lb.director.translate import Rewrite
+from l4lb.metrics.times import Stopwatch
 from l4lb.model import BackendPlan, Endpoint, Nat, Protocol, State
 
 
@@ -32,6 +33,7 @@ class Path:
     __slots__ = (
         "address",
         "alive",
+        "asked",
         "backward",
         "bytes_in",
         "bytes_out",
@@ -40,14 +42,20 @@ class Path:
         "established",
         "forward",
         "half_open",
+        "handshakes",
         "hop",
         "nat",
+        "outstanding",
         "packets_in",
         "packets_out",
         "protocol",
         "reset_when_down",
+        "resets",
+        "responses",
+        "retransmissions",
         "service",
         "snat",
+        "unanswered",
         "usable",
         "vip",
     )
@@ -69,6 +77,13 @@ class Path:
         self.half_open = 0
         self.established = 0
         self.closed = 0  # of the established: those that both ends have closed
+        self.outstanding = 0
+        self.asked = 0.0  # of the outstanding: the sum of the times when they asked, seconds
+        self.handshakes = Stopwatch()  # from a SYN to its SYN/ACK
+        self.responses = Stopwatch()  # from a request's first packet to its answer's
+        self.resets = 0  # by the backend
+        self.retransmissions = 0  # of SYNs that it has not answered
+        self.unanswered = 0  # connections that ended before it said anything
         self.packets_in = 0
         self.packets_out = 0
         self.bytes_in = 0
@@ -81,6 +96,14 @@ class Path:
     def load(self) -> int:
         """Connections that the backend has now: none that is over and only remembered."""
         return self.half_open + self.established - self.closed
+
+    @property
+    def in_flight(self) -> int:
+        """Connections that wait for the backend: for its side of the handshake, or for an answer. A UDP
+        connection is half-open until long after its answer, and counts by its questions alone."""
+        if self.protocol is Protocol.TCP:
+            return self.half_open + self.outstanding
+        return self.outstanding
 
     @property
     def gone(self) -> bool:
@@ -104,6 +127,7 @@ class Connection:
     __slots__ = (
         "acked_by_backend",
         "acked_by_client",
+        "asked",
         "backward",
         "bucket",
         "client_hop",
@@ -136,6 +160,7 @@ class Connection:
         self.seen = now
         self.acked_by_client: int | None = None  # what the client expects next from the backend
         self.acked_by_backend: int | None = None
+        self.asked: float | None = None  # when what waits for the backend began to; see measure.py
         self.shifts = 0  # window scales: the client's in bits 0-3, the backend's in bits 4-7
         self.bucket: set[Connection] | None = None  # of the expiry wheel
 

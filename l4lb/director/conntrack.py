@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Final
 
 from l4lb.director.connection import Connection
+from l4lb.director.measure import in_handshake, release
 from l4lb.director.states import HALF_OPEN, REUSABLE, timeouts_by_state
 from l4lb.director.wheel import Wheel
 from l4lb.model import DropReason, Limits, Protocol, State, Timeouts
@@ -106,8 +107,11 @@ class ConnectionTable:
         path = connection.path
         if connection not in self.half_open:
             path.closed += (state in REUSABLE) - (connection.state in REUSABLE)
+            if state in REUSABLE:
+                release(connection)
         elif state is State.CLOSED:
             path.half_open -= 1
+            connection.asked = None
         elif state not in HALF_OPEN:
             if self.established >= self.limits.established:
                 return False
@@ -115,21 +119,27 @@ class ConnectionTable:
             self.established += 1
             path.half_open -= 1
             path.established += 1
+            if path.protocol is Protocol.TCP:
+                connection.asked = None  # of the handshake
         connection.state = state
         self._wheel.place(connection, connection.seen + self.timeouts[state])
         return True
 
     def remove(self, connection: Connection) -> None:
         """Forget a connection."""
-        flows = self.by_protocol[connection.path.protocol]
+        path = connection.path
+        flows = self.by_protocol[path.protocol]
         del flows[connection.original]
         del flows[connection.reply]
+        path.unanswered += connection.state in (State.SYN_SENT, State.UDP_NEW)
+        if not in_handshake(connection):
+            release(connection)
         if self.half_open.pop(connection, None) is not None:
-            connection.path.half_open -= connection.state in HALF_OPEN
+            path.half_open -= connection.state in HALF_OPEN
         else:
             self.established -= 1
-            connection.path.established -= 1
-            connection.path.closed -= connection.state in REUSABLE
+            path.established -= 1
+            path.closed -= connection.state in REUSABLE
         self._wheel.remove(connection)
 
     def expires(self, connection: Connection) -> float:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from random import Random
 
-from l4lb.director import answer, ports, split
+from l4lb.director import answer, measure, ports, split
 from l4lb.director.connection import UNKNOWN_SHIFTS, Connection, Hop, Path, make_connection, tuple_key
 from l4lb.director.conntrack import ConnectionTable
 from l4lb.director.direct import DirectConnections, is_denied, is_over
@@ -311,8 +311,12 @@ class Director:
             )
         if new:
             self.table.add(connection, now)
+        if not from_client:
+            measure.from_backend(connection, packet, now)
         if not track(self.table, frame, packet, connection, from_client, now):
             return self._end(frame, packet, connection, from_client, DropReason.ESTABLISHED_FULL, now)
+        if from_client:
+            measure.from_client(connection, packet, now, new=new)
         return self._put_out(frame, packet, connection, from_client, hop, length)
 
     def _put_out(

@@ -17,17 +17,18 @@ from struct import Struct
 
 from l4lb.director.connection import Hop
 from l4lb.director.conntrack import ConnectionTable
+from l4lb.director.measure import answered, wait
 from l4lb.model import State
 
 FastPath = Callable[[bytearray, int, float], Hop | None]
 """(frame, end, now) -> next hop, with the frame rewritten in place; None: not for the fast path."""
 
 # Of an IPv4 packet, from the Ethernet type at 22: type, version+length, total length, fragment,
-# TTL, protocol, checksum, tuple (12 bytes); of TCP: acknowledgement, offset+flags, checksum.
-_READ_V4 = Struct("!HBxH2xHBBH12s4xIHxxH")
+# TTL, protocol, checksum, tuple (12 bytes); of TCP: sequence, acknowledgement, offset+flags, checksum.
+_READ_V4 = Struct("!HBxH2xHBBH12sIIHxxH")
 # Of an IPv6 packet, from its first byte: version, payload length, next header, hop limit, tuple
 # (36 bytes); of TCP as above.
-_READ_V6 = Struct("!B3xHBB36s4xIHxxH")
+_READ_V6 = Struct("!B3xHBB36sIIHxxH")
 _READ_GSO = Struct("=BBHH")  # of the virtio-net header: flags, type, header length, segment size
 _WRITE_V4 = Struct("!BBH")  # TTL, protocol, checksum
 _U16 = Struct("!H")
@@ -52,15 +53,15 @@ def fast_path(table: ConnectionTable) -> FastPath:
     udp_answered = State.UDP
 
     def forward(frame: bytearray, end: int, now: float) -> Hop | None:
-        (kind, version, length, fragment, ttl, protocol, ip_sum, key, acked, flags, field) = read_v4(
-            frame, 22
+        (kind, version, length, fragment, ttl, protocol, ip_sum, key, sequence, acked, flags, field) = (
+            read_v4(frame, 22)
         )
         if kind == 0x0800:
             if version != 0x45 or fragment & 0x3FFF or ttl < 2 or length + 24 != end:
                 return None
             transport = 44
         elif kind == 0x86DD:
-            version, length, protocol, ttl, key, acked, flags, field = read_v6(frame, 24)
+            version, length, protocol, ttl, key, sequence, acked, flags, field = read_v6(frame, 24)
             length += 40
             if version >> 4 != 6 or ttl < 2 or length + 24 != end:
                 return None
@@ -111,11 +112,23 @@ def fast_path(table: ConnectionTable) -> FastPath:
             path.bytes_in += length
             if protocol == 6:
                 connection.acked_by_client = acked
+                if connection.asked is None and (payload := length + 24 - transport - header):
+                    known = connection.acked_by_backend
+                    if known is None or 0 < (sequence + payload - known) & 0xFFFFFFFF < 0x80000000:
+                        wait(connection, now)
+            elif connection.asked is None:
+                wait(connection, now)
         else:
             path.packets_out += 1
             path.bytes_out += length
             if protocol == 6:
                 connection.acked_by_backend = acked
+                if connection.asked is not None and (payload := length + 24 - transport - header):
+                    known = connection.acked_by_client
+                    if known is None or 0 < (sequence + payload - known) & 0xFFFFFFFF < 0x80000000:
+                        answered(connection, now)
+            elif connection.asked is not None:
+                answered(connection, now)
         frame[10:24] = hop.header
         if transport == 44:
             total = (ip_sum ^ 0xFFFF) + rewrite.ip_delta

@@ -11,7 +11,7 @@ from random import Random
 from l4lb.director.affinity import Affinity
 from l4lb.director.connection import Path
 from l4lb.director.parse import Packet
-from l4lb.model import Costs, Endpoint, Key, Nat, ServicePlan, Table
+from l4lb.model import WHOLE, Costs, Endpoint, Key, Nat, ServicePlan, Table
 from l4lb.schedulers.hash import flow_hash, source_hash
 
 
@@ -89,10 +89,12 @@ def _least_cost(service: ServiceState, selection: Costs, random: Random) -> Path
         service.turn += 1
         candidates = costs[start:] + costs[:start]
     best: Path | None = None
-    least = 0
+    least = (False, 0)
     for index, cost in candidates:
         path = service.choices[index]
-        price = cost * (path.load + 1)
+        in_flight = path.in_flight
+        load = WHOLE * (in_flight + 1) + selection.idle * (path.load - in_flight)
+        price = (index in selection.hot, cost * load)
         if best is None or price < least:
             best, least = path, price
     return best

@@ -40,6 +40,8 @@ def _track_tcp(
         sequence = packet.sequence if event is Event.RST else packet.sequence + packet.payload
         if not in_window(sequence, expected, shift):
             return True  # its receiver will not believe it either
+        if event is Event.RST and not from_client and connection.state is not State.CLOSED:
+            connection.path.resets += 1
     elif event is not Event.ACK and connection.state in HALF_OPEN:
         scale = tcp.window_scale(frame, packet.transport + tcp.MINIMUM, packet.end - packet.payload)
         if from_client:

@@ -11,20 +11,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from l4lb.model import Costs, Load
+from l4lb.model import Costs
 from l4lb.schedulers.scheduler import Candidate, Scheduler
 
-UNIT: Final = 65536
-"""A cost of one: what the heaviest candidate costs. With weights up to 65535 every cost fits 32
-bits, so that a 64-bit product holds it times any number of connections."""
+UNIT: Final = 32_768
+"""A cost of one: what the heaviest candidate costs. With weights up to 65535 no other exceeds MAX_COST."""
 
 
 def connection_costs(candidates: Sequence[Candidate]) -> Costs:
     """Costs in inverse proportion to the weights, all candidates compared."""
     heaviest = max(candidate.weight for candidate in candidates)
     return Costs(
-        Load.CONNECTIONS,
-        tuple((candidate.index, round(UNIT * heaviest / candidate.weight)) for candidate in candidates),
+        tuple((candidate.index, round(UNIT * heaviest / candidate.weight)) for candidate in candidates)
     )
 
 

@@ -115,7 +115,20 @@ class Traffic:
     bytes_out: int
 
 
-Step = Send | Change | Sweep | Table | Traffic
+@dataclass(frozen=True)
+class Measured:
+    """What was learnt of a backend since the case began."""
+
+    backend: Host
+    outstanding: int = 0  # now
+    responses: int = 0
+    handshakes: int = 0
+    resets: int = 0
+    retransmissions: int = 0
+    unanswered: int = 0
+
+
+Step = Send | Change | Sweep | Table | Traffic | Measured
 Steps = Sequence[Step | Sequence["Step"]]
 Make = Callable[[Net], tuple[Plan, Steps]]
 
@@ -171,6 +184,11 @@ def table(*rows: Row | Callable[[int], Row]) -> Table:
 def traffic(backend: Host, *, packets: tuple[int, int], bytes: tuple[int, int]) -> Traffic:
     """What is counted for a backend: (from clients, to clients)."""
     return Traffic(backend, *packets, *bytes)
+
+
+def measured(backend: Host, **counts: int) -> Measured:
+    """What is learnt of a backend."""
+    return Measured(backend, **counts)
 
 
 # -- the table of cases ----------------------------------------------------------------------------

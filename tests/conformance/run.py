@@ -11,7 +11,7 @@ from scapy.packet import Packet
 from scapy.utils import hexdump
 
 from l4lb.model import DropReason, Verdict
-from tests.conformance.case import Case, Chosen, Row, Send, Step, Sweep, Table, Traffic, Wire
+from tests.conformance.case import Case, Chosen, Measured, Row, Send, Step, Sweep, Table, Traffic, Wire
 from tests.conformance.engines.engine import Engine
 from tests.conformance.packets import ETHERNET, IPV4, IPV6, VLAN, VNET, Frame, Vnet
 from tests.conformance.world import GATEWAY_MAC, Side, route, side_of
@@ -60,6 +60,8 @@ class _Play:
                 self._compare_table(step)
             case Traffic():
                 _compare("what is counted", self._engine.traffic(step.backend), step)
+            case Measured():
+                _compare("what is learnt", self._engine.measured(step.backend), step)
             case _:
                 self._engine.configure(step.plan)
 

@@ -120,7 +120,7 @@ def _service(service: ServicePlan) -> str:
         chosen = f"Table(Key.{selection.key.name}, {selection.slots})"
     else:
         assert isinstance(selection, Costs)
-        chosen = f"Costs(Load.CONNECTIONS, {selection.costs})"
+        chosen = f"Costs({selection.costs})"
     words = ["net", *(host(backend.address) for backend in service.backends)]
     words += [f"vip={host(service.address)}", f"protocol={service.protocol.name}", f"selection={chosen}"]
     down = [host(backend.address) for backend in service.backends if not backend.alive]

@@ -12,7 +12,6 @@ from l4lb.model import (
     Endpoint,
     Key,
     Limits,
-    Load,
     Nat,
     Plan,
     Protocol,
@@ -115,7 +114,7 @@ def _with(random: Random, before: ServicePlan, backends: tuple[BackendPlan, ...]
 def _selection(random: Random, up: list[int]) -> Selection:
     """Without chance: two engines must come to the same choice."""
     if up and random.random() < 0.3:
-        return Costs(Load.CONNECTIONS, tuple((index, random.choice((65_536, 32_768, 100))) for index in up))
+        return Costs(tuple((index, random.choice((65_536, 32_768, 100))) for index in up))
     slots = tuple(random.choice(up) for _ in range(random.choice((1, 5, 7)))) if up else ()
     return Table(random.choice((Key.TURN, Key.SOURCE, Key.FLOW, Key.FLOW)), slots)
 

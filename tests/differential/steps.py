@@ -116,7 +116,8 @@ def counters_difference(one: Subject, other: Subject, plan: Plan) -> str | None:
         Host(each.address.host, each.address.port) for service in plan.services for each in service.backends
     }
     for backend in sorted(backends):
-        counted, other_counted = one.traffic(backend), other.traffic(backend)
+        counted = one.traffic(backend), one.measured(backend)
+        other_counted = other.traffic(backend), other.measured(backend)
         if counted != other_counted:
             return f"the counters: {counted} and {other_counted}"
     return None

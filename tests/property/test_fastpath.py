@@ -16,7 +16,7 @@ from tests.unit.director.gateway import VIP, VIP6
 from tests.unit.director.packets import ACK, PSH, TCP, UDP, Sent
 
 # What a connection remembers, but for objects that two directors cannot share.
-_FIELDS = ("reply", "state", "seen", "acked_by_client", "acked_by_backend", "shifts")
+_FIELDS = ("reply", "state", "seen", "asked", "acked_by_client", "acked_by_backend", "shifts")
 _COUNTS = (
     "connections_total",
     "half_open",
@@ -26,7 +26,13 @@ _COUNTS = (
     "packets_out",
     "bytes_in",
     "bytes_out",
+    "outstanding",
+    "asked",
+    "resets",
+    "retransmissions",
+    "unanswered",
 )
+_MEASURED = ("handshakes", "responses")
 
 
 def remembered(run: Run) -> dict[tuple[int, bytes], object]:
@@ -38,7 +44,15 @@ def remembered(run: Run) -> dict[tuple[int, bytes], object]:
 
 def counted(run: Run) -> list[object]:
     paths = run.director.services.paths()
-    return [(path.service, path.address, *(getattr(path, name) for name in _COUNTS)) for path in paths]
+    return [
+        (
+            path.service,
+            path.address,
+            *(getattr(path, name) for name in _COUNTS),
+            *(getattr(path, name).read() for name in _MEASURED),
+        )
+        for path in paths
+    ]
 
 
 def follow(fast: Run, clear: Run, moves: list[Callable[[Run], None]]) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+import pytest
+
 from l4lb.director.fastpath import fast_path
-from l4lb.director.states import HALF_OPEN
+from l4lb.director.measure import in_handshake
+from l4lb.director.states import HALF_OPEN, REUSABLE
 from l4lb.model import (
     Costs,
     DropReason,
     Endpoint,
     Key,
     Limits,
-    Load,
     Nat,
     Protocol,
     ServicePlan,
@@ -53,7 +55,7 @@ def plan(
             make(
                 name="least",
                 vip=at(vip, 83),
-                selection=Costs(Load.CONNECTIONS, tuple((i, 65536) for i in up)),
+                selection=Costs(tuple((i, 65536) for i in up)),
                 affinity_timeout=20.0,
                 when_backend_down=WhenBackendDown.KEEP,
             ),
@@ -160,6 +162,14 @@ def check_bounds(run: Run) -> None:
     assert sum(path.half_open for path in paths) == len(half_open)
     assert sum(path.established for path in paths) == table.established
     assert all(path.half_open >= 0 and path.established >= path.closed >= 0 for path in paths)
+    # What is outstanding is what connections wait for, no more and no less.
+    waits = [each for each in connections if each.asked is not None and not in_handshake(each)]
+    for path in paths:
+        asked = [each.asked for each in waits if each.path is path]
+        assert path.outstanding == len(asked)
+        assert path.asked == pytest.approx(sum(asked))
+        assert path.responses.count == sum(path.responses.buckets)
+    assert not any(each.state in REUSABLE for each in waits)
     # One that was reset before it was established stays where it was.
     assert {connection for connection in table.half_open if connection.state is not State.CLOSED} == set(
         half_open
@@ -177,7 +187,8 @@ def check_empty(run: Run) -> None:
         run.tick(seconds)
     table = run.director.table
     assert len(table) == len(table.tcp) == len(table.udp) == len(table.half_open) == 0
-    assert all(path.half_open == path.established == path.closed == 0 for path in paths)
+    assert all(path.half_open == path.established == path.closed == path.outstanding == 0 for path in paths)
+    assert all(path.asked == 0.0 for path in paths)
     assert not any(table._wheel._buckets.values())
     assert not len(run.director._fragments)
     assert run.director._fragments._bytes == 0

@@ -42,6 +42,32 @@ ALWAYS_INLINE void count_connection(__u32 path)
 		counts->connections += 1;
 }
 
+/* Something that a backend did. */
+enum feat { RESET_CONNECTION, LEFT_SYN, LEFT_CONNECTION };
+
+ALWAYS_INLINE void count_feat(__u32 path, enum feat feat)
+{
+	struct traffic *counts = bpf_map_lookup_elem(&traffic, &path);
+	if (!counts)
+		return;
+	if (feat == RESET_CONNECTION)
+		counts->resets += 1;
+	else if (feat == LEFT_SYN)
+		counts->retransmissions += 1;
+	else
+		counts->unanswered += 1;
+}
+
+/* One more request waits for a backend, since `asked`, or one less. */
+ALWAYS_INLINE void count_waiting(__u32 path, int change, __u32 asked)
+{
+	struct load *load = bpf_map_lookup_elem(&loads, &path);
+	if (!load)
+		return;
+	__sync_fetch_and_add(&load->outstanding, change);
+	__sync_fetch_and_add(&load->asked, change < 0 ? -(__u64)asked : asked);
+}
+
 /* How many connections a backend has. The daemon counts anew now and then: the kernel does not say which
  * half-open ones it pushes out. */
 ALWAYS_INLINE void count_load(__u32 path, int half_open, int established)

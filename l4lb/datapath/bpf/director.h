@@ -8,6 +8,7 @@
 #include "clock.h"
 #include "connect.h"
 #include "fragments.h"
+#include "measure.h"
 #include "translate.h"
 
 /* The connection cannot go on: RST to who sent this. The other end learns it when it sends, or from the
@@ -49,11 +50,15 @@ ALWAYS_INLINE int forward(context *ctx, struct work *w, struct flow *flow, struc
 		if (flow->service && flow->service->affinity)
 			remember_client(flow->service, p, number);
 	}
+	if (!flow->from_client)
+		learn_from_backend(c, p, settings);
 	if (!track(ctx, flow, c, p, settings)) {
 		if (HOOK_IS_XDP) /* the TC hook comes to the same */
 			return HOOK_PASS;
 		return end_connection(ctx, w, flow, c, settings, ESTABLISHED_FULL);
 	}
+	if (flow->from_client)
+		learn_from_client(flow, c, p, settings, begins);
 	count_packet(number, p, flow->from_client);
 	if (p->more_fragments)
 		note_first(p, &flow->key, FORWARD, flow->from_client);
@@ -71,7 +76,7 @@ CHECKED_ALONE int begin(context *ctx, struct work *w, const struct service *serv
 	struct totals *all;
 	struct packet *p;
 	struct path *path;
-	__u32 zero = 0;
+	__u32 zero = 0, number;
 
 	if (!w || !service || !settings)
 		return HOOK_PASS;
@@ -96,10 +101,13 @@ CHECKED_ALONE int begin(context *ctx, struct work *w, const struct service *serv
 		}
 		c->state = SYN_SENT;
 	}
-	c->path = select(service, &p->source, &p->destination, p->version, p->now, &w->turned);
-	path = bpf_map_lookup_elem(&paths, &c->path);
+	number = select(service, &p->source, &p->destination, p->version, p->now, &w->turned);
+	path = bpf_map_lookup_elem(&paths, &number);
 	if (!path)
 		return refuse(ctx, w, settings, NO_BACKEND);
+	c->path = number;
+	if (c->state == SYN_SENT && p->flags & SYN)
+		c->asked = time_units(settings);
 	all = bpf_map_lookup_elem(&totals, &zero);
 	if (all && all->established >= settings->established)
 		return dropped(ESTABLISHED_FULL);
@@ -225,7 +233,7 @@ ALWAYS_INLINE int process_flow(context *ctx, struct work *w, const struct settin
 		return HOOK_PASS;
 	c = flow.connection;
 	if (c) {
-		path = bpf_map_lookup_elem(&paths, &c->path);
+		path = path_of(c);
 		if (!path)
 			return dropped(INTERNAL);
 		if (p->protocol == IPPROTO_TCP && !flags_are_valid(p->flags))
@@ -266,7 +274,7 @@ ALWAYS_INLINE int process_flow(context *ctx, struct work *w, const struct settin
 			goto end;
 		begins = 1;
 		c = &w->new;
-		path = bpf_map_lookup_elem(&paths, &c->path);
+		path = path_of(c);
 		if (!path)
 			return dropped(INTERNAL);
 		flow.key.id = path->service;

@@ -11,7 +11,7 @@
 
 #include <linux/types.h>
 
-#define LAYOUT_VERSION 2
+#define LAYOUT_VERSION 3
 
 /* One end of something, and what it is one end of: the key of every hash. Of IPv4 only the last 8 bytes
  * are the key, so one struct serves the maps of both versions. */
@@ -65,16 +65,16 @@ enum state {
 
 /* Values of connections* and half_open*, whose keys are the client's end and the service's number. */
 struct connection {
-	__u64 seen; /* ns: the last packet, see clock.h */
-	__u32 path;
+	__u64 seen;  /* ns: the last packet, see clock.h */
+	__u32 asked; /* TIME_UNITs: when what waits for the backend began to, 0: nothing does; see measure.h */
+	__u32 acked_by_client; /* what the client expects next from the backend */
+	__u32 acked_by_backend;
+	__u16 path;
+	__be16 source_port; /* that the backend sees */
 	__u8 state;
 	__u8 shifts; /* window scales: the client's in bits 0-3, the backend's in bits 4-7 */
 	__u8 flags;
 	__u8 reserved;
-	__u32 acked_by_client; /* what the client expects next from the backend */
-	__u32 acked_by_backend;
-	__be16 source_port; /* that the backend sees */
-	__u16 reserved2;
 	struct hop hop; /* towards the client */
 };
 
@@ -111,7 +111,7 @@ struct service {
 	__u32 number;	  /* which `selections`, `turns`, and the id of its connections' ends */
 	__u32 affinity;	  /* seconds; 0: none */
 	__u16 candidates; /* KIND_COSTS: drawn at random and compared; 0: all */
-	__u16 reserved2;
+	__u16 idle;	  /* KIND_COSTS: what an idle connection counts, of WHOLE */
 };
 
 enum selection_kind {
@@ -163,7 +163,14 @@ struct path {
 struct load {
 	__u32 half_open;
 	__u32 established; /* without those that are RESTED */
+	__u32 outstanding; /* that wait for an answer */
+	__u32 reserved;
+	__u64 asked; /* TIME_UNITs: the sum of when they began to */
 };
+
+/* Values of costs, by path: what a connection is multiplied with, l4lb.model.Costs. */
+#define WHOLE 256	    /* what a connection in flight counts */
+#define HOT 0x80000000u /* chosen only where all are */
 
 /* Values of traffic, by path and CPU. */
 struct traffic {
@@ -172,6 +179,25 @@ struct traffic {
 	__u64 bytes_in; /* of IP */
 	__u64 bytes_out;
 	__u64 connections;
+	__u64 resets;	       /* by the backend */
+	__u64 retransmissions; /* of SYNs without an answer */
+	__u64 unanswered;      /* connections that ended before the backend said anything */
+};
+
+#define TIME_SHIFT 12 /* a TIME_UNIT is 2^12 ns */
+#define TIME_BUCKETS 88
+
+/* Times in TIME_UNITs; l4lb/metrics/times.py has the buckets. */
+struct times {
+	__u64 count;
+	__u64 total;
+	__u32 buckets[TIME_BUCKETS];
+};
+
+/* Values of measured, by path. */
+struct measured {
+	struct times handshakes; /* SYN to SYN/ACK */
+	struct times responses;	 /* a request's first packet to its answer's */
 };
 
 /* Values of affinity*: the end is the client without a port, its id the service's number. */

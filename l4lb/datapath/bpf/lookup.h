@@ -22,9 +22,22 @@ ALWAYS_INLINE int is_half_open(__u8 state)
 	return state == SYN_SENT || state == SYN_RECEIVED || state == UDP_NEW || state == UDP_ANSWERED;
 }
 
+/* What a connection in this state waits for, if it does, is the backend's side of its handshake, not an answer. */
+ALWAYS_INLINE int is_handshake(__u8 state)
+{
+	return state == SYN_SENT || state == SYN_RECEIVED;
+}
+
 ALWAYS_INLINE int is_reusable(__u8 state)
 {
 	return state == LAST_ACK || state == TIME_WAIT || state == CLOSED;
+}
+
+ALWAYS_INLINE struct path *path_of(const struct connection *c)
+{
+	__u32 number = c->path;
+
+	return bpf_map_lookup_elem(&paths, &number);
 }
 
 /* The end that the backend sees, with its number: the key of reverse* and direct*. */
@@ -41,6 +54,15 @@ ALWAYS_INLINE void seen_by_backend(struct end *seen, const struct end *client, c
 	seen->id = path->backend;
 }
 
+/* A request of the connection, if one waits, waits no more. Not of one in its handshake. */
+ALWAYS_INLINE void release(struct connection *c)
+{
+	__u32 asked = c->asked ? __sync_lock_test_and_set(&c->asked, 0) : 0;
+
+	if (asked)
+		count_waiting(c->path, -1, asked);
+}
+
 /* Forget a connection. */
 CHECKED_ALONE int forget(const struct end *key, struct connection *c, int version, int half_open)
 {
@@ -48,13 +70,17 @@ CHECKED_ALONE int forget(const struct end *key, struct connection *c, int versio
 	struct end seen;
 	__u32 number;
 	int half_open_state, rested;
+	__u8 state;
 
 	if (!c || !key)
 		return 0;
 	/* Of an LRU map an entry that is deleted may be another one at once. */
 	number = c->path;
-	half_open_state = is_half_open(c->state);
+	state = c->state;
+	half_open_state = is_half_open(state);
 	rested = c->flags & RESTED;
+	if (!is_handshake(state))
+		release(c);
 	path = bpf_map_lookup_elem(&paths, &number);
 	if (path && c->flags & REVERSED) {
 		seen_by_backend(&seen, key, c, path);
@@ -66,6 +92,8 @@ CHECKED_ALONE int forget(const struct end *key, struct connection *c, int versio
 	if (half_open) {
 		if (DELETE(half_open, version, key))
 			return 0; /* pushed out meanwhile */
+		if (state == SYN_SENT || state == UDP_NEW)
+			count_feat(number, LEFT_CONNECTION);
 		count_total(-1, 0);
 		if (half_open_state)
 			count_load(number, -1, 0);
@@ -142,7 +170,7 @@ ALWAYS_INLINE struct connection *find_reverse(struct flow *flow, const struct en
 	if (!c)
 		return 0;
 	/* The entry may be of a connection that was pushed out, whose key another one has now. */
-	path = bpf_map_lookup_elem(&paths, &c->path);
+	path = path_of(c);
 	if (!path || path->backend != number || !(c->flags & REVERSED) || c->source_port != end->port)
 		return 0;
 	return c;

@@ -34,6 +34,7 @@ MAP(ARRAY, ends, sizeof(__u32), sizeof(__u64), 1 << END_BITS, BPF_F_MMAPABLE);
 MAP(ARRAY, services, sizeof(__u32), sizeof(struct service), 4096, 0);
 MAP(ARRAY, backends, sizeof(__u32), sizeof(struct backend), 65536, 0);
 MAP(ARRAY, paths, sizeof(__u32), sizeof(struct path), 65536, 0);
+MAP(ARRAY, costs, sizeof(__u32), sizeof(__u32), 65536, 0);
 MAP(ARRAY, settings, sizeof(__u32), sizeof(struct settings), 1, 0);
 
 static __attribute__((always_inline)) inline struct settings *read_settings(void)
@@ -54,8 +55,8 @@ MAP(LPM_TRIE, route_mtus6, sizeof(struct prefix), sizeof(__u32), 65536, BPF_F_NO
  * is an end without a port, its id 0. */
 PAIR(HASH, addresses, sizeof(__u8), 65536, BPF_F_NO_PREALLOC);
 
-/* By a service's number: how many numbers follow; then paths, or pairs of path and cost. Replaced as a
- * whole, so a choice sees the old selection or the new one. */
+/* By a service's number: how many paths follow; then these. Replaced as a whole, so a choice sees the old selection
+ * or the new one. */
 struct selection {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(key_size, sizeof(__u32));
@@ -94,6 +95,7 @@ MAP(LRU_HASH, fragments, sizeof(struct datagram), sizeof(struct fragment), 4096,
 
 MAP(ARRAY, turns, sizeof(__u32), sizeof(__u32), 4096, 0);
 MAP(ARRAY, loads, sizeof(__u32), sizeof(struct load), 65536, 0);
+MAP(HASH, measured, sizeof(__u32), sizeof(struct measured), 65536, BPF_F_NO_PREALLOC);
 MAP(ARRAY, totals, sizeof(__u32), sizeof(struct totals), 1, 0);
 MAP(PERCPU_ARRAY, traffic, sizeof(__u32), sizeof(struct traffic), 65536, 0);
 MAP(PERCPU_ARRAY, drops, sizeof(__u32), sizeof(__u64), REASONS, 0);

@@ -38,7 +38,7 @@ ALWAYS_INLINE int is_asked_for(const struct query *query, const struct end *clie
 	if (query->version && (query->version != version || !same_address(query->client, client->ip)))
 		return 0;
 	if (query->by_path) {
-		__u32 *path = bpf_map_lookup_elem(&asked, &c->path);
+		__u32 number = c->path, *path = bpf_map_lookup_elem(&asked, &number);
 
 		return path && *path;
 	}

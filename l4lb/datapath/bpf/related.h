@@ -161,7 +161,7 @@ CHECKED_ALONE int process_icmp_error(context *ctx, struct work *w, const struct 
 		return HOOK_PASS;
 	}
 	c = flow.connection;
-	path = bpf_map_lookup_elem(&paths, &c->path);
+	path = path_of(c);
 	if (!path)
 		return dropped(INTERNAL);
 	/* The quoted packet is one that we sent to the client, if what answers it is the client's. */

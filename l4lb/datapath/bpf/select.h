@@ -39,20 +39,39 @@ ALWAYS_INLINE void give_turn_back(const struct service *service)
 struct choice {
 	__u64 least;
 	__u32 service;
-	__u32 size; /* pairs of path and cost */
+	__u32 size; /* paths */
 	__u32 at;
 	__u32 step;
 	__u32 best; /* path */
+	__u16 idle; /* what an idle connection counts */
+	__u8 protocol;
 };
+
+#define HOT_PRICE (1ull << 63) /* dearer than any other */
+
+/* What a path with this load costs: l4lb.model.Costs. What CPUs count at a time may be below zero for a moment. */
+ALWAYS_INLINE __u64 price(__u32 cost, const struct load *load, const struct choice *choice)
+{
+	int all = load->half_open + load->established, in_flight = load->outstanding;
+	__u64 counted;
+
+	if (choice->protocol == IPPROTO_TCP)
+		in_flight += load->half_open;
+	if (in_flight < 0)
+		in_flight = 0;
+	counted = WHOLE * (in_flight + 1ull);
+	if (all > in_flight)
+		counted += (__u64)choice->idle * (__u32)(all - in_flight);
+	return (cost & HOT ? HOT_PRICE : 0) | (cost & ~HOT) * counted;
+}
 
 /* Compare the next candidate. By itself, so that the verifier need not follow it through every round. */
 CHECKED_ALONE int consider(struct choice *choice)
 {
-	__u32 service, path, cost;
+	__u32 service, path, *cost;
 	struct load *load;
 	void *selection;
-	int connections;
-	__u64 price;
+	__u64 asks;
 
 	if (!choice)
 		return 0;
@@ -60,32 +79,37 @@ CHECKED_ALONE int consider(struct choice *choice)
 	selection = bpf_map_lookup_elem(&selections, &service);
 	if (!selection || !choice->size)
 		return 0;
-	path = entry(selection, 1 + 2 * choice->at);
-	cost = entry(selection, 2 + 2 * choice->at);
+	path = entry(selection, 1 + choice->at);
 	choice->at = (choice->at + choice->step) % choice->size;
 	load = bpf_map_lookup_elem(&loads, &path);
-	if (!load)
+	cost = bpf_map_lookup_elem(&costs, &path);
+	if (!load || !cost)
 		return 0;
-	/* What CPUs count at a time may be below zero for a moment. */
-	connections = load->half_open + load->established;
-	price = (__u64)cost * (connections > 0 ? connections + 1u : 1);
-	if (choice->best == NO_PATH || price < choice->least) {
+	asks = price(*cost, load, choice);
+	if (choice->best == NO_PATH || asks < choice->least) {
 		choice->best = path;
-		choice->least = price;
+		choice->least = asks;
 	}
 	return 0;
 }
 
-/* The least cost x (connections + 1); the first met of equals. */
-CHECKED_ALONE __u32 least_cost(__u32 service, __u32 candidates)
+/* The least price; the first met of equals. */
+CHECKED_ALONE __u32 least_price(const struct service *service)
 {
-	void *selection = bpf_map_lookup_elem(&selections, &service);
-	struct choice choice = {.service = service, .step = 1, .best = NO_PATH};
-	__u32 looks;
+	struct choice choice = {.step = 1, .best = NO_PATH};
+	__u32 looks, number, candidates;
+	void *selection;
 
+	if (!service)
+		return NO_PATH;
+	choice.service = number = service->number;
+	choice.protocol = service->end.id;
+	choice.idle = service->idle;
+	candidates = service->candidates;
+	selection = bpf_map_lookup_elem(&selections, &number);
 	if (!selection)
 		return NO_PATH;
-	choice.size = looks = entry(selection, 0) / 2;
+	choice.size = looks = entry(selection, 0);
 	if (!looks)
 		return NO_PATH;
 	if (candidates && candidates < looks) {
@@ -93,7 +117,7 @@ CHECKED_ALONE __u32 least_cost(__u32 service, __u32 candidates)
 		choice.step = 1 + bpf_get_prandom_u32() % (choice.size - 1);
 		looks = candidates;
 	} else {
-		choice.at = next_turn(service) % choice.size;
+		choice.at = next_turn(number) % choice.size;
 	}
 	for (__u32 i = 0; i < MOST_COSTS && i < looks; i++)
 		consider(&choice);
@@ -134,7 +158,7 @@ ALWAYS_INLINE __u32 scheduled(const struct service *service, const struct end *c
 		slot = flow_hash(client, vip, version);
 		break;
 	default:
-		return least_cost(number, service->candidates);
+		return least_price(service);
 	}
 	return entry(selection, 1 + slot % size);
 }

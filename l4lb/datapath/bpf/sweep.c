@@ -24,9 +24,12 @@ struct count {
 	__u32 half_open;
 	__u32 established;
 	__u32 entries; /* those that are over and only remembered too */
-	__u32 reserved;
+	__u32 outstanding;
 	__u32 half_open_before; /* what the programs had counted when this began */
 	__u32 established_before;
+	__u32 outstanding_before;
+	__u32 reserved;
+	__u64 asked; /* the sum of those that are outstanding */
 };
 
 /* By path; behind them the totals, which `entries` is 0 of. */
@@ -60,14 +63,21 @@ int begin(struct bpf_iter__bpf_map_elem *ctx)
 {
 	__u32 *key = ctx->key, *half_open, *established;
 	struct count *count = ctx->value;
+	struct load *load;
+	__u32 number;
 
 	if (!key || !count || !find_counters(*key, &half_open, &established))
 		return 0;
 	count->half_open = 0;
 	count->established = 0;
 	count->entries = 0;
+	count->outstanding = 0;
+	count->asked = 0;
 	count->half_open_before = *half_open;
 	count->established_before = *established;
+	number = *key;
+	load = bpf_map_lookup_elem(&loads, &number);
+	count->outstanding_before = load ? load->outstanding : 0;
 	return 0;
 }
 
@@ -80,6 +90,16 @@ ALWAYS_INLINE void count_one(__u32 number, int half_open, int established, int e
 	count->half_open += half_open;
 	count->established += established;
 	count->entries += entries;
+}
+
+ALWAYS_INLINE void count_request(__u32 number, __u32 asked)
+{
+	struct count *count = bpf_map_lookup_elem(&counts, &number);
+
+	if (!count)
+		return;
+	count->outstanding += 1;
+	count->asked += asked;
 }
 
 ALWAYS_INLINE int look(struct bpf_iter__bpf_map_elem *ctx, int version, int half_open)
@@ -108,6 +128,8 @@ ALWAYS_INLINE int look(struct bpf_iter__bpf_map_elem *ctx, int version, int half
 	else
 		count_one(copy.path, 0, !(copy.flags & RESTED), 1);
 	count_one(PATHS, half_open, !half_open, 0);
+	if (copy.asked && !is_handshake(copy.state))
+		count_request(copy.path, copy.asked);
 	return 0;
 }
 
@@ -166,11 +188,20 @@ int settle(struct bpf_iter__bpf_map_elem *ctx)
 {
 	__u32 *key = ctx->key, *half_open, *established;
 	struct count *count = ctx->value;
+	struct load *load;
+	__u32 number;
 
 	if (!key || !count || !find_counters(*key, &half_open, &established))
 		return 0;
 	if (*established == count->established_before && *established != count->established)
 		__sync_fetch_and_add(established, count->established - count->established_before);
+	/* Requests that were pushed out with their half-open connections, which are of UDP, have no other end. */
+	number = *key;
+	load = bpf_map_lookup_elem(&loads, &number);
+	if (load && load->outstanding == count->outstanding_before && load->outstanding != count->outstanding) {
+		__sync_fetch_and_add(&load->outstanding, count->outstanding - count->outstanding_before);
+		load->asked = count->asked;
+	}
 	return 0;
 }
 

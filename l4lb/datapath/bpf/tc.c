@@ -36,7 +36,7 @@ CHECKED_ALONE int process_later_fragment(context *ctx, struct work *w, const str
 	flow.key = note->flow;
 	flow.from_client = note->from_client;
 	c = find(&flow, settings, p);
-	path = c ? bpf_map_lookup_elem(&paths, &c->path) : 0;
+	path = c ? path_of(c) : 0;
 	if (!c || !path || path->flags & PATH_GONE)
 		return dropped(NO_CONNECTION);
 	translation_of(&w->to, p, &flow, c, path);

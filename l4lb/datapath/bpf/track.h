@@ -146,11 +146,13 @@ CHECKED_ALONE int promote(const struct end *key, const struct connection *c, con
 	if (!key || !c || !p || !settings)
 		return 0;
 	all = bpf_map_lookup_elem(&totals, &zero);
-	path = bpf_map_lookup_elem(&paths, &c->path);
+	path = path_of(c);
 	if (!all || !path || all->established >= settings->established)
 		return 0;
 	copy = *c;
 	copy.state = state;
+	if (p->protocol == IPPROTO_TCP)
+		copy.asked = 0; /* of the handshake */
 	if (copy.flags & REVERSED) {
 		seen_by_backend(&seen, key, &copy, path);
 		if (PUT(reverse, p->version, &seen, key, BPF_ANY))
@@ -190,8 +192,10 @@ ALWAYS_INLINE int set_state(struct flow *flow, struct connection *c, const struc
 		if (is_reusable(state) && !(c->flags & RESTED)) {
 			c->flags |= RESTED;
 			count_load(c->path, 0, -1);
+			release(c);
 		}
 	} else if (state == CLOSED) {
+		c->asked = 0;
 		if (is_half_open(c->state))
 			count_load(c->path, -1, 0);
 	} else if (!is_half_open(state)) {
@@ -219,6 +223,8 @@ ALWAYS_INLINE int track(context *ctx, struct flow *flow, struct connection *c, c
 		if (!in_window(sequence, known, from_client ? c->acked_by_backend : c->acked_by_client,
 			       from_client ? c->shifts >> 4 : c->shifts & 15))
 			return 1; /* its receiver will not believe it either */
+		if (event == EVENT_RST && !from_client && c->state != CLOSED)
+			count_feat(c->path, RESET_CONNECTION);
 	} else if (event != EVENT_ACK && is_half_open(c->state)) {
 		int scale = window_scale(ctx, p);
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from l4lb.datapath.ebpf import layout
@@ -23,6 +23,7 @@ class Contents:
     addresses: set[bytes] = field(default_factory=set)
     paths: dict[int, layout.Path] = field(default_factory=dict)
     selections: dict[int, tuple[int, ...]] = field(default_factory=dict)  # by the service's number
+    costs: dict[int, int] = field(default_factory=dict)  # by path, of services that choose by costs
 
 
 def contents(plan: Plan, numbers: Numbers, before: Mapping[bytes, layout.Backend]) -> Contents:
@@ -45,6 +46,7 @@ def contents(plan: Plan, numbers: Numbers, before: Mapping[bytes, layout.Backend
         key = _socket_key(service.protocol, service.address)
         made.services[key] = _service(service, key, number)
         made.selections[number] = _words(service.selection, paths)
+        made.costs |= costs(service.selection, paths)
     for path in numbers.retired.values():
         fate = layout.PATH_GONE if path.gone else flags.get(path.way, layout.PATH_GONE)
         full_nat = layout.PATH_FULL_NAT * path.way.full_nat
@@ -96,21 +98,22 @@ def _service(service: ServicePlan, key: bytes, number: int) -> layout.Service:
         number=number,
         affinity=math.ceil(service.affinity_timeout),
         candidates=0 if table else min(selection.candidates, 0xFFFF),  # type: ignore[union-attr]
+        idle=0 if table else selection.idle,  # type: ignore[union-attr]
     )
 
 
-def _words(selection: Selection, paths: list[int]) -> tuple[int, ...]:
-    """What is chosen from: how many words follow, and these."""
-    words: list[int] = []
+def _words(selection: Selection, paths: Sequence[int]) -> tuple[int, ...]:
+    """What is chosen from: how many paths follow, and these."""
     if isinstance(selection, Table):
-        words = [paths[slot] for slot in selection.slots]
-        # A program may for a moment read a table as costs, see Tables: a pair has to be there.
-        if len(words) == 1:
-            words *= 2
-    else:
-        for index, cost in selection.costs:
-            words += (paths[index], cost)
-    return (len(words), *words)
+        return (len(selection.slots), *(paths[slot] for slot in selection.slots))
+    return (len(selection.costs), *(paths[index] for index, _ in selection.costs))
+
+
+def costs(selection: Selection, paths: Sequence[int]) -> dict[int, int]:
+    """Values of costs by path; ``paths`` are those of the service's backends."""
+    if isinstance(selection, Table):
+        return {}
+    return {paths[index]: cost | layout.HOT * (index in selection.hot) for index, cost in selection.costs}
 
 
 def _path(numbers: Numbers, path: NumberedPath, flags: int) -> layout.Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
@@ -10,38 +12,100 @@ from l4lb.datapath.ebpf import layout
 from l4lb.datapath.ebpf.layout import word
 from l4lb.datapath.ebpf.tables import Tables, ends_of
 from l4lb.datapath.libbpf import Map
-from l4lb.model import Counters, DropReason, Endpoint, Traffic, Verdict
+from l4lb.metrics.times import UNIT, added
+from l4lb.model import Counters, DropReason, Endpoint, Times, Traffic, Verdict
 
 _PAGE: Final = 256
 """Elements of an array that are read together."""
 
+_WRAP: Final = 1 << 32
+"""TIME_UNITs, five hours: a connection remembers its time in 32 bits."""
 
-def counters(maps: Mapping[str, Map], tables: Tables) -> Counters:
-    """All counters. Paths that a backend had before and that go on with their connections count for it."""
+
+def counters(maps: Mapping[str, Map], tables: Tables, now: int) -> Counters:
+    """All counters, at ``now`` in ns. Paths that a backend had before and that go on with their connections
+    count for it."""
     planned = {path.number for path in tables.numbers.paths.values()}
-    backends: dict[tuple[str, Endpoint], list[int]] = defaultdict(lambda: [0] * 7)
+    backends: dict[tuple[str, Endpoint], list[Traffic]] = defaultdict(list)
     loads = dict(_pages(maps["loads"], tables.paths))
+    measured = {int.from_bytes(key, sys.byteorder): value for key, value in maps["measured"].items()}
     forwarded = established = 0
     for number, value in _pages(maps["traffic"], tables.paths):
-        traffic = [sum(column) for column in zip(*layout.TRAFFIC.struct.iter_unpack(value), strict=True)]
-        forwarded += traffic[0] + traffic[1]
+        traffic = layout.Traffic(
+            *(sum(column) for column in zip(*layout.TRAFFIC.struct.iter_unpack(value), strict=True))
+        )
+        forwarded += traffic.packets_in + traffic.packets_out
         load = layout.LOAD.unpack(loads[number])
         established += load.established
         path = tables.paths[number]
         if number in planned or not path.flags & layout.PATH_GONE:
-            whole = backends[tables.names.get(path.service, ""), ends_of(path)[1]]
-            for at, value_of in enumerate((traffic[4], *load, *traffic[:4])):
-                whole[at] += value_of
+            target = tables.names.get(path.service, ""), ends_of(path)[1]
+            backends[target].append(_traffic(traffic, load, measured.get(number), now))
     totals = layout.TOTALS.unpack(maps["totals"].lookup(word(0)) or b"")
     verdicts = {verdict: _count(maps["verdicts"], verdict) for verdict in Verdict}
     verdicts[Verdict.FORWARD] += forwarded
     drops = {reason: _count(maps["drops"], reason) for reason in DropReason}
     return Counters(
-        backends={target: Traffic(*counts) for target, counts in backends.items()},
+        backends={target: _added(each) for target, each in backends.items()},
         verdicts=verdicts,
         drops={reason: count for reason, count in drops.items() if count},
         half_open=totals.half_open,
         established=established,
+    )
+
+
+def _traffic(traffic: layout.Traffic, load: layout.Load, measured: bytes | None, now: int) -> Traffic:
+    times = layout.MEASURED.unpack(measured) if measured is not None else None
+    return Traffic(
+        connections_total=traffic.connections,
+        half_open=load.half_open,
+        established=load.established,
+        packets_in=traffic.packets_in,
+        packets_out=traffic.packets_out,
+        bytes_in=traffic.bytes_in,
+        bytes_out=traffic.bytes_out,
+        outstanding=_signed(load.outstanding),
+        waiting=waiting(load, now),
+        resets=traffic.resets,
+        retransmissions=traffic.retransmissions,
+        unanswered=traffic.unanswered,
+        handshakes=_times(times.handshakes) if times else Times(),
+        responses=_times(times.responses) if times else Times(),
+    )
+
+
+def waiting(load: layout.Load, now: int) -> float:
+    """Seconds that the outstanding requests have waited at ``now``, in ns, together. Times wrap after five
+    hours: together they must not have waited for longer than that each."""
+    count = _signed(load.outstanding)
+    if count <= 0:
+        return 0.0
+    ages = (count * (now >> layout.TIME_SHIFT & _WRAP - 1) - load.asked) % (count * _WRAP)
+    return ages * UNIT if ages < count * _WRAP // 2 else 0.0
+
+
+def _signed(count: int) -> int:
+    """What CPUs count at a time may be below zero for a moment."""
+    return count if count < 1 << 31 else 0
+
+
+def _times(data: bytes) -> Times:
+    count, total, *buckets = layout.TIMES.unpack(data)
+    return Times(count, total * UNIT, tuple(buckets)) if count else Times()
+
+
+def _added(several: list[Traffic]) -> Traffic:
+    if len(several) == 1:
+        return several[0]
+    whole = {
+        each.name: sum(getattr(traffic, each.name) for traffic in several)
+        for each in dataclasses.fields(Traffic)
+        if each.name not in ("handshakes", "responses")
+    }
+    return Traffic(
+        **whole,
+        handshakes=added([each.handshakes for each in several]),
+        responses=added([each.responses for each in several]),
     )
 
 

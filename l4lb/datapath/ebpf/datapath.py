@@ -156,7 +156,7 @@ class EbpfDatapath:
 
     async def counters(self) -> Counters:
         """See ``Datapath``."""
-        return await self._work(counters, self._loaded.maps, self._tables)
+        return await self._work(counters, self._loaded.maps, self._tables, time.monotonic_ns())
 
     async def connections(self, which: ConnectionFilter, limit: int) -> tuple[list[ConnectionInfo], int]:
         """See ``Datapath``."""

@@ -11,9 +11,10 @@ import sys
 from struct import Struct
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
+from l4lb.metrics.times import BUCKETS
 from l4lb.model import DropReason, State, Verdict
 
-LAYOUT_VERSION: Final = 2
+LAYOUT_VERSION: Final = 3
 
 _Value = TypeVar("_Value", bound=tuple[object, ...])
 
@@ -114,13 +115,14 @@ class Connection(NamedTuple):
     """A value of connections* and half_open*; its key is the client's end with the service's number."""
 
     seen: int  # ns
-    path: int
-    state: int
-    shifts: int = 0
-    flags: int = 0
+    asked: int = 0  # TIME_UNITs; 0: nothing waits for the backend
     acked_by_client: int = 0
     acked_by_backend: int = 0
+    path: int = 0
     source_port: bytes = bytes(2)
+    state: int = 0
+    shifts: int = 0
+    flags: int = 0
     hop: bytes = NO_HOP
 
 
@@ -128,15 +130,15 @@ CONNECTION: Final = Layout(
     "connection",
     Connection,
     seen="Q",
-    path="I",
+    asked="I",
+    acked_by_client="I",
+    acked_by_backend="I",
+    path="H",
+    source_port="2s",
     state="B",
     shifts="B",
     flags="B",
     reserved="x",
-    acked_by_client="I",
-    acked_by_backend="I",
-    source_port="2s",
-    reserved2="2x",
     hop=f"{HOP_SIZE}s",
 )
 
@@ -167,6 +169,7 @@ class Service(NamedTuple):
     number: int
     affinity: int = 0  # seconds
     candidates: int = 0
+    idle: int = 0  # of WHOLE
 
 
 SERVICE: Final = Layout(
@@ -180,7 +183,7 @@ SERVICE: Final = Layout(
     number="I",
     affinity="I",
     candidates="H",
-    reserved2="2x",
+    idle="H",
 )
 
 KIND_TURN, KIND_RANDOM, KIND_SOURCE, KIND_FLOW, KIND_COSTS = range(5)
@@ -260,9 +263,16 @@ class Load(NamedTuple):
 
     half_open: int
     established: int
+    outstanding: int = 0
+    asked: int = 0  # TIME_UNITs
 
 
-LOAD: Final = Layout("load", Load, half_open="I", established="I")
+LOAD: Final = Layout(
+    "load", Load, half_open="I", established="I", outstanding="I", reserved="4x", asked="Q"
+)
+
+HOT: Final = 0x8000_0000
+"""In a value of costs."""
 
 
 class Traffic(NamedTuple):
@@ -273,11 +283,39 @@ class Traffic(NamedTuple):
     bytes_in: int
     bytes_out: int
     connections: int
+    resets: int = 0
+    retransmissions: int = 0
+    unanswered: int = 0
 
 
 TRAFFIC: Final = Layout(
-    "traffic", Traffic, packets_in="Q", packets_out="Q", bytes_in="Q", bytes_out="Q", connections="Q"
+    "traffic",
+    Traffic,
+    packets_in="Q",
+    packets_out="Q",
+    bytes_in="Q",
+    bytes_out="Q",
+    connections="Q",
+    resets="Q",
+    retransmissions="Q",
+    unanswered="Q",
 )
+
+TIME_SHIFT: Final = 12
+"""A TIME_UNIT is 2**12 ns, ``l4lb.metrics.times.UNIT``."""
+
+TIMES: Final = Struct(f"=QQ{BUCKETS}I")
+"""struct times: count, total, buckets."""
+
+
+class Measured(NamedTuple):
+    """A value of measured, by path: two TIMES."""
+
+    handshakes: bytes
+    responses: bytes
+
+
+MEASURED: Final = Layout("measured", Measured, handshakes=f"{TIMES.size}s", responses=f"{TIMES.size}s")
 
 
 class Settings(NamedTuple):
@@ -333,4 +371,5 @@ LAYOUTS: Final[tuple[Layout[Any], ...]] = (
     TRAFFIC,
     SETTINGS,
     TOTALS,
+    MEASURED,
 )

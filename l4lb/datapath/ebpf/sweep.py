@@ -9,8 +9,8 @@ from typing import Final
 from l4lb.datapath.ebpf.layout import word
 from l4lb.datapath.libbpf import Map, Program, iterate
 
-_COUNT: Final = Struct("=6I")
-"""struct count: half_open, established, entries, reserved, half_open_before, established_before."""
+_COUNT: Final = Struct("=8IQ")
+"""struct count: half_open, established, entries, outstanding, the same three before, reserved, asked."""
 
 _ORDER: Final = (
     ("begin", "counts"),

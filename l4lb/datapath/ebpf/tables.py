@@ -1,9 +1,9 @@
 """The maps that the daemon writes: brought to a plan by their differences, while packets pass.
 
 Each write is seen by the next packet, so their order matters. What is pointed to comes before what
-points to it: paths, then backends, selections, services, and of the last two kinds their ends; and goes
-after it. A service whose kind of
-selection changes is the one place where two writes belong together, see ``_write_selections``.
+points to it: paths and their costs, then backends, selections, services, and of backends and services their
+ends; and goes after it. A service whose kind of selection changes may for a moment choose from the new
+paths in the old way, or the other way round: either gives a path of it.
 
 Not for two threads at a time.
 """
@@ -104,6 +104,8 @@ class Tables:
             self._add_forwarded(packets)
             traffic.update(key, bytes(layout.TRAFFIC.size * self._cpus))
             loads.update(key, bytes(layout.LOAD.size))
+            self._maps["measured"].delete(key)
+            self._present.costs.pop(number, None)
             self._maps["paths"].update(key, bytes(layout.PATH.size))
             del self._present.paths[number]
             self.to_reset.discard(number)
@@ -122,32 +124,16 @@ class Tables:
             {n: path for n, path in wanted.paths.items() if n not in worse or n not in present.paths}
         )
         self._put_backends(dict(wanted.backends.items() - present.backends.items()))
-        self._write_selections(wanted)
-        self._put_paths(worse)
-        self._remove_backends(present.backends.keys() - wanted.backends.keys())
-        self._remove_addresses(present.addresses - wanted.addresses)
-
-    def _write_selections(self, wanted: Contents) -> None:
-        """Services and what they choose from.
-
-        A table is never read while it holds costs: these would be taken for paths. Costs may be read from
-        a table, whose every other entry is a path then, and the one behind it some number. So a service
-        becomes one with costs before it gets them, and loses them before it becomes another.
-        """
-        present = self._present
-        changed = dict(wanted.services.items() - present.services.items())
-        first = {
-            key: each
-            for key, each in changed.items()
-            if each.kind == layout.KIND_COSTS and key in present.services
-        }
-        self._put_services(first)
+        self._put_costs(wanted.costs)
         self._put_selections(wanted)
-        self._put_services({key: each for key, each in changed.items() if key not in first})
+        self._put_services(dict(wanted.services.items() - present.services.items()))
         self._remove_services(present.services.keys() - wanted.services.keys())
         for number in present.selections.keys() - wanted.selections.keys():
             self._maps["selections"].delete(word(number))
             del present.selections[number]
+        self._put_paths(worse)
+        self._remove_backends(present.backends.keys() - wanted.backends.keys())
+        self._remove_addresses(present.addresses - wanted.addresses)
 
     def _put_services(self, services: Mapping[bytes, layout.Service]) -> None:
         present = self._present.services
@@ -207,9 +193,17 @@ class Tables:
                 table.close()
         self._present.selections.update(changed)
 
+    def _put_costs(self, costs: Mapping[int, int]) -> None:
+        changed = dict(costs.items() - self._present.costs.items())
+        if changed:
+            self._maps["costs"].update_batch((word(number), word(cost)) for number, cost in changed.items())
+            self._present.costs.update(changed)
+
     def _put_paths(self, paths: Mapping[int, layout.Path]) -> None:
         changed = dict(paths.items() - self._present.paths.items())
         if changed:
+            for number in changed.keys() - self._present.paths.keys():
+                self._maps["measured"].update(word(number), bytes(layout.MEASURED.size))
             pairs = [(word(number), layout.PATH.pack(path)) for number, path in changed.items()]
             self._maps["paths"].update_batch(pairs)
             self._note_gone(changed)

@@ -1,6 +1,6 @@
 """Which backend takes a new connection: tables, costs, hashes, affinity (DESIGN 3)."""
 
-from l4lb.model import Costs, DropReason, Key, Limits, Load, Table
+from l4lb.model import Costs, DropReason, Key, Limits, Table
 from tests.conformance.case import change, packet_case, reply, sweep, wait
 from tests.conformance.exchanges import (
     BACKEND_NEXT,
@@ -59,7 +59,7 @@ def turns_of_each_service_are_its_own(net):
 def least_connections(net):
     """The least cost times (connections + 1) wins; ties take turns, as the walk starts one further
     each time (l4lb.model.Costs). A connection that both ends have closed counts no more."""
-    costs = Costs(Load.CONNECTIONS, ((0, 65_536), (1, 65_536)))
+    costs = Costs(((0, 65_536), (1, 65_536)))
     one, two, three, four, five, six = clients(net, 6)
     return plan(service(net, selection=costs)), [
         handshake(net, net.web1, one),
@@ -79,7 +79,7 @@ def least_connections(net):
 @packet_case()
 def least_connections_by_weight(net):
     """A backend of weight 2 costs half: it has two connections for each of the other's."""
-    costs = Costs(Load.CONNECTIONS, ((0, 32_768), (1, 65_536)))
+    costs = Costs(((0, 32_768), (1, 65_536)))
     order = [net.web1, net.web2, net.web1, net.web1, net.web1, net.web2]
     return plan(service(net, selection=costs)), syns(net, order)
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from l4lb.model import ConnectionInfo, Counters, DropReason, Plan, Verdict
-from tests.conformance.case import Need, Row, Traffic
+from tests.conformance.case import Measured, Need, Row, Traffic
 from tests.conformance.world import Host, Side
 
 
@@ -62,6 +62,10 @@ class Engine(ABC):
     def traffic(self, backend: Host) -> Traffic:
         """What was counted for a backend, of all services."""
 
+    @abstractmethod
+    def measured(self, backend: Host) -> Measured:
+        """What was learnt of a backend, by all services."""
+
     def close(self) -> None:
         """Leave nothing behind."""
         return
@@ -82,4 +86,18 @@ def added_up(backend: Host, counters: Counters) -> Traffic:
         sum(traffic.packets_out for traffic in counted),
         sum(traffic.bytes_in for traffic in counted),
         sum(traffic.bytes_out for traffic in counted),
+    )
+
+
+def learnt(backend: Host, counters: Counters) -> Measured:
+    """What a datapath has learnt of a backend, by all services."""
+    known = [traffic for (_, at), traffic in counters.backends.items() if (at.host, at.port) == backend]
+    return Measured(
+        backend,
+        outstanding=sum(traffic.outstanding for traffic in known),
+        responses=sum(traffic.responses.count for traffic in known),
+        handshakes=sum(traffic.handshakes.count for traffic in known),
+        resets=sum(traffic.resets for traffic in known),
+        retransmissions=sum(traffic.retransmissions for traffic in known),
+        unanswered=sum(traffic.unanswered for traffic in known),
     )

@@ -16,8 +16,8 @@ from l4lb.datapath.ebpf.datapath import EbpfDatapath
 from l4lb.datapath.raw import RawDatapath
 from l4lb.model import Counters, DropReason, Limits, Plan, ServicePlan, Verdict
 from l4lb.netlink.watch import KernelWatch
-from tests.conformance.case import Need, Row, Traffic
-from tests.conformance.engines.engine import Engine, Result, added_up, row
+from tests.conformance.case import Measured, Need, Row, Traffic
+from tests.conformance.engines.engine import Engine, Result, added_up, learnt, row
 from tests.conformance.engines.namespaces import Namespaces, inside, remove_abandoned
 from tests.conformance.engines.wires import DEADLINE, FENCE, Wires
 from tests.conformance.plans import NOBODY, service
@@ -116,6 +116,10 @@ class LiveEngine(Engine):
     def traffic(self, backend: Host) -> Traffic:
         """See ``Engine``."""
         return added_up(backend, self._gateway.call(lambda datapath: datapath.counters()))
+
+    def measured(self, backend: Host) -> Measured:
+        """See ``Engine``."""
+        return learnt(backend, self._gateway.call(lambda datapath: datapath.counters()))
 
     def _count(self) -> tuple[Counter[Verdict], Counter[DropReason]]:
         """What was counted since the last time, but for the fences."""

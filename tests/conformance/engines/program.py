@@ -23,8 +23,8 @@ from typing import ClassVar, Final
 from l4lb.datapath.ebpf.layout import COUNT, REASONS, VERDICTS
 from l4lb.datapath.libbpf import Map, Object, Program
 from l4lb.model import DropReason, Plan, Verdict
-from tests.conformance.case import Need, Row, Traffic
-from tests.conformance.engines.engine import Engine, Result, added_up, row
+from tests.conformance.case import Measured, Need, Row, Traffic
+from tests.conformance.engines.engine import Engine, Result, added_up, learnt, row
 from tests.conformance.engines.namespaces import Namespaces, inside, remove_abandoned
 from tests.conformance.engines.program_maps import REMEMBERED, ProgramMaps
 from tests.conformance.packets import VNET
@@ -120,7 +120,11 @@ class ProgramEngine(Engine):
 
     def traffic(self, backend: Host) -> Traffic:
         """See ``Engine``."""
-        return added_up(backend, self._state.counters())
+        return added_up(backend, self._state.counters(self._clock))
+
+    def measured(self, backend: Host) -> Measured:
+        """See ``Engine``."""
+        return learnt(backend, self._state.counters(self._clock))
 
     def forget_gone(self) -> None:
         """Forget the connections that the daemon would reset, as their backends or services went away."""

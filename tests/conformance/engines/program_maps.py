@@ -77,6 +77,7 @@ class ProgramMaps:
         for number in self._tables.paths:
             self._maps["loads"].update(word(number), bytes(layout.LOAD.size))
             self._maps["traffic"].update(word(number), bytes(layout.TRAFFIC.size * self._cpus))
+            self._maps["measured"].update(word(number), bytes(layout.MEASURED.size))
         self._tables.free(list(self._tables.numbers.retired))
         self._tables.to_reset.clear()
         self._tables.apply(self._plan)
@@ -108,9 +109,9 @@ class ProgramMaps:
             self._tables.free(gone & self._tables.numbers.retired.keys())
             self._tables.apply(self._plan)
 
-    def counters(self) -> Counters:
+    def counters(self, clock: int) -> Counters:
         """All of them."""
-        return counters(self._maps, self._tables)
+        return counters(self._maps, self._tables, clock)
 
 
 def _routes() -> Iterator[Route]:

@@ -6,12 +6,13 @@ from collections import Counter
 from ipaddress import ip_address
 from random import Random
 
+from l4lb.datapath.reports import counters
 from l4lb.director.connection import Connection, Ends, Hop
 from l4lb.director.director import Director
 from l4lb.model import DropReason, Plan, Verdict
 from l4lb.wire.frame import ETHERNET, FRAME_MAX, IP
-from tests.conformance.case import Need, Row, Traffic
-from tests.conformance.engines.engine import Engine, Result
+from tests.conformance.case import Measured, Need, Row, Traffic
+from tests.conformance.engines.engine import Engine, Result, added_up, learnt
 from tests.conformance.world import GATEWAY_MAC, Host, Side, route
 
 _STALE = bytes(range(256)) * (FRAME_MAX // 256 + 1)
@@ -74,18 +75,11 @@ class PureEngine(Engine):
 
     def traffic(self, backend: Host) -> Traffic:
         """See ``Engine``."""
-        paths = [
-            path
-            for path in self._director.services.paths()
-            if (path.address.host, path.address.port) == backend
-        ]
-        return Traffic(
-            backend,
-            sum(path.packets_in for path in paths),
-            sum(path.packets_out for path in paths),
-            sum(path.bytes_in for path in paths),
-            sum(path.bytes_out for path in paths),
-        )
+        return added_up(backend, counters(self._director, 0, self._now))
+
+    def measured(self, backend: Host) -> Measured:
+        """See ``Engine``."""
+        return learnt(backend, counters(self._director, 0, self._now))
 
     def _emit(self, out: list[tuple[Side, bytes]]) -> list[bytes]:
         """What the worker does with the director's output; the frames for the host."""

@@ -46,7 +46,7 @@ class TestCounters:
         ours, _ = gateway.open()
         gateway.forwarded(replace(ours, payload=b"12345"))
         gateway.forwarded(Sent(replace(CLIENT, port=1), VIP))
-        snapshot = counters(gateway.director, 0)
+        snapshot = counters(gateway.director, 0, 0.0)
         assert snapshot.backends == {
             ("web", BACKEND): Traffic(
                 connections_total=1, established=1, packets_in=3, packets_out=1, bytes_in=125, bytes_out=40
@@ -60,16 +60,16 @@ class TestCounters:
         gateway = Gateway(service())
         ours, theirs = gateway.open()
         gateway.forwarded(replace(ours, flags=FIN | ACK))
-        assert counters(gateway.director, 0).established == 1
+        assert counters(gateway.director, 0, 0.0).established == 1
         gateway.forwarded(replace(theirs, flags=FIN | ACK))
-        snapshot = counters(gateway.director, 0)
+        snapshot = counters(gateway.director, 0, 0.0)
         assert (snapshot.established, snapshot.backends["web", BACKEND].established) == (0, 0)
 
     def test_a_removed_backend_leaves_its_forwarded_packets_in_the_total(self):
         gateway = Gateway(service(BACKEND, OTHER))
         gateway.open()
         gateway.configure(service(OTHER))
-        snapshot = counters(gateway.director, 0)
+        snapshot = counters(gateway.director, 0, 0.0)
         assert snapshot.verdicts[Verdict.FORWARD] == 3
         assert list(snapshot.backends) == [("web", OTHER)]
 
@@ -79,7 +79,7 @@ class TestCounters:
         gateway.now += 5
         gateway.forwarded(Sent(replace(CLIENT, port=1), VIP))
         gateway.send(Sent(replace(CLIENT, port=2), VIP))
-        assert counters(gateway.director, 7).drops == {
+        assert counters(gateway.director, 7, 0.0).drops == {
             DropReason.HALF_OPEN_EVICTED: 1,
             DropReason.HALF_OPEN_FULL: 1,
             DropReason.RECEIVE_OVERRUN: 7,
@@ -88,7 +88,7 @@ class TestCounters:
     def test_nothing_dropped_is_not_mentioned(self):
         gateway = Gateway(service())
         gateway.tick()
-        assert counters(gateway.director, 0).drops == {}
+        assert counters(gateway.director, 0, 0.0).drops == {}
 
 
 @pytest.fixture

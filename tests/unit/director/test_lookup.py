@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from l4lb.director.lookup import Services
-from l4lb.model import Costs, Endpoint, Key, Limits, Load, Nat, Plan, Protocol, Table, WhenBackendDown
+from l4lb.model import Costs, Endpoint, Key, Limits, Nat, Plan, Protocol, Table, WhenBackendDown
 from tests.unit.director.gateway import BACKEND, OTHER, SNAT, VIP, service
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
@@ -174,8 +174,8 @@ class TestUsable:
             (Table(Key.TURN, (0, 1, 0)), {BACKEND, OTHER}),
             (Table(Key.SOURCE, (1, 1)), {OTHER}),
             (Table(Key.TURN, ()), set()),
-            (Costs(Load.CONNECTIONS, ((0, 65536),)), {BACKEND}),
-            (Costs(Load.CONNECTIONS, ()), set()),
+            (Costs(((0, 65536),)), {BACKEND}),
+            (Costs(()), set()),
         ],
     )
     def test_usable_is_what_the_selection_can_choose(self, services, selection, usable):

@@ -9,7 +9,7 @@ import pytest
 from l4lb.director.lookup import Services
 from l4lb.director.parse import parse
 from l4lb.director.select import select, select_again
-from l4lb.model import Costs, Endpoint, Key, Load, Nat, Plan, Table
+from l4lb.model import Costs, Endpoint, Key, Nat, Plan, Table
 from l4lb.schedulers.hash import flow_hash, source_hash
 from tests.unit.director.gateway import BACKEND, CLIENT, OTHER, VIP, service
 from tests.unit.director.packets import Sent
@@ -75,30 +75,30 @@ class TestTable:
 
 class TestCosts:
     def test_the_least_loaded_wins(self):
-        state = state_of(Costs(Load.CONNECTIONS, ((0, 65536), (1, 65536), (2, 65536))))
+        state = state_of(Costs(((0, 65536), (1, 65536), (2, 65536))))
         for path, load in zip(state.choices, (3, 1, 2), strict=True):
             path.established = load
         assert set(chosen(state, 6)) == {OTHER}
 
     def test_load_is_weighed_by_cost(self):
-        state = state_of(Costs(Load.CONNECTIONS, ((0, 65536), (1, 16384))))
+        state = state_of(Costs(((0, 65536), (1, 16384))))
         state.choices[1].established = 2  # 3/4 of the price
         assert set(chosen(state, 4)) == {OTHER}
         state.choices[1].half_open = 2  # 5/4
         assert set(chosen(state, 4)) == {BACKEND}
 
     def test_connections_that_are_over_are_no_load(self):
-        state = state_of(Costs(Load.CONNECTIONS, ((0, 65536), (1, 65536))))
+        state = state_of(Costs(((0, 65536), (1, 65536))))
         state.choices[0].established = state.choices[0].closed = 9
         state.choices[1].established = 1
         assert set(chosen(state, 4)) == {BACKEND}
 
     def test_equals_take_turns(self):
-        state = state_of(Costs(Load.CONNECTIONS, ((0, 65536), (1, 65536), (2, 65536))))
+        state = state_of(Costs(((0, 65536), (1, 65536), (2, 65536))))
         assert Counter(chosen(state, 9)) == dict.fromkeys(BACKENDS, 3)
 
     def test_two_candidates_are_drawn_and_compared(self):
-        state = state_of(Costs(Load.CONNECTIONS, ((0, 65536), (1, 65536), (2, 65536)), candidates=2))
+        state = state_of(Costs(((0, 65536), (1, 65536), (2, 65536)), candidates=2))
         state.choices[0].established = 100
         counts = Counter(chosen(state, 3000))
         assert BACKEND not in counts
@@ -106,14 +106,12 @@ class TestCosts:
 
     @pytest.mark.parametrize("candidates", [0, 3, 9])
     def test_as_many_candidates_as_there_are_is_all(self, candidates):
-        state = state_of(
-            Costs(Load.CONNECTIONS, ((0, 65536), (1, 65536), (2, 65536)), candidates=candidates)
-        )
+        state = state_of(Costs(((0, 65536), (1, 65536), (2, 65536)), candidates=candidates))
         state.choices[0].established = state.choices[2].established = 1
         assert set(chosen(state, 6)) == {OTHER}
 
     def test_none_choose_nobody(self):
-        assert chosen(state_of(Costs(Load.CONNECTIONS, ()))) == [None]
+        assert chosen(state_of(Costs(()))) == [None]
 
 
 class TestAffinity:
@@ -146,7 +144,7 @@ class TestAgain:
         [
             (Table(Key.TURN, (0,)), {}),
             (Table(Key.RANDOM, (0,)), {}),
-            (Costs(Load.CONNECTIONS, ((0, 65536),)), {}),
+            (Costs(((0, 65536),)), {}),
             (FLOW, {"affinity_timeout": 60.0}),
             (FLOW, {"nat": Nat.FULL}),
             (Table(Key.FLOW, ()), {}),

@@ -9,7 +9,18 @@ from l4lb.datapath.ebpf.counters import counters
 from l4lb.datapath.ebpf.layout import end_key, word
 from l4lb.datapath.ebpf.sweep import Sweep
 from l4lb.datapath.ebpf.tables import Tables
-from l4lb.model import ConnectionInfo, DropReason, Endpoint, Limits, Protocol, State, Traffic, Verdict
+from l4lb.metrics.times import BUCKETS, UNIT
+from l4lb.model import (
+    ConnectionInfo,
+    DropReason,
+    Endpoint,
+    Limits,
+    Protocol,
+    State,
+    Times,
+    Traffic,
+    Verdict,
+)
 from tests.unit.datapath.ebpf.kernel import loaded
 from tests.unit.datapath.ebpf.plans import (
     CLIENT,
@@ -66,7 +77,7 @@ class Kernel:
         source = values.pop("source_port", client.port).to_bytes(2, "big")
         flags = values.pop("flags", 0) | layout.RESTED * (state in OVER)
         entry = layout.Connection(
-            NOW - idle * SECOND, number, state, 0, flags, source_port=source, **values
+            NOW - idle * SECOND, path=number, state=state, flags=flags, source_port=source, **values
         )
         key = end_key(client.ip, client.port, path.service)
         half = state in HALF_OPEN
@@ -83,9 +94,10 @@ class Kernel:
 
     def count(self, number, half_open=0, established=0, all_half_open=0, all_established=0):
         load = self.load(number)
-        self.maps["loads"].update(
-            word(number), word(load.half_open + half_open) + word(load.established + established)
+        more = load._replace(
+            half_open=load.half_open + half_open, established=load.established + established
         )
+        self.maps["loads"].update(word(number), layout.LOAD.pack(more))
         totals = self.totals()
         self.maps["totals"].update(
             word(0), word(totals.established + all_established) + word(totals.half_open + all_half_open)
@@ -195,7 +207,7 @@ class TestTaking:
         taken, _ = kernel.asked(kernel.connections.query(ConnectionFilter(backend=TWO), take=True))
         assert {each.client for each in taken} == {other(2), other(3), other(4)}
         assert kernel.clients(Query()) == {CLIENT}
-        assert kernel.load(two) == (0, 0)
+        assert kernel.load(two)[:2] == (0, 0)
         assert kernel.totals() == layout.Totals(established=1, half_open=0)
 
     def test_the_entries_of_the_other_direction_go_too(self, kernel):
@@ -268,7 +280,7 @@ class TestSweep:
         alive = [State(port % 8) for port in range(1, 301) if port % 3]
         half = sum(state in HALF_OPEN for state in alive)
         over = sum(state in OVER for state in alive)
-        assert kernel.load(kernel.number(VIP, ONE)) == (half, len(alive) - half - over)
+        assert kernel.load(kernel.number(VIP, ONE))[:2] == (half, len(alive) - half - over)
         assert kernel.totals() == (len(alive) - half, half)
 
     def test_half_open_ones_that_the_kernel_pushed_out_are_no_load(self, kernel):
@@ -277,7 +289,7 @@ class TestSweep:
         kernel.run_sweep()
         assert kernel.load(kernel.number(VIP, ONE)).half_open == 1
         assert kernel.totals().half_open == 1
-        assert counters(kernel.maps, kernel.tables).drops == {DropReason.HALF_OPEN_EVICTED: 5}
+        assert counters(kernel.maps, kernel.tables, NOW).drops == {DropReason.HALF_OPEN_EVICTED: 5}
 
     def test_a_wrong_count_of_established_ones_is_set_right(self, kernel):
         kernel.add()
@@ -304,6 +316,16 @@ class TestSweep:
         kernel.run_sweep()
         assert kernel.sweep.unused({one, two}) == {one, two}
 
+    def test_requests_that_were_pushed_out_are_outstanding_no_more(self, kernel):
+        kernel.add(other(1), asked=1_000)
+        kernel.add(other(2), asked=0)
+        kernel.add(other(3), state=State.SYN_SENT, asked=7)  # its handshake
+        number = kernel.number(VIP, ONE)
+        wrong = kernel.load(number)._replace(outstanding=3, asked=5_000)
+        kernel.maps["loads"].update(word(number), layout.LOAD.pack(wrong))
+        kernel.run_sweep()
+        assert kernel.load(number)[2:] == (1, 1_000)
+
 
 class TestCounters:
     def test_by_service_and_backend_over_all_cpus(self, kernel):
@@ -313,19 +335,37 @@ class TestCounters:
         cpus = len(kernel.maps["traffic"].lookup_percpu(word(0)))
         counts = layout.TRAFFIC.pack(layout.Traffic(1, 2, 3, 4, 5))
         kernel.maps["traffic"].update(word(kernel.number(VIP, ONE)), counts * cpus)
-        found = counters(kernel.maps, kernel.tables)
+        found = counters(kernel.maps, kernel.tables, NOW)
         assert found.backends["web", ONE] == Traffic(5 * cpus, 1, 1, cpus, 2 * cpus, 3 * cpus, 4 * cpus)
         assert found.backends["six", SIX] == Traffic()
         assert found.verdicts[Verdict.FORWARD] == 3 * cpus
         assert (found.half_open, found.established) == (1, 1)
+
+    def test_how_long_requests_have_waited(self, kernel):
+        number, unit = kernel.number(VIP, ONE), 1 << layout.TIME_SHIFT
+        kernel.maps["loads"].update(word(number), layout.LOAD.pack(layout.Load(0, 2, 2, 40 + 90)))
+        found = counters(kernel.maps, kernel.tables, 100 * unit).backends["web", ONE]
+        assert found.outstanding == 2
+        assert found.waiting == pytest.approx((60 + 10) * unit / 1e9)
+
+    def test_times_that_were_taken(self, kernel):
+        number = kernel.number(VIP, ONE)
+        responses = layout.TIMES.pack(2, 12, *(2 * (bucket == 6) for bucket in range(BUCKETS)))
+        measured = layout.Measured(bytes(layout.TIMES.size), responses)
+        kernel.maps["measured"].update(word(number), layout.MEASURED.pack(measured))
+        found = counters(kernel.maps, kernel.tables, NOW).backends["web", ONE]
+        assert found.handshakes == Times()
+        assert found.responses.count == 2
+        assert found.responses.total == pytest.approx(12 * UNIT)
+        assert found.responses.buckets[6] == 2
 
     def test_backends_that_are_removed_are_not_shown_but_their_packets_are_counted(self, kernel):
         cpus = len(kernel.maps["traffic"].lookup_percpu(word(0)))
         counts = layout.TRAFFIC.pack(layout.Traffic(1, 2, 3, 4, 5))
         kernel.maps["traffic"].update(word(kernel.number(VIP, TWO)), counts * cpus)
         kernel.apply(plan(service(ONE), limits=Limits()))
-        found = counters(kernel.maps, kernel.tables)
+        found = counters(kernel.maps, kernel.tables, NOW)
         assert list(found.backends) == [("web", ONE)]
         assert found.verdicts[Verdict.FORWARD] == 3 * cpus
         kernel.tables.free(list(kernel.tables.numbers.retired))
-        assert counters(kernel.maps, kernel.tables).verdicts[Verdict.FORWARD] == 3 * cpus
+        assert counters(kernel.maps, kernel.tables, NOW).verdicts[Verdict.FORWARD] == 3 * cpus

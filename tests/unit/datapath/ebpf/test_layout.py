@@ -10,7 +10,8 @@ import pytest
 
 import l4lb.datapath
 from l4lb.datapath.ebpf import layout
-from l4lb.model import DropReason, Key, State, Verdict
+from l4lb.metrics.times import BUCKETS
+from l4lb.model import WHOLE, DropReason, Key, State, Verdict
 
 HEADER = Path(l4lb.datapath.__file__).with_name("bpf") / "layout.h"
 
@@ -30,6 +31,9 @@ def assertions():
     yield f"sizeof(struct hop) == {layout.HOP_SIZE}"
     yield f"sizeof(struct end) == {len(layout.end_key(bytes(16), 0, 0))}"
     yield f"sizeof(struct end) - END4_OFFSET == {len(layout.end_key(bytes(4), 0, 0))}"
+    yield f"sizeof(struct times) == {layout.TIMES.size}"
+    yield f"TIME_BUCKETS == {BUCKETS}"
+    yield f"WHOLE == {WHOLE}"
     for state in State:
         yield f"{C_STATES.get(state, state.name)} == {state.value}"
     yield f"STATES == {len(State)}"
@@ -42,7 +46,10 @@ def assertions():
     for key in Key:
         yield f"KIND_{key.name} == {key.value}"
     for name, value in vars(layout).items():
-        if re.match("PATH_|BACKEND_|SERVICE_|KIND_|HOP_PEER|SEEN_BY|REVERSED|OTHER_SOURCE|RESTED", name):
+        if re.match(
+            "PATH_|BACKEND_|SERVICE_|KIND_|HOP_PEER|SEEN_BY|REVERSED|OTHER_SOURCE|RESTED|HOT|TIME_SHIFT|END_(BITS|PROBES|KIND|SERVICE|BACKEND|REMOVED)",
+            name,
+        ):
             yield f"{name} == {value}"
 
 
@@ -75,13 +82,13 @@ def test_a_difference_would_be_found(clang):
 
 
 def test_every_struct_that_c_defines_is_known_here_or_stays_in_the_programs():
-    theirs = {"end", "hop", "affinity", "datagram", "fragment", "prefix"}
+    theirs = {"end", "hop", "affinity", "datagram", "fragment", "prefix", "times"}
     defined = set(re.findall(r"^struct (\w+) \{", HEADER.read_text(), re.MULTILINE))
     assert defined == {struct.name for struct in layout.LAYOUTS} | theirs
 
 
 def test_values_come_back_as_they_were_packed():
-    connection = layout.Connection(7, 65_535, State.TIME_WAIT, 0x21, layout.REVERSED, 1, 2, b"\x04\xd2")
+    connection = layout.Connection(7, 5, 1, 2, 65_535, b"\x04\xd2", State.TIME_WAIT, 0x21, layout.REVERSED)
     assert layout.CONNECTION.unpack(layout.CONNECTION.pack(connection)) == connection
     path = layout.Path(
         layout.NO_HOP, layout.wide(b"abcd"), bytes(16), bytes(16), b"\0P", b"\0P", 1, 2, 6, 4, 5

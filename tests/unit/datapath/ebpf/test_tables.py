@@ -14,7 +14,6 @@ from l4lb.model import (
     Costs,
     Key,
     Limits,
-    Load,
     Protocol,
     State,
     Table,
@@ -38,7 +37,7 @@ from tests.unit.datapath.ebpf.plans import (
 
 TCP = int(Protocol.TCP)
 OTHER_VIP = VIP.__class__(VIP.ip, 81)
-COSTS = Costs(Load.CONNECTIONS, ((0, 7), (1, 9)), candidates=2)
+COSTS = Costs(((0, 7), (1, 9)), candidates=2, idle=3, hot=frozenset({1}))
 
 
 def struct(maps, name, key, kind):
@@ -115,11 +114,10 @@ class TestAPlanInTheMaps:
     def test_costs_and_how_many_are_compared(self, maps):
         applied(maps, service(ONE, TWO, selection=COSTS))
         assert (in_service(maps).kind, in_service(maps).candidates) == (layout.KIND_COSTS, 2)
-        assert selection(maps, 0) == [backend(maps, ONE).path, 7, backend(maps, TWO).path, 9]
-
-    def test_a_table_of_one_is_a_pair_too(self, maps):
-        applied(maps, service(ONE))
-        assert selection(maps, 0) == [backend(maps).path] * 2
+        one, two = backend(maps, ONE).path, backend(maps, TWO).path
+        assert selection(maps, 0) == [one, two]
+        assert [maps["costs"].lookup(word(path)) for path in (one, two)] == [word(7), word(9 | layout.HOT)]
+        assert in_service(maps).idle == 3
 
     def test_no_backend(self, maps):
         applied(maps, service())
@@ -286,13 +284,11 @@ class TestOrder:
         tables.apply(plan())
         assert self.order(writes, *names) == ["ends", "services", "selections", "paths"]
 
-    def test_costs_are_never_read_as_a_table(self, maps, writes):
+    def test_who_is_chosen_by_cost_has_one(self, maps, writes):
         tables = applied(maps, service(ONE, TWO))
         writes.clear()
         tables.apply(plan(service(ONE, TWO, selection=COSTS)))
-        assert self.order(writes, "selections", "services") == ["services", "selections"]
-        tables.apply(plan(service(ONE, TWO)))
-        assert self.order(writes, "selections", "services") == ["selections", "services"]
+        assert self.order(writes, "costs", "selections", "services") == ["costs", "selections", "services"]
 
     def test_what_failed_is_made_up_for(self, maps, monkeypatch):
         tables = applied(maps, service(ONE))

@@ -1,0 +1,91 @@
+"""Times as a count, a sum and a histogram, in all datapaths alike.
+
+Buckets are four to an octave (as HdrHistogram with two bits), so a quantile is off by less than 10%. They
+begin at one unit of 4,096 ns, which a right shift makes of nanoseconds, and end with 34 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from l4lb.model import Times
+
+UNIT: Final = 4_096e-9
+"""Seconds; ``TIME_UNIT`` of datapath/bpf/layout.h."""
+
+_OCTAVES: Final = 22
+BUCKETS: Final = 4 * _OCTAVES
+
+
+def bucket_of(units: int) -> int:
+    """The bucket of a time in units, 0 or more; the last one has all that is longer."""
+    if units < 4:
+        return units
+    octave = units.bit_length() - 1
+    return min(4 * (octave - 1) + (units >> octave - 2 & 3), BUCKETS - 1)
+
+
+def upper_bound(bucket: int) -> float:
+    """Where a bucket ends, seconds: below it are the times in it."""
+    if bucket < 4:
+        return (bucket + 1) * UNIT
+    octave, quarter = bucket // 4 + 1, bucket % 4
+    return (5 + quarter) * (1 << octave - 2) * UNIT
+
+
+class Stopwatch:
+    """Counts times as they are taken."""
+
+    __slots__ = ("buckets", "count", "total")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total = 0.0  # seconds
+        self.buckets = [0] * BUCKETS
+
+    def took(self, seconds: float) -> None:
+        """One more."""
+        self.count += 1
+        self.total += seconds
+        self.buckets[bucket_of(int(seconds / UNIT))] += 1
+
+    def read(self) -> Times:
+        """All there have been."""
+        return Times(self.count, self.total, tuple(self.buckets) if self.count else ())
+
+
+def quantile(times: Times, share: float) -> float | None:
+    """The time, seconds, that ``share`` of all did not exceed, 0 to 1; None without any. It is where the
+    bucket ends, so up to a quarter too much and never too little."""
+    wanted = share * times.count
+    seen = 0
+    for bucket, count in enumerate(times.buckets):
+        seen += count
+        if count and seen >= wanted:
+            return upper_bound(bucket)
+    return None
+
+
+def since(now: Times, before: Times) -> Times:
+    """What has come to ``before``; all of ``now`` if it counts anew since."""
+    if before.count > now.count or not before.count:
+        return now
+    if before.count == now.count:
+        return Times()
+    buckets = tuple(new - old for new, old in zip(now.buckets, before.buckets, strict=True))
+    if min(buckets) < 0:
+        return now
+    return Times(now.count - before.count, max(0.0, now.total - before.total), buckets)
+
+
+def added(several: Sequence[Times]) -> Times:
+    """All of them together."""
+    filled = [each for each in several if each.count]
+    if len(filled) < 2:
+        return filled[0] if filled else Times()
+    return Times(
+        sum(each.count for each in filled),
+        sum(each.total for each in filled),
+        tuple(map(sum, zip(*(each.buckets for each in filled), strict=True))),
+    )
