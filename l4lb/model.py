@@ -369,6 +369,21 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """How one backend of one service is doing: what ``Traffic`` has of that, cheap to ask for often."""
+
+    half_open: int = 0
+    established: int = 0
+    outstanding: int = 0
+    waiting: float = 0.0  # seconds that the outstanding have waited by now, together
+    answers: int = 0  # since the datapath started
+    answer_time: float = 0.0  # seconds that these took, together
+    connections_total: int = 0
+    resets: int = 0
+    unanswered: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Counters:
     """A snapshot of a datapath: per (service name, backend), per verdict, per drop reason."""
 

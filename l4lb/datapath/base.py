@@ -6,11 +6,11 @@ control plane owns what should be (the plan) and asks what is (counters, connect
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol as Interface
 
-from l4lb.model import ConnectionInfo, Counters, Endpoint, Plan
+from l4lb.model import ConnectionInfo, Costs, Counters, Endpoint, Load, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,18 @@ class Datapath(Interface):
         """Make the plan true. Connections of backends that stay are not touched."""
         ...
 
+    async def reweigh(self, costs: Mapping[str, Costs]) -> None:
+        """Other costs, by service, for the backends that the plan has them for. Cheap enough to be done
+        many times a second; the next plan brings its own. A service that the plan does not have, or does
+        not choose by costs for, is left as it is."""
+        ...
+
     async def counters(self) -> Counters:
         """A snapshot of all counters."""
+        ...
+
+    async def loads(self, services: Collection[str]) -> dict[tuple[str, Endpoint], Load]:
+        """How the backends of these services are doing."""
         ...
 
     async def connections(self, which: ConnectionFilter, limit: int) -> tuple[list[ConnectionInfo], int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,8 @@ from l4lb.datapath.base import Capabilities, ConnectionFilter, DatapathError
 from l4lb.datapath.claim import Claim
 from l4lb.datapath.packet_process import PacketProcess
 from l4lb.datapath.shield import Shield
-from l4lb.model import ConnectionInfo, Counters, Plan, ServicePlan
+from l4lb.director.lookup import reweighed
+from l4lb.model import ConnectionInfo, Costs, Counters, Endpoint, Load, Plan, ServicePlan
 from l4lb.netlink.state import Change
 from l4lb.netlink.watch import KernelWatch
 
@@ -94,9 +95,19 @@ class RawDatapath:
         if restored or left_out:
             log.info("%d connections restored, %d left out", restored, left_out)
 
+    async def reweigh(self, costs: Mapping[str, Costs]) -> None:
+        """See ``Datapath``."""
+        self._services = reweighed(self._services, costs)  # what the next plan is compared with
+        await self._running.request("reweigh", costs)
+
     async def counters(self) -> Counters:
         """See ``Datapath``."""
         answer: Counters = await self._running.request("counters")
+        return answer
+
+    async def loads(self, services: Collection[str]) -> dict[tuple[str, Endpoint], Load]:
+        """See ``Datapath``."""
+        answer: dict[tuple[str, Endpoint], Load] = await self._running.request("loads", frozenset(services))
         return answer
 
     async def connections(self, which: ConnectionFilter, limit: int) -> tuple[list[ConnectionInfo], int]:

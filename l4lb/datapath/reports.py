@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from typing import Any
 
 from l4lb.datapath.base import ConnectionFilter
-from l4lb.director.connection import Connection, Ends
+from l4lb.director.connection import Connection, Ends, Path
 from l4lb.director.director import Director
-from l4lb.model import ConnectionInfo, Counters, DropReason, Traffic, Verdict
+from l4lb.model import ConnectionInfo, Counters, DropReason, Endpoint, Load, Traffic, Verdict
 
 
 def counters(director: Director, overruns: int, now: float) -> Counters:
@@ -27,7 +27,7 @@ def counters(director: Director, overruns: int, now: float) -> Counters:
             bytes_in=path.bytes_in,
             bytes_out=path.bytes_out,
             outstanding=path.outstanding,
-            waiting=max(0.0, path.outstanding * now - path.asked),
+            waiting=_waiting(path, now),
             resets=path.resets,
             retransmissions=path.retransmissions,
             unanswered=path.unanswered,
@@ -49,6 +49,29 @@ def counters(director: Director, overruns: int, now: float) -> Counters:
         half_open=len(director.table.half_open),
         established=director.table.established - closed,
     )
+
+
+def loads(director: Director, services: Collection[str], now: float) -> dict[tuple[str, Endpoint], Load]:
+    """How the backends of some services are doing."""
+    return {
+        (path.service, path.address): Load(
+            half_open=path.half_open,
+            established=path.established - path.closed,
+            outstanding=path.outstanding,
+            waiting=_waiting(path, now),
+            answers=path.responses.count,
+            answer_time=path.responses.total,
+            connections_total=path.connections_total,
+            resets=path.resets,
+            unanswered=path.unanswered,
+        )
+        for path in director.services.paths()
+        if path.service in services
+    }
+
+
+def _waiting(path: Path, now: float) -> float:
+    return max(0.0, path.outstanding * now - path.asked)
 
 
 def _matches(connection: Connection, which: ConnectionFilter) -> bool:

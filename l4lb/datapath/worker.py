@@ -17,7 +17,7 @@ import select
 import sys
 import traceback
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -30,12 +30,13 @@ from l4lb.datapath.claim import Claim
 from l4lb.datapath.hops import NextHop, NextHops
 from l4lb.datapath.packet_socket import INTERFACE_GONE
 from l4lb.datapath.port import Port, Ports
-from l4lb.datapath.reports import Job, connection_infos, counters, flush
+from l4lb.datapath.reports import Job, connection_infos, counters, flush, loads
 from l4lb.datapath.saved import live, restore, save
 from l4lb.director.director import Director
 from l4lb.director.fastpath import fast_path
+from l4lb.director.lookup import reweighed
 from l4lb.director.parse import parse
-from l4lb.model import Counters, DropReason, Plan, ServicePlan, Verdict
+from l4lb.model import Costs, Counters, DropReason, Endpoint, Load, Plan, ServicePlan, Verdict
 from l4lb.netlink.state import Address, KernelState, Neighbour
 from l4lb.wire.frame import ETHERNET, FRAME_MAX
 
@@ -271,6 +272,15 @@ class Worker:
         self._claim = Claim.of(plan)
         self._ports.claim(self._claim)
         return counts
+
+    def on_reweigh(self, costs: Mapping[str, Costs]) -> None:
+        """Other costs for services that choose by costs."""
+        self._director.services.reweigh(costs)
+        self._services = reweighed(self._services, costs)
+
+    def on_loads(self, services: Collection[str]) -> dict[tuple[str, Endpoint], Load]:
+        """How the backends of these services are doing."""
+        return loads(self._director, services, monotonic())
 
     def on_counters(self) -> Counters:
         """A snapshot of the counters."""

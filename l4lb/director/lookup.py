@@ -6,15 +6,26 @@ through every change of the plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from l4lb.director.affinity import Affinity
 from l4lb.director.connection import Path
 from l4lb.director.select import ServiceState
-from l4lb.model import Endpoint, Plan, ServicePlan, Table, WhenBackendDown
+from l4lb.model import Costs, Endpoint, Plan, ServicePlan, Table, WhenBackendDown
 
 EndpointKey = tuple[int, bytes, int]
 """Protocol, packed address, port."""
+
+
+def reweighed(plans: Mapping[str, ServicePlan], costs: Mapping[str, Costs]) -> dict[str, ServicePlan]:
+    """The services with other costs, those that choose by costs at all."""
+    return {
+        name: replace(plan, selection=costs[name])
+        if name in costs and isinstance(plan.selection, Costs)
+        else plan
+        for name, plan in plans.items()
+    }
 
 
 class Services:
@@ -53,6 +64,12 @@ class Services:
         self.by_backend = by_backend
         self.addresses = frozenset(addresses)
         return attention
+
+    def reweigh(self, costs: Mapping[str, Costs]) -> None:
+        """Other costs, by the service's name, for backends that the plan has them for."""
+        plans = reweighed({state.plan.name: state.plan for state in self.by_vip.values()}, costs)
+        for state in self.by_vip.values():
+            state.plan = plans[state.plan.name]
 
     def paths(self) -> list[Path]:
         """All paths of all services."""

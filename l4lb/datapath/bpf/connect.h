@@ -156,6 +156,6 @@ CHECKED_ALONE int add(const struct end *key, const struct connection *c, const s
 		count_total(0, 1);
 		count_load(c->path, 0, 1);
 	}
-	count_connection(c->path);
+	count_event(c->path, CONNECTION_BEGAN);
 	return 1;
 }

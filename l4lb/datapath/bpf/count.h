@@ -35,27 +35,22 @@ ALWAYS_INLINE void count_packet(__u32 path, const struct packet *p, int from_cli
 	}
 }
 
-ALWAYS_INLINE void count_connection(__u32 path)
-{
-	struct traffic *counts = bpf_map_lookup_elem(&traffic, &path);
-	if (counts)
-		counts->connections += 1;
-}
+/* Something that happens to a connection. */
+enum event_counted { CONNECTION_BEGAN, BACKEND_RESET, SYN_SENT_AGAIN, NOBODY_ANSWERED };
 
-/* Something that a backend did. */
-enum feat { RESET_CONNECTION, LEFT_SYN, LEFT_CONNECTION };
-
-ALWAYS_INLINE void count_feat(__u32 path, enum feat feat)
+ALWAYS_INLINE void count_event(__u32 path, enum event_counted what)
 {
-	struct traffic *counts = bpf_map_lookup_elem(&traffic, &path);
-	if (!counts)
+	struct load *load = bpf_map_lookup_elem(&loads, &path);
+	if (!load)
 		return;
-	if (feat == RESET_CONNECTION)
-		counts->resets += 1;
-	else if (feat == LEFT_SYN)
-		counts->retransmissions += 1;
+	if (what == CONNECTION_BEGAN)
+		__sync_fetch_and_add(&load->connections, 1);
+	else if (what == BACKEND_RESET)
+		__sync_fetch_and_add(&load->resets, 1);
+	else if (what == SYN_SENT_AGAIN)
+		__sync_fetch_and_add(&load->retransmissions, 1);
 	else
-		counts->unanswered += 1;
+		__sync_fetch_and_add(&load->unanswered, 1);
 }
 
 /* One more request waits for a backend, since `asked`, or one less. */
@@ -66,6 +61,16 @@ ALWAYS_INLINE void count_waiting(__u32 path, int change, __u32 asked)
 		return;
 	__sync_fetch_and_add(&load->outstanding, change);
 	__sync_fetch_and_add(&load->asked, change < 0 ? -(__u64)asked : asked);
+}
+
+/* A backend has answered, after so many TIME_UNITs. */
+ALWAYS_INLINE void count_answer(__u32 path, __u32 units)
+{
+	struct load *load = bpf_map_lookup_elem(&loads, &path);
+	if (!load)
+		return;
+	__sync_fetch_and_add(&load->answers, 1);
+	__sync_fetch_and_add(&load->answered, units);
 }
 
 /* How many connections a backend has. The daemon counts anew now and then: the kernel does not say which

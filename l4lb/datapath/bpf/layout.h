@@ -11,7 +11,7 @@
 
 #include <linux/types.h>
 
-#define LAYOUT_VERSION 3
+#define LAYOUT_VERSION 4
 
 /* One end of something, and what it is one end of: the key of every hash. Of IPv4 only the last 8 bytes
  * are the key, so one struct serves the maps of both versions. */
@@ -159,13 +159,19 @@ struct path {
 #define PATH_FULL_NAT 8
 #define PATH_RETIRED 16 /* for the daemon: no longer in the plan */
 
-/* Values of loads, by path: what it has now. */
+/* Values of loads, by path: what it has now, and what happens once a connection or request. */
 struct load {
 	__u32 half_open;
 	__u32 established; /* without those that are RESTED */
 	__u32 outstanding; /* that wait for an answer */
 	__u32 reserved;
 	__u64 asked; /* TIME_UNITs: the sum of when they began to */
+	__u64 answers;
+	__u64 answered; /* TIME_UNITs: the sum of what these took */
+	__u64 connections; /* all there were */
+	__u64 resets;	       /* by the backend */
+	__u64 retransmissions; /* of SYNs without an answer */
+	__u64 unanswered;      /* connections that ended before the backend said anything */
 };
 
 /* Values of costs, by path: what a connection is multiplied with, l4lb.model.Costs. */
@@ -178,10 +184,6 @@ struct traffic {
 	__u64 packets_out;
 	__u64 bytes_in; /* of IP */
 	__u64 bytes_out;
-	__u64 connections;
-	__u64 resets;	       /* by the backend */
-	__u64 retransmissions; /* of SYNs without an answer */
-	__u64 unanswered;      /* connections that ended before the backend said anything */
 };
 
 #define TIME_SHIFT 12 /* a TIME_UNIT is 2^12 ns */

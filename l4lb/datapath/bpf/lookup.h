@@ -93,7 +93,7 @@ CHECKED_ALONE int forget(const struct end *key, struct connection *c, int versio
 		if (DELETE(half_open, version, key))
 			return 0; /* pushed out meanwhile */
 		if (state == SYN_SENT || state == UDP_NEW)
-			count_feat(number, LEFT_CONNECTION);
+			count_event(number, NOBODY_ANSWERED);
 		count_total(-1, 0);
 		if (half_open_state)
 			count_load(number, -1, 0);

@@ -67,8 +67,8 @@ ALWAYS_INLINE int has_new_data(const struct packet *p, int known, __u32 acknowle
 /* A packet of the backend, before it is tracked. */
 ALWAYS_INLINE void learn_from_backend(struct connection *c, const struct packet *p, const struct settings *settings)
 {
+	__u32 asked, units;
 	int handshake;
-	__u32 asked;
 
 	if (!c->asked)
 		return;
@@ -77,9 +77,12 @@ ALWAYS_INLINE void learn_from_backend(struct connection *c, const struct packet 
 		asked = __sync_lock_test_and_set(&c->asked, 0);
 		if (!asked)
 			return;
-		took(c->path, time_units(settings) - asked, handshake ? HANDSHAKE_TOOK : RESPONSE_TOOK);
-		if (!handshake)
+		units = time_units(settings) - asked;
+		took(c->path, units, handshake ? HANDSHAKE_TOOK : RESPONSE_TOOK);
+		if (!handshake) {
 			count_waiting(c->path, -1, asked);
+			count_answer(c->path, units);
+		}
 	} else if (!handshake && p->flags & FIN) {
 		release(c);
 	}
@@ -97,7 +100,7 @@ ALWAYS_INLINE void learn_from_client(const struct flow *flow, struct connection 
 			if (!begins) {
 				c->asked = 0; /* whichever is answered */
 				if (c->state == SYN_SENT)
-					count_feat(c->path, LEFT_SYN);
+					count_event(c->path, SYN_SENT_AGAIN);
 			}
 			return;
 		}

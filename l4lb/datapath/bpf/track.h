@@ -224,7 +224,7 @@ ALWAYS_INLINE int track(context *ctx, struct flow *flow, struct connection *c, c
 			       from_client ? c->shifts >> 4 : c->shifts & 15))
 			return 1; /* its receiver will not believe it either */
 		if (event == EVENT_RST && !from_client && c->state != CLOSED)
-			count_feat(c->path, RESET_CONNECTION);
+			count_event(c->path, BACKEND_RESET);
 	} else if (event != EVENT_ACK && is_half_open(c->state)) {
 		int scale = window_scale(ctx, p);
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from l4lb.datapath.ebpf import layout
 from l4lb.datapath.ebpf.numbers import NumberedPath, Numbers, Way
 from l4lb.director.states import timeouts_by_state
-from l4lb.model import Endpoint, Nat, Plan, Selection, ServicePlan, Table, WhenBackendDown
+from l4lb.model import BackendPlan, Endpoint, Nat, Plan, Selection, ServicePlan, Table, WhenBackendDown
 
 
 @dataclass(slots=True)
@@ -34,19 +34,16 @@ def contents(plan: Plan, numbers: Numbers, before: Mapping[bytes, layout.Backend
     for service in plan.services:
         number = numbers.services[service.protocol, service.address]
         chosen = indices(service.selection)
-        paths = []
         for index, backend in enumerate(service.backends):
-            full = service.nat is Nat.FULL
-            way = Way(service.protocol, service.address, backend.address, full)
-            flags[way] = _flags(service, alive=backend.alive) | layout.PATH_FULL_NAT * full
-            paths.append(numbers.paths[way].number)
+            way = _way(service, backend)
+            flags[way] = _flags(service, alive=backend.alive) | layout.PATH_FULL_NAT * way.full_nat
+            path = numbers.paths[way]
             usable = layout.PATH_USABLE * (index in chosen)
-            made.paths[paths[-1]] = _path(numbers, numbers.paths[way], flags[way] | usable)
+            made.paths[path.number] = _path(numbers, path, flags[way] | usable)
             ways.setdefault(_socket_key(service.protocol, backend.address), []).append(way)
-        key = _socket_key(service.protocol, service.address)
-        made.services[key] = _service(service, key, number)
-        made.selections[number] = _words(service.selection, paths)
-        made.costs |= costs(service.selection, paths)
+        made.services |= service_entry(service, numbers)
+        made.selections[number] = _words(service.selection, _paths(service, numbers))
+        made.costs |= costs(service, numbers)
     for path in numbers.retired.values():
         fate = layout.PATH_GONE if path.gone else flags.get(path.way, layout.PATH_GONE)
         full_nat = layout.PATH_FULL_NAT * path.way.full_nat
@@ -87,19 +84,32 @@ def _flags(service: ServicePlan, *, alive: bool) -> int:
     return layout.PATH_GONE if service.when_backend_down is WhenBackendDown.RESET else 0
 
 
-def _service(service: ServicePlan, key: bytes, number: int) -> layout.Service:
+def service_entry(service: ServicePlan, numbers: Numbers) -> dict[bytes, layout.Service]:
+    """A value of services, by the VIP's key."""
     selection = service.selection
     table = isinstance(selection, Table)
-    return layout.Service(
-        end=layout.wide_end(key),
-        version=layout.version_of(key),
-        kind=int(selection.key) if isinstance(selection, Table) else layout.KIND_COSTS,
-        flags=layout.SERVICE_FULL_NAT if service.nat is Nat.FULL else 0,
-        number=number,
-        affinity=math.ceil(service.affinity_timeout),
-        candidates=0 if table else min(selection.candidates, 0xFFFF),  # type: ignore[union-attr]
-        idle=0 if table else selection.idle,  # type: ignore[union-attr]
-    )
+    key = _socket_key(service.protocol, service.address)
+    return {
+        key: layout.Service(
+            end=layout.wide_end(key),
+            version=layout.version_of(key),
+            kind=int(selection.key) if isinstance(selection, Table) else layout.KIND_COSTS,
+            flags=layout.SERVICE_FULL_NAT if service.nat is Nat.FULL else 0,
+            number=numbers.services[service.protocol, service.address],
+            affinity=math.ceil(service.affinity_timeout),
+            candidates=0 if table else min(selection.candidates, 0xFFFF),  # type: ignore[union-attr]
+            idle=0 if table else selection.idle,  # type: ignore[union-attr]
+        )
+    }
+
+
+def _way(service: ServicePlan, backend: BackendPlan) -> Way:
+    return Way(service.protocol, service.address, backend.address, service.nat is Nat.FULL)
+
+
+def _paths(service: ServicePlan, numbers: Numbers) -> list[int]:
+    """By the backend's index."""
+    return [numbers.paths[_way(service, backend)].number for backend in service.backends]
 
 
 def _words(selection: Selection, paths: Sequence[int]) -> tuple[int, ...]:
@@ -109,10 +119,12 @@ def _words(selection: Selection, paths: Sequence[int]) -> tuple[int, ...]:
     return (len(selection.costs), *(paths[index] for index, _ in selection.costs))
 
 
-def costs(selection: Selection, paths: Sequence[int]) -> dict[int, int]:
-    """Values of costs by path; ``paths`` are those of the service's backends."""
+def costs(service: ServicePlan, numbers: Numbers) -> dict[int, int]:
+    """Values of costs, by path."""
+    selection = service.selection
     if isinstance(selection, Table):
         return {}
+    paths = _paths(service, numbers)
     return {paths[index]: cost | layout.HOT * (index in selection.hot) for index, cost in selection.costs}
 
 

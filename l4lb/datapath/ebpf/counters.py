@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from l4lb.datapath.ebpf import layout
@@ -13,7 +13,7 @@ from l4lb.datapath.ebpf.layout import word
 from l4lb.datapath.ebpf.tables import Tables, ends_of
 from l4lb.datapath.libbpf import Map
 from l4lb.metrics.times import UNIT, added
-from l4lb.model import Counters, DropReason, Endpoint, Times, Traffic, Verdict
+from l4lb.model import Counters, DropReason, Endpoint, Load, Times, Traffic, Verdict
 
 _PAGE: Final = 256
 """Elements of an array that are read together."""
@@ -54,10 +54,36 @@ def counters(maps: Mapping[str, Map], tables: Tables, now: int) -> Counters:
     )
 
 
+def loads(
+    maps: Mapping[str, Map], tables: Tables, services: Collection[str], now: int
+) -> dict[tuple[str, Endpoint], Load]:
+    """How the backends of some services are doing, at ``now`` in ns."""
+    targets = {
+        path.number: (name, path.way.backend)
+        for path in tables.numbers.paths.values()
+        if (name := tables.names.get(tables.paths[path.number].service, "")) in services
+    }
+    found = {}
+    for number, value in _pages(maps["loads"], targets):
+        load = layout.LOAD.unpack(value)
+        found[targets[number]] = Load(
+            half_open=_signed(load.half_open),
+            established=_signed(load.established),
+            outstanding=_signed(load.outstanding),
+            waiting=waiting(load, now),
+            answers=load.answers,
+            answer_time=load.answered * UNIT,
+            connections_total=load.connections,
+            resets=load.resets,
+            unanswered=load.unanswered,
+        )
+    return found
+
+
 def _traffic(traffic: layout.Traffic, load: layout.Load, measured: bytes | None, now: int) -> Traffic:
     times = layout.MEASURED.unpack(measured) if measured is not None else None
     return Traffic(
-        connections_total=traffic.connections,
+        connections_total=load.connections,
         half_open=load.half_open,
         established=load.established,
         packets_in=traffic.packets_in,
@@ -66,9 +92,9 @@ def _traffic(traffic: layout.Traffic, load: layout.Load, measured: bytes | None,
         bytes_out=traffic.bytes_out,
         outstanding=_signed(load.outstanding),
         waiting=waiting(load, now),
-        resets=traffic.resets,
-        retransmissions=traffic.retransmissions,
-        unanswered=traffic.unanswered,
+        resets=load.resets,
+        retransmissions=load.retransmissions,
+        unanswered=load.unanswered,
         handshakes=_times(times.handshakes) if times else Times(),
         responses=_times(times.responses) if times else Times(),
     )

@@ -13,7 +13,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -21,7 +30,7 @@ from typing import Any, Final, TypeVar
 from l4lb.datapath.base import Capabilities, ConnectionFilter, DatapathError
 from l4lb.datapath.ebpf import layout, pins
 from l4lb.datapath.ebpf.connections import EVERY_STATE, Connections, Found, Query, info, resets
-from l4lb.datapath.ebpf.counters import counters
+from l4lb.datapath.ebpf.counters import counters, loads
 from l4lb.datapath.ebpf.exits import known_interfaces, missing
 from l4lb.datapath.ebpf.hooks import NATIVE
 from l4lb.datapath.ebpf.numbers import OutOfNumbers
@@ -31,7 +40,7 @@ from l4lb.datapath.ebpf.route_mtus import RouteMtus
 from l4lb.datapath.ebpf.sweep import Sweep
 from l4lb.datapath.ebpf.tables import Tables
 from l4lb.datapath.libbpf import LibbpfError
-from l4lb.model import ConnectionInfo, Counters, Limits, Plan, State
+from l4lb.model import ConnectionInfo, Costs, Counters, Endpoint, Limits, Load, Plan, State
 from l4lb.netlink.state import Change
 from l4lb.netlink.watch import KernelWatch
 from l4lb.netlink.xdp_features import xdp_features
@@ -153,6 +162,14 @@ class EbpfDatapath:
             raise DatapathError(str(error)) from None
         if self._tables.to_reset:
             self._reset_wanted.set()
+
+    async def reweigh(self, costs: Mapping[str, Costs]) -> None:
+        """See ``Datapath``."""
+        await self._work(self._tables.reweigh, costs)
+
+    async def loads(self, services: Collection[str]) -> dict[tuple[str, Endpoint], Load]:
+        """See ``Datapath``."""
+        return await self._work(loads, self._loaded.maps, self._tables, services, time.monotonic_ns())
 
     async def counters(self) -> Counters:
         """See ``Datapath``."""

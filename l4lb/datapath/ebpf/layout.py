@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from l4lb.metrics.times import BUCKETS
 from l4lb.model import DropReason, State, Verdict
 
-LAYOUT_VERSION: Final = 3
+LAYOUT_VERSION: Final = 4
 
 _Value = TypeVar("_Value", bound=tuple[object, ...])
 
@@ -265,10 +265,28 @@ class Load(NamedTuple):
     established: int
     outstanding: int = 0
     asked: int = 0  # TIME_UNITs
+    answers: int = 0
+    answered: int = 0  # TIME_UNITs
+    connections: int = 0
+    resets: int = 0
+    retransmissions: int = 0
+    unanswered: int = 0
 
 
 LOAD: Final = Layout(
-    "load", Load, half_open="I", established="I", outstanding="I", reserved="4x", asked="Q"
+    "load",
+    Load,
+    half_open="I",
+    established="I",
+    outstanding="I",
+    reserved="4x",
+    asked="Q",
+    answers="Q",
+    answered="Q",
+    connections="Q",
+    resets="Q",
+    retransmissions="Q",
+    unanswered="Q",
 )
 
 HOT: Final = 0x8000_0000
@@ -282,10 +300,6 @@ class Traffic(NamedTuple):
     packets_out: int
     bytes_in: int
     bytes_out: int
-    connections: int
-    resets: int = 0
-    retransmissions: int = 0
-    unanswered: int = 0
 
 
 TRAFFIC: Final = Layout(
@@ -295,10 +309,6 @@ TRAFFIC: Final = Layout(
     packets_out="Q",
     bytes_in="Q",
     bytes_out="Q",
-    connections="Q",
-    resets="Q",
-    retransmissions="Q",
-    unanswered="Q",
 )
 
 TIME_SHIFT: Final = 12

@@ -14,12 +14,14 @@ import sys
 from collections.abc import Iterable, Mapping
 
 from l4lb.datapath.ebpf import layout
-from l4lb.datapath.ebpf.contents import Contents, contents, settings
+from l4lb.datapath.ebpf.contents import Contents, contents, service_entry, settings
+from l4lb.datapath.ebpf.contents import costs as costs_of
 from l4lb.datapath.ebpf.ends import Ends
 from l4lb.datapath.ebpf.layout import word
 from l4lb.datapath.ebpf.numbers import NumberedPath, Numbers, Socket, Way
 from l4lb.datapath.libbpf import Map
-from l4lb.model import Endpoint, Plan, Verdict
+from l4lb.director.lookup import reweighed
+from l4lb.model import Costs, Endpoint, Plan, ServicePlan, Verdict
 
 _ZERO = word(0)
 
@@ -39,6 +41,7 @@ class Tables:
         self._ends = Ends(maps["ends"])
         self._cpus = len(maps["verdicts"].lookup_percpu(_ZERO))
         self._present = Contents()
+        self._services: dict[str, ServicePlan] = {}  # of the plan in force
         self._settings = layout.SETTINGS.unpack(maps["settings"].lookup(_ZERO) or b"")
         self._interfaces: dict[int, layout.Interface] = {}
         self.numbers = Numbers()
@@ -68,8 +71,22 @@ class Tables:
         for service in plan.services:
             self.names[self.numbers.services[service.protocol, service.address]] = service.name
         self._forget_names()
+        self._services = {service.name: service for service in plan.services}
         self._write_settings(plan, clock)
         self._write(wanted)
+
+    def reweigh(self, costs: Mapping[str, Costs]) -> None:
+        """Other costs, by service, for the backends that the plan in force has them for; see ``Datapath``.
+
+        Raises:
+            LibbpfError: a map could not be written.
+        """
+        for name, service in reweighed(self._services, costs).items():
+            if service != self._services[name]:
+                self._put_costs(costs_of(service, self.numbers))
+                entry = service_entry(service, self.numbers)
+                self._put_services(dict(entry.items() - self._present.services.items()))
+                self._services[name] = service
 
     def routes_changed(self) -> None:
         """Routes, links, addresses or neighbours have: what hops the programs remember is void."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from l4lb.datapath.base import Capabilities, ConnectionFilter, DatapathError
-from l4lb.model import ConnectionInfo, Counters, Plan
+from l4lb.model import ConnectionInfo, Costs, Counters, Endpoint, Load, Plan
 
 DEADLINE = 10.0
 """Seconds that anything expected may take."""
@@ -23,6 +23,8 @@ class FakeDatapath:
         self.held: bool | None = None  # how it was closed, None while it is not
         self.refusal: str | None = None
         self.count = Counters({}, {}, {})
+        self.load: dict[tuple[str, Endpoint], Load] = {}
+        self.costs: list[dict[str, Costs]] = []
         self.known: list[ConnectionInfo] = []
         self.flushed: list[ConnectionFilter] = []
         self.asked: list[tuple[ConnectionFilter, int]] = []
@@ -65,6 +67,15 @@ class FakeDatapath:
         self._check()
         self.plans.append(plan)
         self._news.set()
+
+    async def reweigh(self, costs: Mapping[str, Costs]) -> None:
+        self._check()
+        self.costs.append(dict(costs))
+        self._news.set()
+
+    async def loads(self, services: Collection[str]) -> dict[tuple[str, Endpoint], Load]:
+        self._check()
+        return {target: load for target, load in self.load.items() if target[0] in services}
 
     async def counters(self) -> Counters:
         self._check()
