@@ -345,6 +345,7 @@ class Times:
 
     count: int = 0
     total: float = 0.0  # seconds
+    average: float = 0.0  # seconds, moving: the last eight or so
     buckets: tuple[int, ...] = ()  # empty while there are none
 
 

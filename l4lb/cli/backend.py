@@ -11,7 +11,15 @@ import click
 
 from l4lb.cli.completion import complete_backend, complete_service
 from l4lb.cli.options import Group, Location, endpoint, json_option, pass_location, runtime_option
-from l4lb.cli.output import Column, counted, duration, quantity, write_annotated_table, write_json
+from l4lb.cli.output import (
+    Column,
+    counted,
+    duration,
+    quantity,
+    seconds,
+    write_annotated_table,
+    write_json,
+)
 from l4lb.cli.rates import Backends, Rates, measure
 from l4lb.model import Endpoint
 
@@ -53,8 +61,10 @@ def backend() -> None:
 def list_backends(location: Location, service: str | None, interval: float, as_json: bool) -> None:
     """List backends, how they are, and what they are doing.
 
-    FOR is how long a backend has been in its state. ACTIVE are established connections, NEW/S new
-    ones per second, IN and OUT bits per second from and to the clients.
+    FOR is how long a backend has been in its state. ACTIVE are established connections, WAIT those
+    of them with a request that it has not begun to answer, RESPONSE the time that its answers took
+    lately; JSON has quantiles. NEW/S are new connections per second, IN and OUT bits per second from
+    and to the clients.
     """
     client = location.client()
 
@@ -83,6 +93,8 @@ def write_backends(backends: Backends, rates: dict[tuple[str, str], Rates] | Non
         Column("STATE", states=True),
         Column("FOR"),
         Column("ACTIVE", "right"),
+        Column("WAIT", "right"),
+        Column("RESPONSE", "right"),
         *(measured if rates is not None else ()),
     )
     rows = []
@@ -103,6 +115,8 @@ def write_backends(backends: Backends, rates: dict[tuple[str, str], Rates] | Non
                 one["state"],
                 duration(one["since"]),
                 str(one["established"]),
+                str(one["outstanding"]),
+                seconds(one["responses"]["average"]),
                 *figures,
             )
         )

@@ -124,6 +124,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def seconds(value: float | None) -> str:
+    """A time measured: ``250us``, ``7.5ms``, ``1.2s``, ``-`` if it never was."""
+    if value is None:
+        return "-"
+    for unit, size in (("us", 1e-6), ("ms", 1e-3)):
+        if value < 999.5 * size:
+            return quantity(value / size) + unit
+    return quantity(value) + "s"
+
+
 def quantity(value: float) -> str:
     """``0``, ``7.5``, ``120``, ``3.4k``, ``56M``: two or three digits and an SI prefix."""
     for prefix in ("", "k", "M", "G", "T"):

@@ -9,10 +9,13 @@ from typing import Any, Final
 
 from l4lb.control.drains import Drain
 from l4lb.health.rise_fall import Health, HealthState
-from l4lb.model import Backend, ConnectionInfo, Counters, HealthCheck, Service, Traffic
+from l4lb.metrics.times import quantile
+from l4lb.model import Backend, ConnectionInfo, Counters, HealthCheck, Service, Times, Traffic
 from l4lb.netlink.state import KernelState
 
 Json = dict[str, Any]
+
+_QUANTILES: Final = (0.5, 0.9, 0.99)
 
 DRAIN: Final = "drain"
 """The state shown for a backend of weight 0, whatever its health."""
@@ -41,8 +44,27 @@ def backend_report(
         "state": DRAIN if facts.drain else facts.health.state.value,
         "reason": _reason(facts, wall - timedelta(seconds=age)),
         "since": round(age, 3),
-        **dataclasses.asdict(facts.traffic),
+        **_traffic_report(facts.traffic),
         "source": "file" if facts.in_file else "runtime",
+    }
+
+
+def _traffic_report(traffic: Traffic) -> Json:
+    report = dataclasses.asdict(traffic)
+    report["waiting"] = round(traffic.waiting, 6)
+    report["handshakes"] = _times_report(traffic.handshakes)
+    report["responses"] = _times_report(traffic.responses)
+    return report
+
+
+def _times_report(times: Times) -> Json:
+    """Seconds; those that were never taken are null."""
+    shares = {f"p{round(100 * share)}": quantile(times, share) for share in _QUANTILES}
+    report = {"average": times.average if times.count else None, **shares}
+    return {
+        "count": times.count,
+        "total": round(times.total, 6),
+        **{name: None if seconds is None else round(seconds, 6) for name, seconds in report.items()},
     }
 
 

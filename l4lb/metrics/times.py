@@ -37,22 +37,24 @@ def upper_bound(bucket: int) -> float:
 class Stopwatch:
     """Counts times as they are taken."""
 
-    __slots__ = ("buckets", "count", "total")
+    __slots__ = ("average", "buckets", "count", "total")
 
     def __init__(self) -> None:
         self.count = 0
         self.total = 0.0  # seconds
+        self.average = 0.0  # seconds, as RFC 6298 2.3 smooths round trips
         self.buckets = [0] * BUCKETS
 
     def took(self, seconds: float) -> None:
         """One more."""
+        self.average = self.average + (seconds - self.average) / 8 if self.count else seconds
         self.count += 1
         self.total += seconds
         self.buckets[bucket_of(int(seconds / UNIT))] += 1
 
     def read(self) -> Times:
         """All there have been."""
-        return Times(self.count, self.total, tuple(self.buckets) if self.count else ())
+        return Times(self.count, self.total, self.average, tuple(self.buckets) if self.count else ())
 
 
 def quantile(times: Times, share: float) -> float | None:
@@ -76,7 +78,7 @@ def since(now: Times, before: Times) -> Times:
     buckets = tuple(new - old for new, old in zip(now.buckets, before.buckets, strict=True))
     if min(buckets) < 0:
         return now
-    return Times(now.count - before.count, max(0.0, now.total - before.total), buckets)
+    return Times(now.count - before.count, max(0.0, now.total - before.total), now.average, buckets)
 
 
 def added(several: Sequence[Times]) -> Times:
@@ -84,8 +86,10 @@ def added(several: Sequence[Times]) -> Times:
     filled = [each for each in several if each.count]
     if len(filled) < 2:
         return filled[0] if filled else Times()
+    count = sum(each.count for each in filled)
     return Times(
-        sum(each.count for each in filled),
+        count,
         sum(each.total for each in filled),
+        sum(each.average * each.count for each in filled) / count,
         tuple(map(sum, zip(*(each.buckets for each in filled), strict=True))),
     )

@@ -11,7 +11,7 @@
 
 #include <linux/types.h>
 
-#define LAYOUT_VERSION 4
+#define LAYOUT_VERSION 5
 
 /* One end of something, and what it is one end of: the key of every hash. Of IPv4 only the last 8 bytes
  * are the key, so one struct serves the maps of both versions. */
@@ -193,6 +193,8 @@ struct traffic {
 struct times {
 	__u64 count;
 	__u64 total;
+	__u32 average8; /* eight times the moving average (RFC 6298 2.3) */
+	__u32 reserved;
 	__u32 buckets[TIME_BUCKETS];
 };
 

@@ -116,8 +116,8 @@ def _signed(count: int) -> int:
 
 
 def _times(data: bytes) -> Times:
-    count, total, *buckets = layout.TIMES.unpack(data)
-    return Times(count, total * UNIT, tuple(buckets)) if count else Times()
+    count, total, average8, *buckets = layout.TIMES.unpack(data)
+    return Times(count, total * UNIT, average8 * UNIT / 8, tuple(buckets)) if count else Times()
 
 
 def _added(several: list[Traffic]) -> Traffic:

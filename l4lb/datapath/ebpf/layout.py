@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from l4lb.metrics.times import BUCKETS
 from l4lb.model import DropReason, State, Verdict
 
-LAYOUT_VERSION: Final = 4
+LAYOUT_VERSION: Final = 5
 
 _Value = TypeVar("_Value", bound=tuple[object, ...])
 
@@ -314,8 +314,8 @@ TRAFFIC: Final = Layout(
 TIME_SHIFT: Final = 12
 """A TIME_UNIT is 2**12 ns, ``l4lb.metrics.times.UNIT``."""
 
-TIMES: Final = Struct(f"=QQ{BUCKETS}I")
-"""struct times: count, total, buckets."""
+TIMES: Final = Struct(f"=QQI4x{BUCKETS}I")
+"""struct times: count, total, average8, buckets."""
 
 
 class Measured(NamedTuple):

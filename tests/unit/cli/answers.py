@@ -17,6 +17,8 @@ def backend(address: str = "10.2.0.11:80", **changes: Any) -> dict[str, Any]:
         "connections_total": 1000,
         "half_open": 1,
         "established": 12,
+        "outstanding": 3,
+        "responses": {"count": 9, "total": 1.8, "average": 0.2, "p50": 0.2, "p90": 0.3, "p99": 0.4},
         "packets_in": 10,
         "packets_out": 20,
         "bytes_in": 5000,

@@ -99,9 +99,9 @@ def test_list_without_rates_in_a_pipe_has_one_line_for_each_backend(l4lb, daemon
     }
     lines = [line.split() for line in l4lb("backend", "list", "--interval", "0").stdout.splitlines()]
     assert lines == [
-        ["SERVICE", "BACKEND", "WEIGHT", "STATE", "FOR", "ACTIVE", "REASON"],
-        ["web", "10.2.0.11:80", "1", "up", "1h02m", "12"],
-        ["web", "10.2.0.12:80", "0", "down", "1h02m", "12", *reason.split()],
+        ["SERVICE", "BACKEND", "WEIGHT", "STATE", "FOR", "ACTIVE", "WAIT", "RESPONSE", "REASON"],
+        ["web", "10.2.0.11:80", "1", "up", "1h02m", "12", "3", "200ms"],
+        ["web", "10.2.0.12:80", "0", "down", "1h02m", "12", "3", "200ms", *reason.split()],
     ]
 
 
@@ -120,8 +120,8 @@ def test_list_measures_rates_between_two_looks(l4lb, daemon, monkeypatch):
         "backends": [backend(**look, bytes_out=9) for look in [next(looks)]]
     }
     header, line = l4lb("backend", "list", "--interval", "0.25").stdout.splitlines()
-    assert header.split()[4:] == ["FOR", "ACTIVE", "NEW/S", "IN", "OUT"]
-    assert line.split() == ["web", "10.2.0.11:80", "1", "up", "1h02m", "12", "120", "2M", "0"]
+    assert header.split()[4:] == ["FOR", "ACTIVE", "WAIT", "RESPONSE", "NEW/S", "IN", "OUT"]
+    assert line.split() == ["web", "10.2.0.11:80", "1", "up", "1h02m", "12", "3", "200ms", "120", "2M", "0"]
     assert waited == [0.25]
 
 

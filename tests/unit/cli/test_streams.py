@@ -51,7 +51,17 @@ def test_no_terminal_is_too_simple_for_a_whole_table(l4lb, daemon, terminal):
     reason = "HTTP 503, expected 200-399, and many more words than there is room for in 80 columns"
     daemon.answers["GET /v1/backends"] = {"backends": [backend(reason=reason)]}
     header, line = l4lb("backend", "list", "--interval", "0", TERM=terminal).stdout.splitlines()
-    assert header.split() == ["SERVICE", "BACKEND", "WEIGHT", "STATE", "FOR", "ACTIVE", "REASON"]
+    assert header.split() == [
+        "SERVICE",
+        "BACKEND",
+        "WEIGHT",
+        "STATE",
+        "FOR",
+        "ACTIVE",
+        "WAIT",
+        "RESPONSE",
+        "REASON",
+    ]
     assert line.endswith(reason)
 
 

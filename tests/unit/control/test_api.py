@@ -11,6 +11,7 @@ import pytest
 
 from l4lb.datapath.base import ConnectionFilter
 from l4lb.health.rise_fall import HealthState
+from l4lb.metrics.times import Stopwatch
 from l4lb.model import (
     ConnectionInfo,
     Counters,
@@ -68,10 +69,25 @@ def test_status(tmp_path):
     with_daemon(tmp_path, scenario)
 
 
+UNTIMED = {"count": 0, "total": 0.0, "average": None, "p50": None, "p90": None, "p99": None}
+
+
+def timed(*seconds):
+    watch = Stopwatch()
+    for each in seconds:
+        watch.took(each)
+    return watch.read()
+
+
 def test_services_and_backends(tmp_path):
     async def scenario(l4lb):
         l4lb.datapath.count = Counters(
-            {("web", WEB1): Traffic(9, 1, 2, 30, 40, 500, 600), ("dns", DNS1): Traffic(4)}, {}, {}
+            {
+                ("web", WEB1): Traffic(9, 1, 2, 30, 40, 500, 600, responses=timed(0.1, 0.1)),
+                ("dns", DNS1): Traffic(4),
+            },
+            {},
+            {},
         )
         l4lb.health.become("web", "10.2.0.11:80", HealthState.DOWN, "connection refused")
         l4lb.health.become("web", "10.2.0.12:80", HealthState.UP)
@@ -113,6 +129,20 @@ def test_services_and_backends(tmp_path):
             "packets_out": 40,
             "bytes_in": 500,
             "bytes_out": 600,
+            "outstanding": 0,
+            "waiting": 0.0,
+            "resets": 0,
+            "retransmissions": 0,
+            "unanswered": 0,
+            "handshakes": UNTIMED,
+            "responses": {
+                "count": 2,
+                "total": 0.2,
+                "average": 0.1,
+                "p50": 0.100663,
+                "p90": 0.100663,
+                "p99": 0.100663,
+            },
             "source": "file",
         }
         assert (second["state"], second["connections_total"]) == ("up", 0)

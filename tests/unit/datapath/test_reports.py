@@ -6,7 +6,7 @@ import pytest
 
 from l4lb.datapath import reports
 from l4lb.datapath.base import ConnectionFilter
-from l4lb.datapath.reports import connection_infos, counters, flush
+from l4lb.datapath.reports import connection_infos, counters, flush, loads
 from l4lb.model import DropReason, Endpoint, Limits, Nat, Protocol, State, Traffic, Verdict
 from tests.unit.director.gateway import (
     BACKEND,
@@ -40,16 +40,40 @@ def shown(gateway, which=ConnectionFilter(), limit=100):  # noqa: B008 - frozen
     return [info for part in parts for info in part], total
 
 
+class TestLoads:
+    def test_what_the_counters_have_too_for_the_services_asked_for(self):
+        gateway = Gateway(service(BACKEND), service(OTHER, name="other", vip=replace(VIP, port=81)))
+        ours, _ = gateway.open()
+        gateway.forwarded(replace(ours, payload=b"12345"))
+        counted = counters(gateway.director, 0, gateway.now + 2.0).backends["web", BACKEND]
+        found = loads(gateway.director, {"web"}, gateway.now + 2.0)
+        assert list(found) == [("web", BACKEND)]
+        load = found["web", BACKEND]
+        for name in ("half_open", "established", "outstanding", "waiting", "connections_total"):
+            assert getattr(load, name) == getattr(counted, name)
+        assert (load.answers, load.answer_time) == (0, 0.0)
+
+
 class TestCounters:
     def test_traffic_is_counted_by_backend_and_direction(self):
         gateway = Gateway(service(BACKEND, OTHER))
         ours, _ = gateway.open()
         gateway.forwarded(replace(ours, payload=b"12345"))
         gateway.forwarded(Sent(replace(CLIENT, port=1), VIP))
-        snapshot = counters(gateway.director, 0, 0.0)
+        snapshot = counters(gateway.director, 0, gateway.now + 2.0)
+        counted = snapshot.backends["web", BACKEND]
+        assert (counted.handshakes.count, counted.waiting) == (1, 2.0)
         assert snapshot.backends == {
             ("web", BACKEND): Traffic(
-                connections_total=1, established=1, packets_in=3, packets_out=1, bytes_in=125, bytes_out=40
+                connections_total=1,
+                established=1,
+                packets_in=3,
+                packets_out=1,
+                bytes_in=125,
+                bytes_out=40,
+                outstanding=1,
+                waiting=2.0,
+                handshakes=counted.handshakes,
             ),
             ("web", OTHER): Traffic(connections_total=1, half_open=1, packets_in=1, bytes_in=40),
         }

@@ -54,6 +54,12 @@ def test_what_has_come_since():
     assert since(before, now) == before  # counted anew
 
 
+def test_the_average_moves_with_the_last_ones():
+    assert taken(0.5).average == pytest.approx(0.5)
+    assert taken(0.5, 1.3).average == pytest.approx(0.6)
+    assert taken(*[9.0] * 5, *[0.1] * 100).average == pytest.approx(0.1, rel=0.01)
+
+
 def test_added_up():
     both = added([taken(0.1), Times(), taken(0.2, 0.3)])
     assert both.count == sum(both.buckets) == 3

@@ -350,13 +350,14 @@ class TestCounters:
 
     def test_times_that_were_taken(self, kernel):
         number = kernel.number(VIP, ONE)
-        responses = layout.TIMES.pack(2, 12, *(2 * (bucket == 6) for bucket in range(BUCKETS)))
+        responses = layout.TIMES.pack(2, 12, 48, *(2 * (bucket == 6) for bucket in range(BUCKETS)))
         measured = layout.Measured(bytes(layout.TIMES.size), responses)
         kernel.maps["measured"].update(word(number), layout.MEASURED.pack(measured))
         found = counters(kernel.maps, kernel.tables, NOW).backends["web", ONE]
         assert found.handshakes == Times()
         assert found.responses.count == 2
         assert found.responses.total == pytest.approx(12 * UNIT)
+        assert found.responses.average == pytest.approx(6 * UNIT)
         assert found.responses.buckets[6] == 2
 
     def test_backends_that_are_removed_are_not_shown_but_their_packets_are_counted(self, kernel):
