@@ -211,6 +211,14 @@ def a_source_that_no_host_can_have(net):
     ]
 
 
+@packet_case(V4)
+def from_the_broadcast_address_of_a_subnet(net):
+    """Only the routes show that it is one: what would be an answer to all is not sent (RFC 1122 3.2.1.3,
+    3.2.2)."""
+    everybody = Host("10.1.0.255", 40_000)
+    return plan(service(net)), [drop(tcp(everybody, net.vip, "A"), DropReason.NO_CONNECTION), table()]
+
+
 @packet_case()
 def land(net):
     """A SYN from the service to itself, address and port (RFC 3330's "LAND")."""

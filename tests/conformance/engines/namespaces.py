@@ -98,6 +98,8 @@ def _gateway_lines(side: Side) -> Iterator[str]:
             yield f"neighbour add {address} lladdr {mac} dev {link} nud permanent"
     for prefix in PREFIXES[side]:
         yield f"route add {prefix} dev {link} mtu {MTU}"
+        if prefix.version == 4:  # comes with an address of the subnet, but not with one of 32 bits
+            yield f"route add broadcast {prefix.broadcast_address} dev {link} table local"
 
 
 def _far_routes() -> Iterator[str]:
