@@ -48,11 +48,13 @@ def contents(plan: Plan, numbers: Numbers, before: Mapping[bytes, layout.Backend
         fate = layout.PATH_GONE if path.gone else flags.get(path.way, layout.PATH_GONE)
         full_nat = layout.PATH_FULL_NAT * path.way.full_nat
         made.paths[path.number] = _path(numbers, path, fate | full_nat | layout.PATH_RETIRED)
-        # Its packets are still to be told from others, until its connections are reset.
+        # Its packets are still to be told from others, until its connections are reset. Only what shows
+        # a connection is: fragments and damaged packets are the host's.
         ways.setdefault(_socket_key(path.way.protocol, path.way.backend), [])
     for key, of_backend in ways.items():
         made.backends[key] = _backend(numbers, key, of_backend, before.get(key))
-    for key in (*made.services, *made.backends):
+    in_use = (key for key, of_backend in ways.items() if of_backend)
+    for key in (*made.services, *in_use):
         made.addresses.add(layout.end_key(key[:-4], 0, 0))
     return made
 

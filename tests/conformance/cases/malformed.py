@@ -7,7 +7,7 @@ cannot be seen whose it is.
 from scapy.layers.inet6 import IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, PadN
 
 from l4lb.model import DropReason, State
-from tests.conformance.case import drop, leave, packet_case, table
+from tests.conformance.case import change, drop, leave, packet_case, table
 from tests.conformance.exchanges import BACKEND_NEXT, CLIENT_NEXT, from_client, handshake, row
 from tests.conformance.packets import cut, fragments, icmp, patched, quote, tcp, udp
 from tests.conformance.plans import UDP, plan, service
@@ -67,6 +67,17 @@ def truncated_udp(net):
     return plan(service(net, protocol=UDP)), [
         dropped(DropReason.TRUNCATED, *(cut(whole, length) for length in lengths)),
         table(),
+    ]
+
+
+@packet_case()
+def truncated_from_a_backend_that_was_removed(net):
+    """Nobody's from the change of plan on, though its connections may not all be reset yet."""
+    whole = tcp(net.web1, net.client, "PA", data=b"data")
+    return plan(service(net)), [
+        dropped(DropReason.TRUNCATED, cut(whole, net.header + 20)),
+        change(plan(service(net, net.web2))),
+        leave(cut(whole, net.header + 20)),
     ]
 
 

@@ -171,6 +171,11 @@ class TestBackendsOfSeveralServices:
         tables.free([before.path])
         assert backend(maps, TWO) is None
 
+    def test_the_address_of_a_removed_backend_is_nobodys_at_once(self, maps):
+        tables = applied(maps, service(ONE, TWO))
+        tables.apply(plan(service(ONE)))
+        assert {*maps["addresses4"].keys()} == {end_key(each.ip, 0, 0) for each in (VIP, ONE)}
+
 
 class TestChanges:
     def test_a_removed_backend_is_gone_and_its_connections_are_to_be_reset(self, maps):
