@@ -4,8 +4,8 @@ A run compares a program with ``Reference``: the pure core, changed in exactly t
 
 - Held fragments. A program keeps no packet back: a later fragment whose first one was not seen is
   dropped as FRAGMENT_UNKNOWN.
-- Fragments of a connection that was forgotten follow the next one on the same tuple: what is noted is
-  its key.
+- Fragments of a connection that was forgotten follow the next one on the same tuple with the same backend:
+  what is noted are its key and its path, and they become the same either way.
 - Direct connections of a backend that was removed are forgotten with its number.
 - Farewells. A program makes one packet of one: what is said besides to a client whose connection was
   lost is left out.
@@ -103,19 +103,8 @@ class _Director(Director):
         before = datagram.connection
         if before is not None and before.bucket is None:
             following = self.table.by_protocol[before.path.protocol].get(before.original)
-            if following is not None and not following.path.gone:
-                following.seen = now
-                # Where it comes from the former backend, so does the change of its header's checksum.
-                both = Connection(
-                    following.original,
-                    following.reply,
-                    following.path,
-                    following.forward,
-                    before.backward,
-                    following.state,
-                    now,
-                )
-                return self._forward_fragment(frame, packet, both, datagram.from_client, now)
+            if following is not None and following.path is before.path and not before.path.gone:
+                return self._forward_fragment(frame, packet, following, datagram.from_client, now)
         return super()._later_fragment(frame, packet, now)
 
     def forget_gone(self) -> None:

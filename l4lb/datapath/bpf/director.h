@@ -61,7 +61,7 @@ ALWAYS_INLINE int forward(context *ctx, struct work *w, struct flow *flow, struc
 		learn_from_client(flow, c, p, settings, begins);
 	count_packet(number, p, flow->from_client);
 	if (p->more_fragments)
-		note_first(p, &flow->key, FORWARD, flow->from_client);
+		note_first(p, &flow->key, number, FORWARD, flow->from_client);
 	if (trim(ctx, p) || translate(ctx, p, &w->to))
 		return dropped(INTERNAL);
 	return emit(ctx, &w->way);

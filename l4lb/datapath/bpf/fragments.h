@@ -20,9 +20,10 @@ ALWAYS_INLINE void datagram_of(struct datagram *key, const struct packet *p)
 }
 
 /* What becomes of the fragments that follow this first one. */
-CHECKED_ALONE int note_first(const struct packet *p, const struct end *flow, int verdict, int from_client)
+CHECKED_ALONE int note_first(const struct packet *p, const struct end *flow, __u32 path, int verdict,
+			     int from_client)
 {
-	struct fragment note = {.verdict = verdict, .from_client = from_client};
+	struct fragment note = {.path = path, .verdict = verdict, .from_client = from_client};
 	struct datagram key;
 
 	if (!p)

@@ -224,10 +224,11 @@ struct datagram {
 /* Values of fragments: what becomes of a datagram's later fragments. */
 struct fragment {
 	__u64 until;	 /* ns */
-	struct end flow; /* the connection's key */
+	struct end flow; /* the connection's key, */
+	__u32 path;	 /* and its path: another connection may come to have the key */
 	__u8 verdict;	 /* enum verdict: FORWARD or PASS */
 	__u8 from_client;
-	__u8 reserved[2];
+	__u8 reserved[6];
 };
 
 /* The only value of settings. */

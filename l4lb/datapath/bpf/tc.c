@@ -37,7 +37,7 @@ CHECKED_ALONE int process_later_fragment(context *ctx, struct work *w, const str
 	flow.from_client = note->from_client;
 	c = find(&flow, settings, p);
 	path = c ? path_of(c) : 0;
-	if (!c || !path || path->flags & PATH_GONE)
+	if (!c || c->path != note->path || !path || path->flags & PATH_GONE)
 		return dropped(NO_CONNECTION);
 	translation_of(&w->to, p, &flow, c, path);
 	route = next_hop(ctx, w, flow.from_client ? &path->hop : &c->hop, settings);
@@ -87,7 +87,7 @@ int l4lb_tc(context *ctx)
 	if (p->protocol == IPPROTO_TCP || p->protocol == IPPROTO_UDP)
 		result = process_flow(ctx, w, settings);
 	if (result == HOOK_PASS && p->more_fragments && is_ours(p))
-		note_first(p, &p->source, PASS, 0); /* all the datagram's fragments are the host's */
+		note_first(p, &p->source, 0, PASS, 0); /* all the datagram's fragments are the host's */
 	return result;
 }
 

@@ -6,8 +6,19 @@ Each case has identifications of its own, so that an engine may remember those o
 from scapy.layers.inet6 import IPv6ExtHdrDestOpt, PadN
 
 from l4lb.model import DropReason, Limits, State
-from tests.conformance.case import drop, forward, hold, leave, packet_case, reply, table, wait
-from tests.conformance.exchanges import HOP, asked, handshake, row
+from tests.conformance.case import (
+    change,
+    drop,
+    forward,
+    hold,
+    leave,
+    packet_case,
+    reply,
+    sweep,
+    table,
+    wait,
+)
+from tests.conformance.exchanges import HOP, answered, asked, handshake, row
 from tests.conformance.packets import cut, fragments, icmp, patched, plain, quote, tcp, udp
 from tests.conformance.plans import NOBODY, UDP, full, plan, service, snat
 from tests.conformance.world import V4, V6
@@ -213,6 +224,25 @@ def ip_options_in_the_fragments(net):
     before = cut_up(net.client, net.vip, 0x1010, options=alert)
     after = cut_up(net.client, net.web1, 0x1010, options=alert, ttl=HOP)
     return plan(service(net, protocol=UDP)), [one_by_one(before, after)]
+
+
+@packet_case()
+def of_a_connection_that_gave_way(net):
+    """The first fragment went to a backend that is down by the next one; meanwhile the client's flow has
+    begun anew with another. Half a datagram is of no use to that one, and must not lead its connection
+    astray: dropped."""
+    before, after = cut_up(net.client, net.vip, 0x1023), cut_up(net.client, net.web1, 0x1023, ttl=HOP)
+    back, back_on = cut_up(net.web1, net.client, 0x1024), cut_up(net.vip, net.client, 0x1024, ttl=HOP)
+    return plan(service(net, protocol=UDP)), [
+        forward(before[0], after[0]),
+        forward(back[0], back_on[0]),
+        change(plan(service(net, protocol=UDP, down=[net.web1]))),
+        sweep(),
+        asked(net, net.web2),
+        drop(before[1], DropReason.NO_CONNECTION),
+        drop(back[1], DropReason.NO_CONNECTION),
+        answered(net, net.web2),
+    ]
 
 
 @packet_case()
