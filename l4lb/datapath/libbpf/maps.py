@@ -18,7 +18,8 @@ from l4lb.datapath.libbpf.library import (
     open_pin,
 )
 
-_ARRAY = 2  # BPF_MAP_TYPE_*
+ARRAY = 2  # BPF_MAP_TYPE_*
+MMAPABLE = 0x400  # BPF_F_MMAPABLE
 _PER_CPU_KINDS = (5, 6, 10)  # hash, array, LRU hash
 _INNER_MAP = 0x1000  # BPF_F_INNER_MAP
 
@@ -57,7 +58,7 @@ class Map(Handle):
     def create_array(cls, value_size: int, entries: int, *, inner: bool = False) -> Self:
         """A new array; `inner`: for a map of maps whose maps may differ in size."""
         options = MapCreateOptions(map_flags=_INNER_MAP if inner else 0)
-        arguments = (_ARRAY, b"array", 4, value_size, entries, byref(options))
+        arguments = (ARRAY, b"array", 4, value_size, entries, byref(options))
         return cls(library().call(f"make an array of {entries} entries", "bpf_map_create", *arguments))
 
     def lookup(self, key: bytes) -> bytes | None:
@@ -72,11 +73,11 @@ class Map(Handle):
         return value.raw
 
     def lookup_percpu(self, key: bytes) -> list[bytes]:
-        """The values of a key in a per-CPU map, one a possible CPU; none where the key is not there."""
-        if not self._per_cpu:
-            raise ValueError(f"{self.name} is not a map with values per CPU")
+        """The values of a key in a per-CPU map, one a possible CPU; none where the key is not there. In
+        another map it has one for all CPUs."""
         value = self.lookup(key) or b""
-        return [value[at : at + self.value_size] for at in range(0, len(value), self._per_cpu)]
+        step = self._per_cpu or self.value_size
+        return [value[at : at + self.value_size] for at in range(0, len(value), step)]
 
     def update(self, key: bytes, value: bytes, flags: int = 0) -> None:
         """Writes. `flags`: BPF_ANY 0, BPF_NOEXIST 1, BPF_EXIST 2. In a map of maps the value is an fd."""

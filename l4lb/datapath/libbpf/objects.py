@@ -3,13 +3,13 @@
 import ctypes
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from ctypes import byref, c_size_t
 from pathlib import Path
 from typing import Literal, Self
 
 from l4lb.datapath.libbpf.library import BtfType, BtfVariable, LibbpfError, library
-from l4lb.datapath.libbpf.maps import Map
+from l4lb.datapath.libbpf.maps import ARRAY, MMAPABLE, Map
 from l4lb.datapath.libbpf.programs import Program
 
 _DATASEC = 15  # BTF_KIND_DATASEC
@@ -33,23 +33,31 @@ class Object:
         rodata: Mapping[str, int] | None = None,
         pins: Path | None = None,
         max_entries: Mapping[str, int] | None = None,
+        in_memory: Collection[str] = (),
     ) -> Self:
         """Reads an object from a file.
 
-        `rodata` sets `const volatile` integers, `max_entries` sizes of maps, both by name. With `pins`, a
-        directory of a BPF file system, load() takes the maps that are pinned there by their names and pins
-        the others: then maps must agree in type and sizes.
+        `rodata` sets `const volatile` integers, `max_entries` sizes of maps, both by name. `in_memory` are
+        arrays that Map.memory() is to show; of a per-CPU one all CPUs then share the values. With `pins`,
+        a directory of a BPF file system, load() takes the maps that are pinned there by their names and
+        pins the others: then maps must agree in type and sizes.
         """
         pointer = library().call(f"open {path}", "bpf_object__open_file", os.fsencode(path), None)
         opened = cls(path, pointer)
         try:
-            opened._prepare(rodata or {}, pins, dict(max_entries or {}))
+            opened._prepare(rodata or {}, pins, dict(max_entries or {}), in_memory)
         except BaseException:
             opened.close()
             raise
         return opened
 
-    def _prepare(self, rodata: Mapping[str, int], pins: Path | None, max_entries: dict[str, int]) -> None:
+    def _prepare(
+        self,
+        rodata: Mapping[str, int],
+        pins: Path | None,
+        max_entries: dict[str, int],
+        in_memory: Collection[str],
+    ) -> None:
         call = library().call
         self._pins = pins
         for name, pointer in self._listed("map"):
@@ -58,6 +66,9 @@ class Object:
             if name in max_entries:
                 entries = max_entries.pop(name)
                 call(f"size {name}", "bpf_map__set_max_entries", pointer, entries)
+            if name in in_memory:
+                call(f"change {name}", "bpf_map__set_type", pointer, ARRAY)
+                call(f"change {name}", "bpf_map__set_map_flags", pointer, MMAPABLE)
             if pins is not None:
                 call(f"pin {name}", "bpf_map__set_pin_path", pointer, os.fsencode(pins / name))
         if max_entries:

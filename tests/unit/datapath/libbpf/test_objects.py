@@ -110,6 +110,19 @@ def test_a_file_that_is_no_object(opened, tmp_path, capfd):
 
 
 @pytest.mark.lab
+def test_an_array_in_memory(possible, opened, sample_file):
+    sample = opened(sample_file, in_memory=["counters"])
+    sample.load()
+    memory = sample.maps["counters"].memory()
+    for runs in (1, 2):
+        sample.programs["constants"].test_run(FRAME)
+        assert memory[:8] == struct.pack("=Q", runs)
+    sample.maps["counters"].update((49).to_bytes(4, "little"), b"twelve bytes")
+    assert memory[49 * 16 : 49 * 16 + 12] == b"twelve bytes"
+    assert len(memory) == 50 * 16
+
+
+@pytest.mark.lab
 def test_pinned_maps_are_shared_and_outlive_their_object(possible, opened, sample_file, pins):
     first = opened(sample_file, pins=pins)
     first.load()
