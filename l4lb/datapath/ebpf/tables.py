@@ -93,6 +93,10 @@ class Tables:
         generation = self._settings.generation % 0xFFFF_FFFF + 1
         self._put_settings(self._settings._replace(generation=generation))
 
+    def set_clock(self, clock: int) -> None:
+        """The time in ns for programs with a clock of their own."""
+        self._put_settings(self._settings._replace(clock=clock))
+
     @property
     def interfaces(self) -> Mapping[int, layout.Interface]:
         """What the programs know of interfaces, by index."""

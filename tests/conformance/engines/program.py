@@ -10,17 +10,19 @@ program's own (``own_clock``), and moves by being written.
 
 from __future__ import annotations
 
+import functools
 import struct
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from ipaddress import ip_address
 from pathlib import Path
 from socket import if_nametoindex
 from typing import ClassVar, Final
 
-from l4lb.datapath.ebpf.layout import COUNT, REASONS, VERDICTS
+from l4lb.datapath.ebpf.layout import COUNT
 from l4lb.datapath.libbpf import Map, Object, Program
 from l4lb.model import DropReason, Plan, Verdict
 from tests.conformance.case import Measured, Need, Row, Traffic
@@ -40,7 +42,9 @@ _XDP_MD: Final = struct.Struct("=IIIIII")  # struct xdp_md
 _TC_PASS, _TC_DROP, _TC_REDIRECT = 0xFFFF_FFFF, 2, 7  # TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_REDIRECT
 _XDP_DROP, _XDP_PASS, _XDP_TX, _XDP_REDIRECT = 1, 2, 3, 4
 _NANOSECONDS: Final = 1_000_000_000
-_ENDS: Final = tuple(verdict for verdict in Verdict if verdict is not Verdict.FORWARD)
+_COUNTERS: Final = ("drops", "verdicts", "traffic")
+"""Seen in memory, which is cheaper than asking behind every packet. All CPUs share them then, and only one
+counts."""
 
 
 class ProgramEngine(Engine):
@@ -89,8 +93,7 @@ class ProgramEngine(Engine):
         """See ``Engine``."""
         self._now = _START
         self._state.reset()
-        self._verdicts = _counts(self._maps["verdicts"], VERDICTS)
-        self._reasons = _counts(self._maps["drops"], REASONS)
+        self._reasons = bytes(self._reasons_now)
 
     def configure(self, plan: Plan) -> None:
         """See ``Engine``."""
@@ -99,20 +102,21 @@ class ProgramEngine(Engine):
     def send(self, frame: bytes, side: Side) -> Result:
         """See ``Engine``."""
         packet = frame[VNET:]
+        before = bytes(self._verdicts)
         returned, data = self._run(packet, side)
-        verdict = self._counted_verdict(returned)
+        verdict = _verdict(returned, before, bytes(self._verdicts))
         out: list[tuple[Side, bytes]] = []
         if verdict is Verdict.PASS:
             assert data == packet, "a packet that is left to the kernel was changed"
         elif verdict is not Verdict.DROP:
             out.append(self._sent(data))
-        return Result(verdict, out, self._counted_reasons(verdict), ())
+        return Result(verdict, out, self._counted_reasons(), ())
 
     def sweep(self, seconds: float, expected: int) -> Result:
         """See ``Engine``."""
         self._now += seconds
         self._state.sweep(self._clock)
-        return Result(None, (), self._counted_reasons(None))
+        return Result(None, (), self._counted_reasons())
 
     def connections(self) -> list[Row]:
         """See ``Engine``."""
@@ -130,6 +134,10 @@ class ProgramEngine(Engine):
         """Forget the connections that the daemon would reset, as their backends or services went away."""
         self._state.forget_gone()
 
+    def written(self, maps: Mapping[str, Map]) -> Mapping[str, Map]:
+        """The maps as the daemon's code is to write them."""
+        return maps
+
     # -- running the programs ------------------------------------------------------------------
 
     @property
@@ -145,15 +153,19 @@ class ProgramEngine(Engine):
         for name in ("tc", "xdp", "sweep", "query"):
             path = OBJECTS / f"{name}.bpf.o"
             sizes = self.sizes | (self.sweep_sizes if name == "sweep" else {})
-            loaded = Object.open(path, rodata={"own_clock": 1}, pins=self._pins, max_entries=sizes)
+            loaded = Object.open(
+                path, rodata={"own_clock": 1}, pins=self._pins, max_entries=sizes, in_memory=_COUNTERS
+            )
             self._objects.append(loaded)
             loaded.load()
             programs |= loaded.programs
             self._maps = loaded.maps | self._maps
         self._tc = programs["l4lb_tc"]
         self._xdp = programs["l4lb_xdp"] if self.name == "xdp" else None
+        self._verdicts = self._maps["verdicts"].memory()
+        self._reasons_now = self._maps["drops"].memory()
         macs = {index: _packed(GATEWAY_MAC[side]) for side, index in self._sides.items()}
-        self._state = ProgramMaps(self._maps, programs, macs)
+        self._state = ProgramMaps(self.written(self._maps), programs, macs)
 
     def _run(self, packet: bytes, side: Side) -> tuple[int, bytes]:
         """What the TC program returned, and the packet as it left it; or the same of the XDP program
@@ -174,46 +186,46 @@ class ProgramEngine(Engine):
         side = self._senders.get(data[6:12])
         if side is None:
             header = data[14:]
-            destination = header[16:20] if header[0] >> 4 == 4 else header[24:40]
-            hop = route(str(ip_address(destination)))
-            assert hop is not None, "a frame that goes nowhere"
-            side = hop.side
-            data = bytes.fromhex((hop.mac + GATEWAY_MAC[side]).replace(":", "")) + data[12:]
+            side, addresses = _neighbour(header[16:20] if header[0] >> 4 == 4 else header[24:40])
+            data = addresses + data[12:]
         return side, bytes(VNET) + data
 
-    def _counted_verdict(self, returned: int) -> Verdict:
-        """The verdict as it was counted, which must be what the program returned. The programs count
-        neither a packet that is forwarded nor one that is not ours."""
-        if returned == _TC_PASS:
-            return Verdict.PASS
-        before = self._verdicts
-        self._verdicts = _counts(self._maps["verdicts"], VERDICTS)
-        counted = [each for each in _ENDS if self._verdicts[each] > before[each]]
-        if not counted:
-            assert returned == _TC_REDIRECT, f"returned {returned}, and counted nothing"
-            return Verdict.FORWARD
-        assert counted in ([Verdict.REPLY], [Verdict.DROP]), f"one packet, counted as {counted}"
-        assert returned == (_TC_REDIRECT if counted[0] is Verdict.REPLY else _TC_DROP)
-        return counted[0]
-
-    def _counted_reasons(self, verdict: Verdict | None) -> Counter[DropReason]:
-        if verdict is Verdict.PASS:
+    def _counted_reasons(self) -> Counter[DropReason]:
+        before, self._reasons = self._reasons, bytes(self._reasons_now)
+        if self._reasons == before:
             return Counter()
-        before, self._reasons = self._reasons, _counts(self._maps["drops"], REASONS)
-        return Counter(
-            {
-                DropReason(index): self._reasons[index] - before[index]
-                for index in range(1, REASONS)
-                if self._reasons[index] > before[index]
-            }
-        )
+        return Counter({DropReason(index): more for index, more in _counted(before, self._reasons)})
 
 
 def _packed(mac: str) -> bytes:
     return bytes.fromhex(mac.replace(":", ""))
 
 
-def _counts(counters: Map, size: int) -> list[int]:
-    """The sums over all CPUs."""
-    entries, _ = counters.lookup_batch(None, size)
-    return [sum(count for (count,) in COUNT.iter_unpack(value)) for _, value in entries]
+def _verdict(returned: int, before: bytes, now: bytes) -> Verdict:
+    """The verdict as it was counted, which must be what the program returned. The programs count neither
+    a packet that is forwarded nor one that is not ours."""
+    if now == before:
+        assert returned in (_TC_PASS, _TC_REDIRECT), f"returned {returned}, and counted nothing"
+        return Verdict.PASS if returned == _TC_PASS else Verdict.FORWARD
+    counted = list(_counted(before, now))
+    assert counted in ([(Verdict.REPLY, 1)], [(Verdict.DROP, 1)]), f"one packet, counted as {counted}"
+    verdict = Verdict(counted[0][0])
+    assert returned == (_TC_REDIRECT if verdict is Verdict.REPLY else _TC_DROP)
+    return verdict
+
+
+def _counted(before: bytes, now: bytes) -> Iterator[tuple[int, int]]:
+    """Which counters have gone up, and by how much."""
+    for index, ((old,), (new,)) in enumerate(
+        zip(COUNT.iter_unpack(before), COUNT.iter_unpack(now), strict=True)
+    ):
+        if new != old:
+            yield index, new - old
+
+
+@functools.cache
+def _neighbour(destination: bytes) -> tuple[Side, bytes]:
+    """Where packets to an address leave, and between which Ethernet addresses."""
+    hop = route(str(ip_address(destination)))
+    assert hop is not None, "a frame that goes nowhere"
+    return hop.side, _packed(hop.mac) + _packed(GATEWAY_MAC[hop.side])

@@ -85,7 +85,7 @@ class ProgramMaps:
 
     def sweep(self, clock: int) -> None:
         """It is later now: what has expired is forgotten."""
-        self._tables.apply(self._plan, clock=clock)
+        self._tables.set_clock(clock)
         for _ in self._sweep.steps():
             pass
 

@@ -143,6 +143,12 @@ class TestAPlanInTheMaps:
         assert (found.first_port, found.last_port) == (5, 6)
         assert found.generation != 0
 
+    def test_the_clock(self, maps):
+        tables = applied(maps, service(ONE))
+        before = settings(maps)
+        tables.set_clock(18)
+        assert settings(maps) == before._replace(clock=18)
+
     def test_the_same_plan_again_writes_nothing(self, maps, monkeypatch):
         tables = applied(maps, service(ONE, TWO), full(TWO, vip=OTHER_VIP), service(SIX, vip=VIP6))
         for name in ("update", "update_batch", "delete", "delete_batch", "create_array"):
