@@ -30,6 +30,7 @@ class End(NamedTuple):
     port: int
 
     @staticmethod
+    @functools.cache
     def of(host: Host) -> End:
         """From the words of world.py."""
         return End(ip_address(host.ip).packed, host.port)

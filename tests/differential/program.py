@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
+from l4lb.datapath.libbpf import Map
 from tests.conformance.engines.program import ProgramEngine
+from tests.differential.selections import Selections
 from tests.differential.steps import Subject
 
 
@@ -14,3 +17,7 @@ class Program(ProgramEngine, Subject):
     sweep_sizes: ClassVar[dict[str, int]] = {"counts": 64}
     """What the sweep counts in is mostly empty, and takes longer to go through than all else. The programs'
     own counts are right where nothing is pushed out."""
+
+    def written(self, maps: Mapping[str, Map]) -> Mapping[str, Map]:
+        """See ``ProgramEngine``."""
+        return {**maps, "selections": Selections(maps["selections"])}

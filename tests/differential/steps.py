@@ -86,7 +86,7 @@ def difference(one: Result, other: Result) -> str | None:
             f"the verdict: {_name(one.verdict)} ({_names(one.reasons)}) and "
             f"{_name(other.verdict)} ({_names(other.reasons)})"
         )
-    if one.reasons != other.reasons:
+    if (one.reasons or other.reasons) and one.reasons != other.reasons:
         return f"the reasons: {_names(one.reasons)} and {_names(other.reasons)}"
     if len(one.out) != len(other.out):
         return f"{len(one.out)} and {len(other.out)} frames out"

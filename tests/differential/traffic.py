@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from random import Random
 from typing import Final
 
@@ -104,14 +104,14 @@ class Traffic:
             self._replan: changing,
         }
         self._moves = list(moves)
-        self._weights = list(moves.values())
+        self._weights = list(accumulate(moves.values()))
 
     def step(self) -> Step:
         """What happens next."""
         self._asked = None
         if self._pending and self._random.random() < 0.5:
             return self._next_fragment()
-        (move,) = self._random.choices(self._moves, self._weights)
+        (move,) = self._random.choices(self._moves, cum_weights=self._weights)
         step = move()
         return Packet(step.side, _whole(step.frame)) if isinstance(step, Packet) else step
 

@@ -7,12 +7,13 @@ under BPF_PROG_TEST_RUN, or a gateway in a network namespace.
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from l4lb.model import ConnectionInfo, Counters, DropReason, Plan, Verdict
+from l4lb.model import ConnectionInfo, Counters, DropReason, Endpoint, Plan, Verdict
 from tests.conformance.case import Measured, Need, Row, Traffic
 from tests.conformance.world import Host, Side
 
@@ -73,8 +74,13 @@ class Engine(ABC):
 
 def row(info: ConnectionInfo) -> Row:
     """A connection as a datapath shows it."""
-    client, backend, source = (Host(end.host, end.port) for end in (info.client, info.backend, info.source))
-    return Row(client, backend, info.state, source)
+    return Row(host(info.client), host(info.backend), info.state, host(info.source))
+
+
+@functools.lru_cache(10_000)
+def host(end: Endpoint) -> Host:
+    """An endpoint in the words of world.py."""
+    return Host(end.host, end.port)
 
 
 def added_up(backend: Host, counters: Counters) -> Traffic:

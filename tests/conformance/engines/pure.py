@@ -12,16 +12,16 @@ from l4lb.director.director import Director
 from l4lb.model import DropReason, Plan, Verdict
 from l4lb.wire.frame import ETHERNET, FRAME_MAX, IP
 from tests.conformance.case import Measured, Need, Row, Traffic
-from tests.conformance.engines.engine import Engine, Result, added_up, learnt
+from tests.conformance.engines.engine import Engine, Result, added_up, host, learnt
 from tests.conformance.world import GATEWAY_MAC, Host, Side, route
 
-_STALE = bytes(range(256)) * (FRAME_MAX // 256 + 1)
+_STALE = (bytes(range(256)) * (FRAME_MAX // 256 + 1))[:FRAME_MAX]
 _START = 1_000.0  # seconds; anything but zero, which could pass for "never"
 
 
 class PureEngine(Engine):
     """``Director.process`` for every frame. The buffer is used again and again, as the worker's is:
-    behind a frame lies what was there before."""
+    behind a frame lies something else."""
 
     name = "pure"
     offers = frozenset(Need)
@@ -29,7 +29,8 @@ class PureEngine(Engine):
 
     def __init__(self) -> None:
         self._sides: dict[int, Side] = dict(enumerate(Side, start=2))  # by interface index
-        self._buffer = bytearray(FRAME_MAX)
+        self._buffer = bytearray(_STALE)
+        self._longest = 0  # frame: behind it the buffer is as it was
         self.reset()
 
     def reset(self) -> None:
@@ -37,7 +38,7 @@ class PureEngine(Engine):
         self._hops: dict[bytes, Hop] = {}
         self._now = _START
         self._director = self.kind(self._now, self._route, self.random())
-        self._dropped: Counter[DropReason] = Counter()
+        self._evicted = 0
 
     def random(self) -> Random:
         """What the director draws from."""
@@ -50,7 +51,8 @@ class PureEngine(Engine):
     def send(self, frame: bytes, side: Side) -> Result:
         """See ``Engine``."""
         buffer, end = self._buffer, len(frame)
-        buffer[:] = frame + _STALE[end : len(buffer)]
+        self._longest = max(self._longest, end)
+        buffer[: self._longest] = frame + _STALE[end : self._longest]
         out: list[tuple[Side, bytes]] = []
         verdict = self._decide(buffer, end, out)
         if verdict is Verdict.PASS:
@@ -95,10 +97,13 @@ class PureEngine(Engine):
         return handed_back
 
     def _drops(self) -> Counter[DropReason]:
-        now = Counter(self._director.drops)
-        now[DropReason.HALF_OPEN_EVICTED] = self._director.table.evicted
-        before, self._dropped = self._dropped, now
-        return now - before
+        """Since this was last asked."""
+        evicted, self._evicted = self._evicted, self._director.table.evicted
+        drops = Counter(self._director.drops)
+        self._director.drops.clear()
+        if self._evicted > evicted:
+            drops[DropReason.HALF_OPEN_EVICTED] += self._evicted - evicted
+        return drops
 
     def _route(self, address: bytes) -> Hop | None:
         hop = self._hops.get(address)
@@ -115,5 +120,4 @@ class PureEngine(Engine):
 
 def _row(connection: Connection) -> Row:
     ends = Ends(connection.original, connection.reply)
-    client, backend, source = (Host(end.host, end.port) for end in (ends.client, ends.backend, ends.source))
-    return Row(client, backend, connection.state, source)
+    return Row(host(ends.client), host(ends.backend), connection.state, host(ends.source))
