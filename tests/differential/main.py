@@ -1,29 +1,22 @@
 """The command ``tools/fuzz``: random traffic for as many packets as asked for, or until a difference.
 
-Exit status 0: no difference; 1: a difference, which is printed as a packet case; 2: wrong usage; 3: no
-eBPF here.
+Exit status 0: no difference; 1: a difference, which is printed as a packet case; 2: wrong usage; 3: it
+could not be tried.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import time
 from collections.abc import Sequence
-from random import Random
-from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from l4lb.datapath.libbpf import LibbpfError
-from tests.differential.compare import Difference, Pair
-from tests.differential.paste import as_case
-from tests.differential.program import Program
-from tests.differential.rules import Reference
-
-STEPS: Final = 300
-"""Of one run: long enough for connections to meet and to end, short enough to be shortened quickly."""
+from tests.differential.processes import Explored, Failed, Found, Make, Processes, Shortened
+from tests.differential.program import running
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -34,17 +27,9 @@ def main(arguments: Sequence[str]) -> int:
         console.print("tools/fuzz: eBPF programs and network namespaces need root")
         return 3
     try:
-        program = Program(options.datapath)
-    except LibbpfError as problem:
-        console.print(f"tools/fuzz: {problem}", markup=False, highlight=False)
-        return 3
-    try:
-        with program.inside():
-            return _fuzz(Pair(Reference(), program), options, console)
+        return explore(functools.partial(running, options.datapath), options, console)
     except KeyboardInterrupt:
         return 130
-    finally:
-        program.close()
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -64,34 +49,58 @@ def _arguments() -> argparse.ArgumentParser:
         default="tc",
         help="the TC program, or the XDP program with it behind (default: %(default)s)",
     )
+    parser.add_argument(
+        "--processes",
+        type=_count,
+        default=len(os.sched_getaffinity(0)),
+        metavar="N",
+        help="do so many runs at a time (default: one for each CPU, %(default)s)",
+    )
     return parser
 
 
-def _fuzz(pair: Pair, options: argparse.Namespace, console: Console) -> int:
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes")
+    return int(text)
+
+
+def explore(make: Make, options: argparse.Namespace, console: Console) -> int:
+    """Compare the engine that ``make`` gives with the pure core, and print what comes of it; the exit
+    status."""
     begun = time.monotonic()
-    packets, run = 0, options.first_run
+    packets, status = 0, 0
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as progress:
+    with (
+        Processes(make, options.seed, options.first_run, options.processes) as processes,
+        Progress(*columns, console=console, transient=True) as progress,
+    ):
         bar = progress.add_task(f"{options.datapath} and the pure core", total=options.packets)
-        while packets < options.packets:
-            done, found = pair.explore(Random(f"{options.seed}/{run}"), STEPS)
-            packets += done
-            progress.update(bar, completed=packets)
-            if found is not None:
-                break
-            run += 1
-        else:
-            rate = packets / (time.monotonic() - begun)
-            console.print(f"{packets:,} packets, {rate:,.0f} a second: no difference")
-            return 0
-    console.print(
-        f"run {run} of seed {options.seed}, after {packets:,} packets: {found.what}", markup=False
-    )
-    _print_case(pair, pair.shorten(found), console)
-    return 1
-
-
-def _print_case(pair: Pair, found: Difference, console: Console) -> None:
-    """As it can be pasted into tests/conformance/cases."""
-    text = as_case(found.run, pair.reference, found.what)
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+        for report in processes.reports():
+            match report:
+                case Explored():
+                    packets += report.packets
+                    progress.update(bar, completed=packets)
+                    if packets >= options.packets:
+                        processes.stop()
+                case Found():
+                    status = 1
+                    processes.stop()
+                    progress.update(bar, description="making it shorter")
+                    text = (
+                        f"run {report.run} of seed {options.seed}, after {packets:,} packets: {report.what}"
+                    )
+                    console.print(text, markup=False, highlight=False, soft_wrap=True)
+                case Shortened():
+                    console.print(report.case, markup=False, highlight=False, soft_wrap=True)
+                case Failed():
+                    status = 3
+                    processes.stop()
+                    console.print(f"tools/fuzz: {report.why}", markup=False, highlight=False)
+    if not status and packets < options.packets:
+        console.print("tools/fuzz: its processes were killed")
+        return 3
+    if not status:
+        rate = packets / (time.monotonic() - begun)
+        console.print(f"{packets:,} packets, {rate:,.0f} a second: no difference")
+    return status

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Final
 
-from l4lb.model import Costs, DropReason, Limits, Nat, Plan, ServicePlan, Table, Verdict
-from tests.conformance.engines.engine import Engine, Result
+from l4lb.model import Costs, DropReason, Endpoint, Limits, Nat, Plan, ServicePlan, Table, Verdict
+from tests.conformance.engines.engine import Result
 from tests.conformance.packets import ETHERNET, IPV4, IPV6, VNET, Frame
 from tests.conformance.world import NETS, Host, side_of
-from tests.differential.steps import Packet, Replan, Run, Step, Wait, begin, take
+from tests.differential.steps import Packet, Replan, Run, Step, Subject, Wait, begin, take
 
 _NAMES: Final = {
     Verdict.FORWARD: "forward",
@@ -23,7 +23,7 @@ _NAMES: Final = {
 }
 
 
-def as_case(run: Run, reference: Engine, what: str) -> str:
+def as_case(run: Run, reference: Subject, what: str) -> str:
     """Python source."""
     version = run.plan.services[0].address.version
     lines = [
@@ -112,7 +112,7 @@ def _plan(plan: Plan) -> str:
 
 
 def _service(service: ServicePlan) -> str:
-    def host(address):
+    def host(address: Endpoint) -> str:
         return _host(Host(str(ip_address(address.ip)), address.port))
 
     selection = service.selection

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from l4lb.datapath.libbpf import Map
@@ -21,3 +22,14 @@ class Program(ProgramEngine, Subject):
     def written(self, maps: Mapping[str, Map]) -> Mapping[str, Map]:
         """See ``ProgramEngine``."""
         return {**maps, "selections": Selections(maps["selections"])}
+
+
+@contextlib.contextmanager
+def running(kind: str) -> Iterator[Program]:
+    """One that can be tried, and is closed behind."""
+    program = Program(kind)
+    try:
+        with program.inside():
+            yield program
+    finally:
+        program.close()
