@@ -40,6 +40,7 @@ CUT = {
     "the_quote_is_as_long_as_allowed",
     "too_big_for_the_backend_is_answered",
     "too_big_for_the_client_is_answered",
+    "too_big_for_a_neighbour_that_is_not_known_yet",
     "too_big_full_nat",
     "too_big_udp",
     "fragments_too_big",

@@ -43,7 +43,7 @@ CHECKED_ALONE int find_way(context *ctx, struct way *way, const struct translati
 {
 	struct bpf_fib_lookup fib = {};
 	struct interface *interface;
-	__u32 mtu;
+	__u32 mtu = 0;
 	long found;
 
 	if (!way || !to || !p || !settings)
@@ -74,20 +74,22 @@ CHECKED_ALONE int find_way(context *ctx, struct way *way, const struct translati
 	else
 		__builtin_memcpy(way->neighbour, fib.ipv6_dst, 16);
 	if (found == BPF_FIB_LKUP_RET_NO_NEIGH) {
-		way->hop.mtu = 0xffff; /* not known yet */
-		return TO_RESOLVE;
+		/* Then the answer has no MTU. */
+		bpf_check_mtu(ctx, fib.ifindex, &mtu, 0, 0);
+		way->hop.mtu = mtu && mtu < 0xffff ? mtu : 0xffff;
+	} else {
+		way->hop.generation = settings->generation;
+		way->hop.until = (p->now >> TICK) + HOP_TICKS;
+		way->hop.mtu = fib.mtu_result;
+		interface = bpf_map_lookup_elem(&interfaces, &fib.ifindex);
+		way->hop.flags = interface ? interface->flags : 0;
+		__builtin_memcpy(way->hop.addresses, fib.dmac, 6);
+		__builtin_memcpy((__u8 *)way->hop.addresses + 6, fib.smac, 6);
 	}
-	way->hop.generation = settings->generation;
-	way->hop.until = (p->now >> TICK) + HOP_TICKS;
-	way->hop.mtu = fib.mtu_result;
-	interface = bpf_map_lookup_elem(&interfaces, &fib.ifindex);
-	way->hop.flags = interface ? interface->flags : 0;
-	__builtin_memcpy(way->hop.addresses, fib.dmac, 6);
-	__builtin_memcpy((__u8 *)way->hop.addresses + 6, fib.smac, 6);
 	mtu = route_mtu(&to->destination, p->version, (struct prefix *)&fib);
 	if (mtu && mtu < way->hop.mtu)
 		way->hop.mtu = mtu;
-	return ROUTED;
+	return found == BPF_FIB_LKUP_RET_NO_NEIGH ? TO_RESOLVE : ROUTED;
 }
 
 /* In words: of bytes the compiler would copy one after the other. */

@@ -17,7 +17,7 @@ from tests.conformance.exchanges import (
 )
 from tests.conformance.packets import TTL, fragments, gso, icmp, plain, quote, tcp, udp
 from tests.conformance.plans import UDP, full, plan, service, snat
-from tests.conformance.world import MTU, NARROW_MTU, V6
+from tests.conformance.world import MTU, NARROW_MTU, V6, Host
 
 LONGEST_ERROR = {4: 576, 6: 1280}  # bytes; RFC 1812 4.3.2.3, RFC 4443 2.4 (c)
 
@@ -135,6 +135,17 @@ def too_big_for_the_client_is_answered(net):
     return plan(service(net)), [
         handshake(net, net.web1, net.narrow),
         too_big(net, tcp(net.web1, net.narrow, "A", **data), net.web1),
+    ]
+
+
+@packet_case(V6)
+def too_big_for_a_neighbour_that_is_not_known_yet(net):
+    """Its link and route say how long a packet may be, whatever its Ethernet address: a packet that is
+    sent along all the same is lost without a word."""
+    silent = Host("2001:db8:1::1:2", 40_000)
+    return plan(service(net, protocol=UDP)), [
+        asked(net, net.web1, silent),
+        too_big(net, udp(net.web1, silent, payload(net, MTU + 1, 8)), net.web1, mtu=MTU),
     ]
 
 
