@@ -24,7 +24,7 @@ from l4lb.director.states import BACKEND, CLIENT, REUSABLE
 from l4lb.director.track import track
 from l4lb.director.translate import translate, translate_error
 from l4lb.model import DropReason, Endpoint, Nat, Plan, Protocol, State, Verdict
-from l4lb.wire import tcp
+from l4lb.wire import ipv4, ipv6, tcp
 from l4lb.wire.frame import IP
 
 Route = Callable[[bytes], Hop | None]
@@ -242,6 +242,9 @@ class Director:
         """From a backend, of no connection: a direct connection's, or ours from before a restart."""
         services = self.services.by_backend.get((packet.protocol, packet.source, packet.sport))
         if services is None or packet.protocol != Protocol.TCP or packet.flags & tcp.RST:
+            return Verdict.PASS
+        ip = ipv4 if packet.version == 4 else ipv6
+        if not ip.can_be_source(packet.destination):  # a client is no multicast address
             return Verdict.PASS
         if packet.flags & tcp.SYN:
             self._direct.note(packet.key)

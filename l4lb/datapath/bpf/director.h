@@ -9,6 +9,7 @@
 #include "connect.h"
 #include "fragments.h"
 #include "measure.h"
+#include "parse.h"
 #include "translate.h"
 
 /* The connection cannot go on: RST to who sent this. The other end learns it when it sends, or from the
@@ -181,8 +182,8 @@ CHECKED_ALONE int unknown_reply(struct work *w, const struct backend *backend, c
 		return HOOK_PASS;
 	p = &w->packet;
 	c = &w->new;
-	if (p->protocol != IPPROTO_TCP || p->flags & RST)
-		return HOOK_PASS;
+	if (p->protocol != IPPROTO_TCP || p->flags & RST || !can_be_source(&p->destination, p->version))
+		return HOOK_PASS; /* a client is no multicast address */
 	w->seen = p->destination;
 	w->seen.id = backend->number;
 	if (!(p->flags & SYN) && (!flags_are_valid(p->flags) || FIND(direct, p->version, &w->seen)))

@@ -26,11 +26,15 @@ ALWAYS_INLINE int can_be_source6(const __be32 *a)
 	return a[0] || a[1] || a[2] || bpf_ntohl(a[3]) > 1;
 }
 
+ALWAYS_INLINE int can_be_source(const struct end *end, int version)
+{
+	return version == 4 ? can_be_source4(end->ip[3]) : can_be_source6(end->ip);
+}
+
 ALWAYS_INLINE int source_is_possible(const struct packet *p)
 {
-	if (same_address(p->source.ip, p->destination.ip))
-		return 0; /* forged: RFC 1812 5.3.7 */
-	return p->version == 4 ? can_be_source4(p->source.ip[3]) : can_be_source6(p->source.ip);
+	/* Or forged: RFC 1812 5.3.7. */
+	return !same_address(p->source.ip, p->destination.ip) && can_be_source(&p->source, p->version);
 }
 
 ALWAYS_INLINE int parse_transport(struct packet *p, void *at, void *data_end)

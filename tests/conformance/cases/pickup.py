@@ -17,6 +17,7 @@ from tests.conformance.exchanges import (
 )
 from tests.conformance.packets import plain, rst, tcp, udp
 from tests.conformance.plans import FULL, NOBODY, UDP, by_flow, by_source, plan, service
+from tests.conformance.world import Host
 
 NUMBERS = {"seq": CLIENT_NEXT, "ack": BACKEND_NEXT}
 BACK = {"seq": BACKEND_NEXT, "ack": CLIENT_NEXT}
@@ -109,6 +110,14 @@ def from_the_backend_but_not_ours(net):
         passed_on((net.web1, client, "PA", {**BACK, "data": b"the next part"})),
         table(),
     ]
+
+
+@packet_case()
+def from_the_backend_to_nobody(net):
+    """No client has a multicast address (RFC 1122 4.2.3.10): such a segment is of no connection that was
+    lost, and must not leave by a default route as one from the VIP."""
+    group = Host({4: "230.51.100.7", 6: "ff0e::5"}[net.version], 40_005)
+    return consistent(net), [leave(tcp(net.web1, group, "PA", **BACK, data=b"data")), table()]
 
 
 @packet_case(needs=[Need.SHARED_PICKUP])
