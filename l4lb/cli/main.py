@@ -8,6 +8,7 @@ from l4lb.cli import daemon
 from l4lb.cli.backend import backend
 from l4lb.cli.completion import completion
 from l4lb.cli.connection import connection
+from l4lb.cli.explain import explain
 from l4lb.cli.options import MainGroup
 from l4lb.cli.service import service
 from l4lb.cli.status import status
@@ -32,6 +33,7 @@ for command in (
     service,
     backend,
     connection,
+    explain,
     completion,
 ):
     main.add_command(command)

@@ -87,6 +87,7 @@ class Api:
                 web.delete(backend, self._remove_backend),
                 web.get("/v1/connections", self._connections),
                 web.delete("/v1/connections", self._flush),
+                web.get("/v1/explain", self._explain),
                 web.post("/v1/reload", self._reload),
                 web.post("/v1/stop", self._stop_daemon),
             ]
@@ -159,6 +160,13 @@ class Api:
         if which == ConnectionFilter() and not _query_flag(request, "all"):
             raise BadRequest("name a service, a backend or a client, or say all=1")
         return web.json_response({"flushed": await self._plane.flush(which)})
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        service, client = request.query.get("service", ""), _endpoint(request.query.get("client"))
+        try:
+            return web.json_response(await self._plane.explain(service, client))
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
 
     async def _reload(self, request: web.Request) -> web.Response:
         return web.json_response({"changes": await self._plane.reload()})

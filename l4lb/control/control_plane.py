@@ -19,6 +19,7 @@ from l4lb.control.convergence import Convergence
 from l4lb.control.desired import Change, DesiredState
 from l4lb.control.drains import Drains
 from l4lb.control.edits import Edit, SetWeight, find_backend, find_service
+from l4lb.control.explain import Known, away, explain
 from l4lb.control.host_checks import Sysctls, read_sysctls
 from l4lb.control.lock import Refused
 from l4lb.control.report import (
@@ -259,6 +260,34 @@ class ControlPlane:
         datapath = self._supervisor.running
         found, total = await datapath.connections(which, limit)
         return [connection_report(connection) for connection in found], total
+
+    async def explain(self, name: str, client: Endpoint) -> Json:
+        """Which backend of a service a client would get now, and why.
+
+        Raises:
+            NotFound: there is no such service.
+            ValueError: the client cannot be one of it.
+            DatapathError: the datapath is not running.
+        """
+        service = find_service(self._desired.config, name)
+        plan = self._convergence.plan_of(name)
+        found = await self._supervisor.running.loads({name})
+        health = self._convergence.health
+        down = {
+            backend.address: f"down: {state.reason}"
+            for backend in service.backends
+            if not (state := health.state(name, backend.address)).usable
+        }
+        return explain(
+            Known(
+                service,
+                plan,
+                {address: load for (_, address), load in found.items()},
+                {},
+                away(service, plan, down),
+            ),
+            client,
+        )
 
     def _backend(
         self, service: Service, backend: Backend, traffic: dict[tuple[str, Endpoint], Traffic]

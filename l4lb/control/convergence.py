@@ -23,7 +23,7 @@ from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.datapath.base import DatapathError
 from l4lb.health.rise_fall import Health, HealthState
 from l4lb.health.runner import HealthRunner, OnChange
-from l4lb.model import Counters, Endpoint, Plan
+from l4lb.model import Counters, Endpoint, Plan, ServicePlan
 from l4lb.netlink.state import Change
 from l4lb.netlink.vips import VipError, VipKeeper
 from l4lb.netlink.watch import KernelWatch
@@ -62,6 +62,7 @@ class Convergence:
         self._cache = SelectionCache()
         self._warnings = StandingWarnings()
         self._view: HostView | None = None
+        self._plan = Plan()  # that the datapath has
         self._vip_problems: tuple[str, ...] = ()
         self._asked = asyncio.Event()
         self._retry = 0.0
@@ -71,6 +72,17 @@ class Convergence:
     def health(self) -> HealthRunner:
         """The health checks of the backends in force."""
         return self._health
+
+    def plan_of(self, service: str) -> ServicePlan:
+        """What the datapath has of a service.
+
+        Raises:
+            DatapathError: nothing yet.
+        """
+        for plan in self._plan.services:
+            if plan.name == service:
+                return plan
+        raise DatapathError(f"the datapath does not have service '{service}' yet")
 
     def warnings(self) -> tuple[str, ...]:
         """What stands in the way now, one line each; what is new among it is logged."""
@@ -116,6 +128,7 @@ class Convergence:
         self._health_log.write(await self._counters() if self._health_log.concerns_connections else None)
         self._view, plan = await self._decide(config)
         await hand_over(self._view.interfaces, plan)
+        self._plan = plan
         await self._keep_vips(config)
         self.warnings()
 

@@ -11,8 +11,9 @@ from random import Random
 from l4lb.director.affinity import Affinity
 from l4lb.director.connection import Path
 from l4lb.director.parse import Packet
-from l4lb.model import WHOLE, Costs, Endpoint, Key, Nat, ServicePlan, Table
+from l4lb.model import Costs, Endpoint, Key, Nat, ServicePlan, Table
 from l4lb.schedulers.hash import flow_hash, source_hash
+from l4lb.schedulers.price import price
 
 
 class ServiceState:
@@ -93,8 +94,7 @@ def _least_cost(service: ServiceState, selection: Costs, random: Random) -> Path
     for index, cost in candidates:
         path = service.choices[index]
         in_flight = path.in_flight
-        load = WHOLE * (in_flight + 1) + selection.idle * (path.load - in_flight)
-        price = (index in selection.hot, cost * load)
-        if best is None or price < least:
-            best, least = path, price
+        asked = price(selection, index, cost, in_flight=in_flight, idle=path.load - in_flight)
+        if best is None or asked < least:
+            best, least = path, asked
     return best

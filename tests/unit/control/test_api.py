@@ -79,6 +79,16 @@ def timed(*seconds):
     return watch.read()
 
 
+def test_explain(tmp_path):
+    async def scenario(l4lb):
+        await l4lb.datapath.plan_where(lambda plan: bool(plan.services))
+        answer = await l4lb.get("/v1/explain", service="web", client="10.1.0.7:40000")
+        assert (answer["service"], answer["scheduler"], answer["backend"]) == ("web", "round_robin", None)
+        assert str(WEB1) in {each["address"] for each in answer["candidates"]}
+
+    with_daemon(tmp_path, scenario)
+
+
 def test_services_and_backends(tmp_path):
     async def scenario(l4lb):
         l4lb.datapath.count = Counters(
@@ -268,6 +278,14 @@ def test_a_service_is_added_and_removed(tmp_path):
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "line"),
     [
+        (
+            "GET",
+            "/v1/explain?service=web&client=[::1]:1",
+            None,
+            400,
+            "[::1]:1 is IPv6, service 'web' is IPv4",
+        ),
+        ("GET", "/v1/explain?service=web", None, 400, "'address' must be text, ADDRESS:PORT"),
         ("GET", "/v1/services/shop", None, 404, "there is no service 'shop' (services: web, dns)"),
         ("GET", "/v1/backends?service=shop", None, 404, "there is no service 'shop' (services: web, dns)"),
         (

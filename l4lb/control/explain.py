@@ -1,0 +1,176 @@
+"""Which backend a client would get now, and why. Pure: what is known is given.
+
+The answer is what a datapath would do with the client's next connection, by the same rules and the same
+numbers; it takes no turn and draws nothing, so where a turn or chance decides, it says so and shows what
+they decide among.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from l4lb.director.connection import tuple_key
+from l4lb.model import Costs, Endpoint, Key, Load, Nat, Protocol, Service, ServicePlan, Table
+from l4lb.schedulers.hash import flow_hash, source_hash
+from l4lb.schedulers.price import price
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What there is to explain with.
+
+    Attributes:
+        service: as configured.
+        plan: as the datapath has it.
+        loads: of its backends now.
+        signals: by backend, what else the scheduler goes by, for people: name -> value and age.
+        away: by backend, why it takes no new connections.
+    """
+
+    service: Service
+    plan: ServicePlan
+    loads: Mapping[Endpoint, Load]
+    signals: Mapping[Endpoint, Mapping[str, str]]
+    away: Mapping[Endpoint, str]
+
+
+def explain(known: Known, client: Endpoint) -> Json:
+    """The answer as the API gives it: backend (null where it is not certain), rule, candidates.
+
+    Raises:
+        ValueError: the client has another version of IP than the service.
+    """
+    plan = known.plan
+    if client.version != plan.address.version:
+        raise ValueError(
+            f"{client} is IPv{client.version}, service '{plan.name}' is IPv{plan.address.version}"
+        )
+    selection = plan.selection
+    if isinstance(selection, Table):
+        backend, rule, shares = _by_table(plan, selection, client)
+        candidates = [_shared(known, address, share) for address, share in shares.items()]
+    else:
+        backend, rule, candidates = _by_costs(known, selection)
+    return {
+        "service": plan.name,
+        "client": str(client),
+        "scheduler": known.service.scheduler,
+        "backend": None if backend is None else str(backend),
+        "rule": rule,
+        "but": _but(known),
+        "candidates": candidates,
+        "away": {str(address): why for address, why in known.away.items()},
+    }
+
+
+def _but(known: Known) -> str | None:
+    """What goes before the scheduler."""
+    if not known.plan.affinity_timeout:
+        return None
+    seconds = known.plan.affinity_timeout
+    return f"a client seen in the last {seconds:g} s stays with the backend of its last connection"
+
+
+def _by_table(
+    plan: ServicePlan, table: Table, client: Endpoint
+) -> tuple[Endpoint | None, str, dict[Endpoint, float]]:
+    size = len(table.slots)
+    slots = Counter(plan.backends[index].address for index in table.slots)
+    shares = {address: count / size for address, count in slots.items()}
+    if not size:
+        return None, "no backend takes new connections: they are refused", shares
+    if table.key in (Key.SOURCE, Key.FLOW):
+        source = table.key is Key.SOURCE
+        number = source_hash(client.ip) if source else flow_hash(tuple_key(client, plan.address))
+        slot = number % size
+        what = "the client's address" if source else "the connection's addresses and ports"
+        address = plan.backends[table.slots[slot]].address
+        return address, f"the hash of {what}, {number:#010x}, gives slot {slot} of {size}", shares
+    if len(shares) == 1:
+        return next(iter(shares)), "it is the only one that takes new connections", shares
+    how = "backends take turns" if table.key is Key.TURN else "a backend is drawn at random"
+    return None, f"{how}, in proportion to their weights", shares
+
+
+def _shared(known: Known, address: Endpoint, share: float) -> Json:
+    return {**_report(known, address), "share": round(share, 4)}
+
+
+def _by_costs(known: Known, selection: Costs) -> tuple[Endpoint | None, str, list[Json]]:
+    rows = []
+    for index, cost in selection.costs:
+        address = known.plan.backends[index].address
+        load = known.loads.get(address, Load())
+        in_flight, idle = _counted(known.plan, load)
+        asked = price(selection, index, cost, in_flight=in_flight, idle=idle)
+        rows.append((asked, address, cost, in_flight, idle))
+    rows.sort(key=lambda row: row[0])
+    candidates = [
+        {
+            **_report(known, address),
+            "cost": cost,
+            "in_flight": in_flight,
+            "idle": idle,
+            "price": asked[1],
+            "hot": asked[0],
+        }
+        for asked, address, cost, in_flight, idle in rows
+    ]
+    if not rows:
+        return None, "no backend takes new connections: they are refused", candidates
+    formula = "price = cost x (in flight + 1)"
+    if selection.idle:
+        formula += f" + cost x {selection.idle / 256:.2g} for each idle connection"
+    if 0 < selection.candidates < len(rows):
+        return (
+            None,
+            f"of {selection.candidates} drawn at random from {len(rows)} the least {formula}",
+            candidates,
+        )
+    best = [row for row in rows if row[0] == rows[0][0]]
+    if len(best) > 1:
+        return None, f"{len(best)} have the least {formula}, and take turns", candidates
+    heat = ", as all are hot" if rows[0][0][0] else ""
+    return rows[0][1], f"the least {formula}{heat}", candidates
+
+
+def _counted(plan: ServicePlan, load: Load) -> tuple[int, int]:
+    """In flight and idle, as the datapaths count them."""
+    everything = load.half_open + load.established
+    in_flight = load.outstanding + (load.half_open if plan.protocol is Protocol.TCP else 0)
+    return in_flight, max(0, everything - in_flight)
+
+
+def _report(known: Known, address: Endpoint) -> Json:
+    weight = next(each.weight for each in known.service.backends if each.address == address)
+    return {
+        "address": str(address),
+        "weight": weight,
+        "signals": dict(known.signals.get(address, {})),
+    }
+
+
+def away(service: Service, plan: ServicePlan, states: Mapping[Endpoint, str]) -> dict[Endpoint, str]:
+    """Why backends take no new connections; ``states`` says of those that are down why."""
+    selection = plan.selection
+    chosen = (
+        set(selection.slots) if isinstance(selection, Table) else {index for index, _ in selection.costs}
+    )
+    reasons = {}
+    for index, backend in enumerate(service.backends):
+        if index in chosen:
+            continue
+        if backend.weight == 0:
+            reasons[backend.address] = "drained: weight 0"
+        elif backend.address in states:
+            reasons[backend.address] = states[backend.address]
+        elif service.nat is Nat.FULL and plan.backends[index].snat is None:
+            reasons[backend.address] = "no route to it, so no address of the gateway for full NAT"
+        else:
+            reasons[backend.address] = "left out by the scheduler"
+    return reasons

@@ -1,0 +1,69 @@
+"""``l4lb explain``."""
+
+import json
+
+ASKED = "GET /v1/explain?client=10.1.0.7%3A40000&service=web"
+CERTAIN = {
+    "service": "web",
+    "client": "10.1.0.7:40000",
+    "scheduler": "least_connection",
+    "backend": "10.2.0.11:80",
+    "rule": "the least price = cost x (in flight + 1)",
+    "but": None,
+    "candidates": [
+        {
+            "address": "10.2.0.11:80",
+            "weight": 1,
+            "signals": {"response": "12ms, 3s ago"},
+            "cost": 10,
+            "in_flight": 1,
+            "idle": 0,
+            "price": 20,
+            "hot": False,
+        },
+        {
+            "address": "10.2.0.12:80",
+            "weight": 2,
+            "signals": {},
+            "cost": 10,
+            "in_flight": 5,
+            "idle": 1,
+            "price": 60,
+            "hot": True,
+        },
+    ],
+    "away": {"10.2.0.13:80": "drained: weight 0"},
+}
+
+
+def test_a_price(l4lb, daemon):
+    daemon.answers[ASKED] = CERTAIN
+    lines = l4lb("explain", "10.1.0.7:40000", "web").stdout.splitlines()
+    assert lines[0].split() == ["backend", "10.2.0.11:80"]
+    header = next(line for line in lines if line.startswith("BACKEND"))
+    assert header.split("  ")[-1] == "RESPONSE"
+    one, two = (next(line for line in lines if line.startswith(f"10.2.0.{n}:80")) for n in (11, 12))
+    assert one.endswith("12ms, 3s ago")
+    assert two.split()[1:] == ["2", "10", "5", "1", "3", "hot", "-"]
+    assert lines[-1] == "not 10.2.0.13:80: drained: weight 0"
+
+
+def test_a_turn(l4lb, daemon):
+    turn = {"backend": None, "rule": "backends take turns", "but": "a client stays"}
+    candidate = {"address": "10.2.0.11:80", "weight": 1, "signals": {}, "share": 0.25}
+    daemon.answers[ASKED] = CERTAIN | turn | {"candidates": [candidate], "away": {}}
+    output = l4lb("explain", "10.1.0.7:40000", "web").stdout
+    assert "not certain" in output
+    assert "a client stays" in output
+    assert "25.0%" in output
+
+
+def test_json_is_what_the_daemon_says(l4lb, daemon):
+    daemon.answers[ASKED] = CERTAIN
+    assert json.loads(l4lb("explain", "10.1.0.7:40000", "web", "--json").stdout) == CERTAIN
+
+
+def test_a_client_without_a_port_is_wrong_usage(l4lb, daemon):
+    result = l4lb("explain", "10.1.0.7", "web")
+    assert result.exit_code == 2
+    assert "has no port" in result.stderr
