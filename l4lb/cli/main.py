@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from l4lb.cli import daemon
+from l4lb.cli.agent import agent
 from l4lb.cli.backend import backend
 from l4lb.cli.completion import completion
 from l4lb.cli.connection import connection
@@ -29,6 +30,7 @@ for command in (
     daemon.check,
     daemon.reload,
     daemon.stop,
+    agent,
     status,
     service,
     backend,

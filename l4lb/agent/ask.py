@@ -1,0 +1,181 @@
+"""Asks agents by UDP, thousands of them from one socket. Edge: sockets, clocks, random nonces.
+
+A question is known again by its nonce, so that answers may come in any order, and from any address: a
+server with several addresses answers from another one than was asked. Knows nothing of when to ask whom.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import struct
+import time
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import Final
+
+from l4lb.agent.protocol import (
+    NONCE_SIZE,
+    SIZE,
+    BadPacket,
+    Refusal,
+    question,
+    read_answer,
+    read_nonce,
+)
+from l4lb.agent.report import Report
+from l4lb.model import Endpoint
+
+_BURST: Final = 64
+"""Packets read in one go, before anything else on the event loop gets its turn."""
+
+_REMEMBERED: Final = 16_384
+"""Questions without an answer that are remembered, to tell a late answer from a forged one."""
+
+_QUEUE: Final = 1 << 20
+"""Bytes of answers that the kernel keeps for us: some 1,500, which may come at once."""
+
+# Of asm-generic/socket.h, where Python has no names for them.
+_RCVBUF_FORCE: Final = 33  # SO_RCVBUFFORCE
+_TIMESTAMP_NS: Final = 35  # SO_TIMESTAMPNS
+_TIMESPEC: Final = struct.Struct("@ll")
+_ANCILLARY: Final = socket.CMSG_SPACE(_TIMESPEC.size)
+
+
+class NoAnswer(Exception):
+    """An agent was asked and has not said anything that counts. The message is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an agent said, and the seconds from question to answer."""
+
+    report: Report
+    rtt: float
+
+
+@dataclass(slots=True, eq=False)
+class _Question:
+    """One that waits for its answer."""
+
+    key: bytes
+    answer: asyncio.Future[Answer]
+    wall: float  # when it was sent: on the clock of the kernel's timestamps,
+    steady: float  # and on one that does not jump
+
+
+class AgentSocket:
+    """One UDP socket for each IP version, opened when it is needed."""
+
+    def __init__(self) -> None:
+        """Used on one event loop, that of the first ``ask``."""
+        self._sockets: dict[socket.AddressFamily, socket.socket] = {}
+        self._waiting: dict[bytes, _Question] = {}
+        self._expired: set[bytes] = set()
+        self._order: deque[bytes] = deque()
+        self.refused: Counter[Refusal] = Counter()
+        """Packets thrown away, by reason."""
+
+    async def ask(self, endpoint: Endpoint, key: bytes, timeout: float) -> Answer:
+        """Ask once.
+
+        Args:
+            endpoint: the agent's address and port.
+            key: what the question is authenticated with, and its answer.
+            timeout: seconds until an answer is late: thrown away and counted.
+
+        Raises:
+            NoAnswer: none came in time, or an authentic one that lies: that says the reason.
+            OSError: the question could not be sent.
+        """
+        sock = self._socket(socket.AF_INET if endpoint.version == 4 else socket.AF_INET6)
+        nonce = secrets.token_bytes(NONCE_SIZE)
+        packet = question(nonce, key)
+        waiting = _Question(key, asyncio.get_running_loop().create_future(), time.time(), time.monotonic())
+        self._waiting[nonce] = waiting
+        try:
+            sock.sendto(packet, (endpoint.host, endpoint.port))
+            async with asyncio.timeout(timeout):
+                return await waiting.answer
+        except TimeoutError:
+            raise NoAnswer(f"no answer within {timeout:g} s") from None
+        finally:
+            del self._waiting[nonce]
+            if not waiting.answer.done() or waiting.answer.cancelled():
+                self._remember(nonce)
+
+    def close(self) -> None:
+        """Close the sockets. Nobody may be waiting for an answer."""
+        for sock in self._sockets.values():
+            asyncio.get_running_loop().remove_reader(sock)
+            sock.close()
+        self._sockets.clear()
+
+    def _socket(self, family: socket.AddressFamily) -> socket.socket:
+        if (sock := self._sockets.get(family)) is not None:
+            return sock
+        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        sock.setsockopt(socket.SOL_SOCKET, _TIMESTAMP_NS, 1)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, _RCVBUF_FORCE, _QUEUE)  # beyond net.core.rmem_max
+        except PermissionError:  # not root: as much as everybody gets
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUE)
+        asyncio.get_running_loop().add_reader(sock, self._receive, sock)
+        self._sockets[family] = sock
+        return sock
+
+    def _remember(self, nonce: bytes) -> None:
+        if len(self._order) == _REMEMBERED:
+            self._expired.discard(self._order.popleft())
+        self._order.append(nonce)
+        self._expired.add(nonce)
+
+    def _receive(self, sock: socket.socket) -> None:
+        for _ in range(_BURST):
+            try:
+                # One byte more than an answer has, to see that there is more.
+                data, ancillary, _, _ = sock.recvmsg(SIZE + 1, _ANCILLARY)
+            except BlockingIOError:
+                return
+            except OSError:  # the ICMP error of an earlier question: it will get no answer
+                continue
+            try:
+                self._take(data, _kernel_time(ancillary))
+            except BadPacket as bad:
+                self.refused[bad.refusal] += 1
+
+    def _take(self, data: bytes, received: float | None) -> None:
+        """Give an answer to who waits for it.
+
+        Raises:
+            BadPacket: nobody does, or it is not what the agent said.
+        """
+        nonce = read_nonce(data)
+        waiting = self._waiting.get(nonce)
+        if waiting is None or waiting.answer.done():
+            raise BadPacket(Refusal.LATE if nonce in self._expired else Refusal.UNASKED)
+        try:
+            report = read_answer(data, waiting.key)
+        except BadPacket as bad:
+            # Anybody can send nonsense: the question goes on. What the agent itself says counts.
+            if bad.refusal in (Refusal.BAD_FIGURE, Refusal.MALFORMED):
+                waiting.answer.set_exception(NoAnswer(f"the agent lies: {bad}"))
+            raise
+        waiting.answer.set_result(Answer(report, _elapsed(waiting, received)))
+
+
+def _elapsed(waiting: _Question, received: float | None) -> float:
+    """Seconds until the kernel had the answer; if the wall clock has jumped, until we had it."""
+    until_now = time.monotonic() - waiting.steady
+    elapsed = until_now if received is None else received - waiting.wall
+    return elapsed if 0 <= elapsed <= until_now else until_now
+
+
+def _kernel_time(ancillary: list[tuple[int, int, bytes]]) -> float | None:
+    """When the kernel received the packet, on the wall clock."""
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, _TIMESTAMP_NS):
+            seconds, nanoseconds = _TIMESPEC.unpack_from(data)
+            return float(seconds) + float(nanoseconds) / 1e9
+    return None

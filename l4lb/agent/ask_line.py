@@ -1,0 +1,61 @@
+"""Asks one agent by TCP for its line: HAProxy's agent-check, from HAProxy's side. Edge: sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from l4lb.agent.ask import NoAnswer
+from l4lb.agent.haproxy_line import LONGEST, BadLine, Line, parse
+from l4lb.model import Endpoint
+
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+"""struct linger: on, 0 s. As for health checks, no socket is left in TIME_WAIT."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineAnswer:
+    """What an agent's line says, and the seconds until it was there, connecting included."""
+
+    line: Line
+    rtt: float
+
+
+async def ask_line(endpoint: Endpoint, timeout: float) -> LineAnswer:
+    """Connect and read one line, in at most ``timeout`` seconds altogether.
+
+    Raises:
+        NoAnswer: nobody answers, or not in time, or not with a line of agent-check.
+    """
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    family = socket.AF_INET if endpoint.version == 4 else socket.AF_INET6
+    try:
+        async with asyncio.timeout(timeout):
+            with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                await loop.sock_connect(sock, (endpoint.host, endpoint.port))
+                data = await _read_line(sock)
+        return LineAnswer(parse(data), loop.time() - started)
+    except TimeoutError:
+        raise NoAnswer(f"no answer within {timeout:g} s") from None
+    except OSError as error:
+        raise NoAnswer(os.strerror(error.errno).lower() if error.errno else str(error)) from None
+    except BadLine as bad:
+        raise NoAnswer(f"not an agent's line: {bad}") from None
+
+
+async def _read_line(sock: socket.socket) -> bytes:
+    """All until the end of the line, of the connection, or of our patience."""
+    loop = asyncio.get_running_loop()
+    data = b""
+    while b"\n" not in data and b"\r" not in data and len(data) < LONGEST:
+        more = await loop.sock_recv(sock, LONGEST - len(data))
+        if not more:
+            break
+        data += more
+    return data

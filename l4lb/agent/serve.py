@@ -1,0 +1,167 @@
+"""The agent as a process: measures, and answers by UDP (our protocol) and TCP (HAProxy's line). Edge.
+
+In the foreground until SIGTERM or SIGINT; tells the service manager when it is ready (``sd_notify(3)``)
+and how many questions it has answered and refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, cast
+
+from l4lb.agent.answerer import Answerer
+from l4lb.agent.haproxy_line import write
+from l4lb.agent.line_server import LineServer
+from l4lb.agent.meter import Meter
+from l4lb.agent.report import Report
+from l4lb.agent.state_file import WantedState
+from l4lb.agent.weight import weight
+from l4lb.control.notify import notify
+from l4lb.model import Endpoint
+
+log = logging.getLogger(__name__)
+
+_TELL: Final = 60.0
+"""Seconds between two lines in the log about packets refused, if there are any."""
+
+
+class CannotServe(Exception):
+    """The agent cannot run so. The message is one line for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What an agent does. Times in seconds."""
+
+    udp: Endpoint | None
+    tcp: Endpoint | None
+    keys: tuple[bytes, ...]
+    interval: float
+    application: Path | None
+    application_max_age: float
+    state: Path | None
+
+
+class Agent:
+    """One backend's agent."""
+
+    def __init__(self, options: Options) -> None:
+        """Nothing is measured and no port is open until ``run``."""
+        self._options = options
+        self._meter = Meter(options.interval, options.application, options.application_max_age)
+        self._answerer = Answerer(options.keys)
+        self._state = WantedState(options.state)
+        self._lines = LineServer(lambda: write(self._report))
+        self._report = Report()
+        self._began = 0.0
+        self._told: dict[str, int] = {}
+        self._tell_again = 0.0
+
+    async def run(self) -> None:
+        """Answer until a signal.
+
+        Raises:
+            CannotServe: a port cannot be had.
+        """
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        self._began = time.monotonic()
+        async with AsyncExitStack() as running:
+            self._measure()
+            await self._open(running)
+            measuring = asyncio.create_task(self._keep_measuring())
+            running.push_async_callback(asyncio.wait, (measuring,))
+            running.callback(measuring.cancel)
+            notify("READY=1")
+            await stop.wait()
+            notify("STOPPING=1")
+        self._tell()
+        log.info("stopped; answers: %d", self._answered)
+
+    async def _open(self, running: AsyncExitStack) -> None:
+        loop = asyncio.get_running_loop()
+        udp, tcp = self._options.udp, self._options.tcp
+        if udp is not None:
+            try:
+                transport, _ = await loop.create_datagram_endpoint(
+                    lambda: _Questions(self._answer), (udp.host, udp.port)
+                )
+            except OSError as error:
+                raise CannotServe(f"cannot listen on {udp} (UDP): {_why(error)}") from None
+            running.callback(transport.close)
+            log.info("answering on %s (UDP)", udp)
+        if tcp is not None:
+            try:
+                server = await self._lines.listen(tcp)
+            except OSError as error:
+                raise CannotServe(f"cannot listen on {tcp} (TCP): {_why(error)}") from None
+            running.callback(server.close)
+            log.info("answering on %s (TCP)", tcp)
+
+    async def _keep_measuring(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.interval)
+            try:
+                self._measure()
+            except Exception:
+                log.exception("measuring failed")
+
+    def _measure(self) -> None:
+        now = time.monotonic()
+        figures = self._meter.measure(now)
+        self._report = replace(self._state.read(), figures=figures, weight=weight(figures))
+        if now >= self._tell_again:
+            self._tell_again = now + _TELL
+            self._tell()
+
+    def _answer(self, data: bytes) -> bytes | None:
+        uptime = int(time.monotonic() - self._began)
+        return self._answerer.answer(data, replace(self._report, uptime=uptime))
+
+    def _tell(self) -> None:
+        refused = {refusal.value: count for refusal, count in self._answerer.refused.items()}
+        if self._lines.turned_away:
+            refused["too_many_connections"] = self._lines.turned_away
+        told = ", ".join(f"{name} {count}" for name, count in sorted(refused.items()))
+        if refused != self._told:
+            self._told = refused
+            log.warning("not answered since the start: %s", told)
+        notify(f"STATUS=answered {self._answered}, not answered: {told or 'none'}")
+
+    @property
+    def _answered(self) -> int:
+        return self._answerer.answered + self._lines.answered
+
+
+class _Questions(asyncio.DatagramProtocol):
+    """Sends what ``answer`` makes of each packet to where the packet came from."""
+
+    def __init__(self, answer: Callable[[bytes], bytes | None]) -> None:
+        self._answer = answer
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by asyncio."""
+        # asyncio's own is not of that class before Python 3.12.
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        """Called by asyncio."""
+        told = self._answer(data)
+        if told is not None and self._transport is not None:
+            self._transport.sendto(told, addr)
+
+
+def _why(error: OSError) -> str:
+    # Not str(error): asyncio puts words of its own and the address there.
+    return os.strerror(error.errno).lower() if error.errno else str(error)

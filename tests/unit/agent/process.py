@@ -1,0 +1,79 @@
+"""A real ``l4lb agent``, started and stopped, whose readiness is an event and not a guess."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from l4lb.model import Endpoint
+from tests.unit.agent.packets import KEY
+
+L4LB = (sys.executable, "-c", "from l4lb.cli.main import main; main()")
+DEADLINE = 20.0  # seconds, for what should take less than one
+
+
+def free_port() -> int:
+    """A port of loopback that nobody has, for TCP and UDP."""
+    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+        tcp.bind(("127.0.0.1", 0))
+        udp.bind(tcp.getsockname())
+        return int(tcp.getsockname()[1])
+
+
+def key_file(directory: Path, *keys: bytes) -> Path:
+    path = directory / "key"
+    path.write_text("\n".join(key.hex() for key in keys or (KEY,)))
+    path.chmod(0o600)
+    return path
+
+
+class AgentProcess:
+    """One that runs."""
+
+    def __init__(self, process: subprocess.Popen[str], address: Endpoint) -> None:
+        self.process = process
+        self.address = address
+
+    def stop(self) -> tuple[int, str]:
+        """Ask it to end; its exit status and what it logged."""
+        self.process.send_signal(signal.SIGTERM)
+        _, log = self.process.communicate(timeout=DEADLINE)
+        return self.process.returncode, log
+
+
+@contextmanager
+def running(
+    directory: Path, *options: str | Path, udp: bool = True, tcp: bool = False, user: int | None = None
+) -> Iterator[AgentProcess]:
+    """An agent that is ready, on a free port; ends with the block."""
+    address = Endpoint.parse(f"127.0.0.1:{free_port()}")
+    where = [*(("--listen", str(address)) if udp else ()), *(("--tcp", str(address)) if tcp else ())]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(DEADLINE)
+        manager.bind(f"\0l4lb-test-{os.getpid()}-{address.port}")
+        process = subprocess.Popen(
+            [*L4LB, "agent", *where, *map(str, options)],
+            env=os.environ | {"NOTIFY_SOCKET": f"@l4lb-test-{os.getpid()}-{address.port}"},
+            stderr=subprocess.PIPE,
+            text=True,
+            user=user,
+            group=user,
+            extra_groups=[] if user else None,
+        )
+        try:
+            said = b""
+            while said != b"READY=1":
+                if process.poll() is not None:
+                    raise AssertionError(f"the agent has ended: {process.communicate()[1]}")
+                said = manager.recv(4096)
+            yield AgentProcess(process, address)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.communicate(timeout=DEADLINE)
