@@ -98,7 +98,7 @@ class Endpoint:
 class HealthCheck:
     """How the backends of a service are checked. Times in seconds."""
 
-    check: str = "tcp"  # tcp | http | none
+    check: str = "tcp"  # tcp | http | agent | none
     interval: float = 2.0
     timeout: float = 1.0
     rise: int = 2
@@ -107,6 +107,19 @@ class HealthCheck:
     path: str = "/"  # http: the request target
     host: str | None = None  # http: the Host header; None is the backend's own address
     status: tuple[tuple[int, int], ...] = ((200, 399),)  # http: inclusive ranges that count as healthy
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCheck:
+    """How the agents of a service's backends are asked. Times in seconds."""
+
+    port: int  # of every backend
+    protocol: str = "udp"  # udp: l4lb's own | tcp: the line of HAProxy's agent-check
+    key: str | None = None  # the file with the key; udp needs one
+    interval: float = 2.0
+    timeout: float = 1.0
+    cpu_limit: float = 0.9  # busy share of the CPUs, 0..1, above which a backend is hot
+    memory_limit: float = 0.9  # used share of the memory, 0..1, likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +144,7 @@ class Service:
     when_all_down: WhenAllDown = WhenAllDown.REFUSE
     when_backend_down: WhenBackendDown = WhenBackendDown.RESET
     health: HealthCheck = field(default_factory=HealthCheck)
+    agent: AgentCheck | None = None  # None: the backends have none
     backends: tuple[Backend, ...] = ()
 
 

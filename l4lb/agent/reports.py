@@ -1,0 +1,217 @@
+"""What the agents of all backends have said, how old it is, and what is believed of it. Pure.
+
+Time is the caller's monotonic ``now``; nothing an agent says about time is used. What is believed:
+
+- Bad news at once, good news slowly. A figure that rises is taken as it is, one that falls decays with a
+  time constant of ``DAMPING`` intervals. A backend is *hot* above a limit, and no more once the figure has
+  come down to ``COOL`` of it. So an agent that says 95% and 0% in turns is hot all the time, and moves no
+  traffic to and fro.
+- A wish to drain, or a service that is down, at once; the way back when it was said twice in a row.
+- Nothing for ever: a report older than ``LOST`` intervals and a timeout is stale and not used.
+
+All an agent can do by lying is to take its own backend out of the choice, or to keep it in: the health
+checks do not ask here, and one that fails is not overridden.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Final
+
+from l4lb.agent.haproxy_line import Line
+from l4lb.agent.report import LARGEST, Administrative, Figures, Operating, Report
+from l4lb.model import AgentCheck, Endpoint
+
+Target = tuple[str, Endpoint]
+"""One backend of one service: the service's name and the backend's address."""
+
+DAMPING: Final = 5.0
+"""Intervals: after a report of 95%, one of 0% still leaves 78%."""
+
+COOL: Final = 5 / 6
+"""Of a limit: with 90%, hot ends at 75%, which is below what one good report in between leaves."""
+
+LOST: Final = 3
+"""Questions in a row that may go without an answer: two lost packets are bad luck."""
+
+
+class AgentState(str, Enum):
+    """What is known of a backend by its agent, as shown to people."""
+
+    UNASKED = "unasked"  # the first answer is still to come
+    OK = "ok"
+    HOT = "hot"  # a figure is over its limit
+    DRAIN = "drain"
+    MAINT = "maint"
+    DOWN = "down"  # or failed, or stopped
+    STALE = "stale"  # it has said something, but too long ago
+    SILENT = "silent"  # it has never answered
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A backend as its agent shows it. ``report`` is None if there is none that counts."""
+
+    state: AgentState
+    reason: str = ""  # empty where the state says it all
+    report: Report | None = None
+    age: float | None = None  # seconds since the agent has spoken
+    rtt: float | None = None  # seconds from the last question to its answer
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What is known of one target."""
+
+    agent: AgentCheck
+    said: Report | None = None  # the last words
+    shown: Report = field(default_factory=Report)  # what is believed of them
+    when: float = 0.0
+    rtt: float = 0.0
+    better: int = 0  # reports in a row whose states are better than those that are believed
+    hot: str = ""  # why
+    failure: str = ""  # why the last question has no answer; empty if it has
+
+
+class Reports:
+    """Keeps the reports of the targets it was told of."""
+
+    def __init__(self) -> None:
+        """Begin with no targets."""
+        self._entries: dict[Target, _Entry] = {}
+
+    def update(self, agents: Mapping[Target, AgentCheck]) -> None:
+        """These have agents, and no others. What is known of one stays unless another agent is asked."""
+        self._entries = {target: self._entry(target, agent) for target, agent in agents.items()}
+
+    def _entry(self, target: Target, agent: AgentCheck) -> _Entry:
+        old = self._entries.get(target)
+        if old is None or (old.agent.port, old.agent.protocol) != (agent.port, agent.protocol):
+            return _Entry(agent)
+        old.agent = agent
+        return old
+
+    def heard(self, target: Target, report: Report, now: float, rtt: float) -> None:
+        """An agent has said all it has to say. Of a target that is gone nothing is kept."""
+        entry = self._entries.get(target)
+        if entry is None:
+            return
+        first = entry.said is None or self._age(entry, now) > _max_age(entry.agent)
+        before = entry.shown
+        entry.said = report
+        if first:
+            entry.shown, entry.better = report, 0
+        else:
+            entry.shown = replace(
+                _states(entry, report),
+                figures=_damped(before.figures, report.figures, now - entry.when, entry.agent.interval),
+            )
+        entry.when, entry.rtt, entry.failure = now, rtt, ""
+        entry.hot = _heat(entry.shown.figures, entry.agent, was_hot=bool(entry.hot) and not first)
+
+    def heard_line(self, target: Target, line: Line, now: float, rtt: float) -> None:
+        """An agent has said something: what its line leaves out is as it was."""
+        entry = self._entries.get(target)
+        if entry is not None:
+            self.heard(target, line.applied_to(entry.said or Report()), now, rtt)
+
+    def failed(self, target: Target, reason: str) -> None:
+        """An agent was asked and has not answered; ``reason`` is one line."""
+        if (entry := self._entries.get(target)) is not None:
+            entry.failure = reason
+
+    def of(self, service: str, backend: Endpoint, now: float) -> Report | None:
+        """What is believed of a backend now; None if it has no agent, or one that says nothing."""
+        sight = self.look(service, backend, now)
+        return None if sight is None else sight.report
+
+    def look(self, service: str, backend: Endpoint, now: float) -> Sight | None:
+        """The same with its state and why; None if no agent of it is asked."""
+        entry = self._entries.get((service, backend))
+        if entry is None:
+            return None
+        if entry.said is None:
+            if entry.failure:
+                return Sight(AgentState.SILENT, f"ignored: {entry.failure}")
+            return Sight(AgentState.UNASKED)
+        age = self._age(entry, now)
+        if age > _max_age(entry.agent):
+            why = f": {entry.failure}" if entry.failure else ""
+            return Sight(AgentState.STALE, f"ignored, {age:.0f} s old{why}", age=age, rtt=entry.rtt)
+        state, reason = _judged(entry)
+        return Sight(state, reason, entry.shown, age, entry.rtt)
+
+    def drains(self, target: Target, now: float) -> bool:
+        """Whether a backend wants no new connections: its agent says drain, maint or a weight of 0."""
+        sight = self.look(*target, now)
+        return sight is not None and sight.report is not None and _badness(sight.report)[1] > 0
+
+    @staticmethod
+    def _age(entry: _Entry, now: float) -> float:
+        return max(0.0, now - entry.when)
+
+
+def _max_age(agent: AgentCheck) -> float:
+    return LOST * agent.interval + agent.timeout
+
+
+def _judged(entry: _Entry) -> tuple[AgentState, str]:
+    shown = entry.shown
+    if shown.operating is not Operating.UP:
+        word = "" if shown.operating is Operating.DOWN else shown.operating.label
+        return AgentState.DOWN, ": ".join(filter(None, (word, shown.note)))
+    if shown.administrative is Administrative.MAINT:
+        return AgentState.MAINT, ""
+    if shown.administrative is Administrative.DRAIN or shown.weight == 0:
+        return AgentState.DRAIN, ""
+    if entry.hot:
+        return AgentState.HOT, entry.hot
+    return AgentState.OK, ""
+
+
+def _states(entry: _Entry, report: Report) -> Report:
+    """The report with the states that are believed: worse ones at once, better ones said twice."""
+    shown = entry.shown
+    worse = _badness(report) >= _badness(shown)
+    entry.better = 0 if worse else entry.better + 1
+    if worse or entry.better > 1:
+        entry.better = 0
+        return report
+    return replace(
+        report,
+        administrative=shown.administrative,
+        operating=shown.operating,
+        weight=shown.weight,
+        note=shown.note,
+    )
+
+
+def _badness(report: Report) -> tuple[bool, int]:
+    wish = Administrative.DRAIN if report.weight == 0 else Administrative.READY
+    return report.operating is not Operating.UP, max(report.administrative, wish)
+
+
+def _damped(before: Figures, sample: Figures, elapsed: float, interval: float) -> Figures:
+    """A figure that rises is taken as it is; one that falls decays."""
+    kept = math.exp(-max(0.0, elapsed) / (DAMPING * interval))
+    damped: dict[str, float | None] = {}
+    for name in LARGEST:
+        old, new = getattr(before, name), getattr(sample, name)
+        falls = old is not None and new is not None and new < old
+        damped[name] = kept * old + (1 - kept) * new if falls else new
+    return Figures(**damped)
+
+
+def _heat(figures: Figures, agent: AgentCheck, *, was_hot: bool) -> str:
+    """Which figures are over their limits; empty if none is."""
+    over = []
+    for name, value, limit in (
+        ("CPU", figures.cpu, agent.cpu_limit),
+        ("memory", figures.memory, agent.memory_limit),
+    ):
+        if value is not None and value > (COOL * limit if was_hot else limit):
+            over.append(f"{name} {value:.0%}, limit {limit:.0%}")
+    return "; ".join(over)
