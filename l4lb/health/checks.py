@@ -21,7 +21,7 @@ _RECEIVE_SIZE: Final = 4_096
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
 
-_GATEWAY_FAULTS: Final = frozenset(
+GATEWAY_FAULTS: Final = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 )
 """Errors of socket(2) and connect(2) that are the gateway's and say nothing of the backend."""
@@ -77,6 +77,6 @@ def _open_socket(target: Endpoint) -> socket.socket:
 def _from_error(error: OSError, step: str) -> Result:
     # Not error.strerror: asyncio puts words of its own and the address there.
     text = os.strerror(error.errno).lower() if error.errno else str(error)
-    if error.errno in _GATEWAY_FAULTS:
+    if error.errno in GATEWAY_FAULTS:
         return Result(Outcome.UNDECIDED, f"the gateway cannot check: {text}")
     return Result(Outcome.FAILED, text if step == "connecting" else f"{text} while {step}")

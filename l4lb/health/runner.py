@@ -18,10 +18,11 @@ from functools import partial
 from random import Random
 from typing import Final
 
+from l4lb.health.agent_check import check_agent
 from l4lb.health.checks import run_check
 from l4lb.health.rise_fall import Health, HealthState, Outcome, Result, advance, initial
 from l4lb.health.schedule import Schedule
-from l4lb.model import Endpoint, HealthCheck, Service
+from l4lb.model import AgentCheck, Endpoint, HealthCheck, Service
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,9 @@ OnChange = Callable[[str, Endpoint, Health], None]
 
 Check = Callable[[Endpoint, HealthCheck], Awaitable[Result]]
 """Checks an address and port once; see ``checks.run_check``."""
+
+CheckAgent = Callable[[Endpoint, HealthCheck, AgentCheck], Awaitable[Result]]
+"""The same by asking the agent there; see ``agent_check.check_agent``."""
 
 _LATE: Final = 1.0  # intervals by which the first of the waiting checks is late before it is logged
 _LATE_PAUSE: Final = 60.0  # seconds until that is said again
@@ -41,9 +45,14 @@ class _ProbeKey:
 
     target: Endpoint
     check: HealthCheck  # what the result depends on; all else is as by default
+    agent: AgentCheck | None = None  # whom to ask, if the check is to ask an agent
 
     @classmethod
-    def of(cls, backend: Endpoint, check: HealthCheck) -> _ProbeKey:
+    def of(cls, backend: Endpoint, service: Service) -> _ProbeKey:
+        check = service.health
+        if check.check == "agent" and service.agent is not None:
+            seen = HealthCheck(check.check, check.interval, check.timeout)
+            return cls(Endpoint(backend.ip, service.agent.port), seen, service.agent)
         target = backend if check.port is None else Endpoint(backend.ip, check.port)
         seen = HealthCheck(check.check, check.interval, check.timeout)
         if check.check == "http":
@@ -86,6 +95,7 @@ class HealthRunner:
         max_at_once: int = 64,
         random: Random | None = None,
         check: Check = run_check,
+        check_agent: CheckAgent = check_agent,
     ) -> None:
         """Begin with no services.
 
@@ -96,11 +106,13 @@ class HealthRunner:
             max_at_once: how many checks may be under way. Backends that do not answer hold a place for
                 the whole timeout, so ``max_at_once / timeout`` of them can be checked in a second.
             random: spreads the checks; by default seeded by the system.
-            check: makes one check.
+            check: makes one check by tcp or http.
+            check_agent: makes one by asking an agent.
         """
         self._on_change = on_change
         self._clock = clock
         self._check = check
+        self._check_agent = check_agent
         self._schedule: Schedule[_Probe] = Schedule(random or Random(), max_at_once)
         self._members: dict[tuple[str, Endpoint], _Member] = {}
         self._probes: dict[_ProbeKey, _Probe] = {}
@@ -151,7 +163,7 @@ class HealthRunner:
 
     def _member(self, service: Service, backend: Endpoint, now: float) -> _Member:
         check = service.health
-        probe = None if check.check == "none" else _ProbeKey.of(backend, check)
+        probe = None if check.check == "none" else _ProbeKey.of(backend, service)
         old = self._members.get((service.name, backend))
         if old is not None and old.probe == probe:
             health = old.health
@@ -174,7 +186,7 @@ class HealthRunner:
         """Start what is due and set the timer for what is due next."""
         now = self._clock()
         for probe in self._schedule.start_due(now):
-            probe.task = asyncio.ensure_future(self._check(probe.key.target, probe.key.check))
+            probe.task = asyncio.ensure_future(self._made(probe.key))
             self._tasks.add(probe.task)
             # A callback, not a finally in the task: a task cancelled before its first step runs none.
             probe.task.add_done_callback(partial(self._finished, probe))
@@ -184,6 +196,11 @@ class HealthRunner:
             self._timer = None
         if (due := self._schedule.next_start()) is not None:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, due - now), self._dispatch)
+
+    def _made(self, key: _ProbeKey) -> Awaitable[Result]:
+        if key.agent is not None:
+            return self._check_agent(key.target, key.check, key.agent)
+        return self._check(key.target, key.check)
 
     def _finished(self, probe: _Probe, task: asyncio.Future[Result]) -> None:
         now = self._clock()
