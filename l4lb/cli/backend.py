@@ -25,6 +25,8 @@ from l4lb.model import Endpoint
 
 _LONGEST_INTERVAL = 60  # seconds
 
+_AGENT_COLUMNS = (Column("CPU", "right"), Column("MEM", "right"), Column("AGENT"))
+
 _service = click.argument("service", shell_complete=complete_service)
 _new_address = click.argument("address", type=endpoint, metavar="ADDRESS:PORT")
 _address = click.argument("address", type=endpoint, metavar="ADDRESS:PORT", shell_complete=complete_backend)
@@ -64,7 +66,7 @@ def list_backends(location: Location, service: str | None, interval: float, as_j
     FOR is how long a backend has been in its state. ACTIVE are established connections, WAIT those
     of them with a request that it has not begun to answer, RESPONSE the time that its answers took
     lately; JSON has quantiles. NEW/S are new connections per second, IN and OUT bits per second from
-    and to the clients.
+    and to the clients. CPU, MEM and AGENT are what the agents report, if there are any.
     """
     client = location.client()
 
@@ -85,6 +87,7 @@ def write_backends(backends: Backends, rates: dict[tuple[str, str], Rates] | Non
     if not backends:
         click.echo("No backends.")
         return
+    agents = any(one["agent"] for one in backends)
     measured = (Column("NEW/S", "right"), Column("IN", "right"), Column("OUT", "right"))
     columns = (
         Column("SERVICE"),
@@ -96,6 +99,7 @@ def write_backends(backends: Backends, rates: dict[tuple[str, str], Rates] | Non
         Column("WAIT", "right"),
         Column("RESPONSE", "right"),
         *(measured if rates is not None else ()),
+        *(_AGENT_COLUMNS if agents else ()),
     )
     rows = []
     for one in backends:
@@ -118,6 +122,7 @@ def write_backends(backends: Backends, rates: dict[tuple[str, str], Rates] | Non
                 str(one["outstanding"]),
                 seconds(one["responses"]["average"]),
                 *figures,
+                *(_agent(one["agent"]) if agents else ()),
             )
         )
     write_annotated_table(columns, rows, "REASON", [_note(one) for one in backends])
@@ -126,9 +131,21 @@ def write_backends(backends: Backends, rates: dict[tuple[str, str], Rates] | Non
 def _note(one: Mapping[str, Any]) -> str:
     """What is not plain from the state and the time it has lasted."""
     reason = "" if one["reason"].startswith("since ") else one["reason"]
-    return "; ".join(
-        filter(None, (reason, "not as in the config file" if one["source"] == "runtime" else ""))
+    agent = one["agent"]["reason"] if one["agent"] else ""
+    notes = (
+        reason,
+        f"agent: {agent}" if agent else "",
+        "not as in the config file" if one["source"] == "runtime" else "",
     )
+    return "; ".join(filter(None, notes))
+
+
+def _agent(agent: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    """CPU, memory and what the agent says, or what is wrong with it."""
+    if agent is None:
+        return "-", "-", "-"
+    cpu, memory = ("-" if agent[name] is None else f"{agent[name]:.0%}" for name in ("cpu", "memory"))
+    return cpu, memory, agent["state"]
 
 
 @backend.command()

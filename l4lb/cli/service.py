@@ -99,6 +99,7 @@ def show(location: Location, name: str, as_json: bool) -> None:
             ("when all down", one["when_all_down"]),
             ("when a backend is down", one["when_backend_down"]),
             ("health check", _health(one["health"])),
+            ("agents", _agent(one["agent"])),
         ]
     )
     click.echo()
@@ -117,6 +118,17 @@ def _health(health: dict[str, Any]) -> str:
     return (
         f"{check}, every {health['interval']:g} s, timeout {health['timeout']:g} s, "
         f"up after {health['rise']}, down after {health['fall']}"
+    )
+
+
+def _agent(agent: dict[str, Any] | None) -> str:
+    if agent is None:
+        return "none"
+    asked = "HAProxy's agent-check" if agent["protocol"] == "tcp" else f"key {agent['key']}"
+    return (
+        f"{agent['protocol']} port {agent['port']}, {asked}, every {agent['interval']:g} s, "
+        f"timeout {agent['timeout']:g} s, hot above {agent['cpu_limit']:.0%} CPU "
+        f"or {agent['memory_limit']:.0%} memory"
     )
 
 

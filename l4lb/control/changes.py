@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Final
 
 from l4lb.control.config import GatewayConfig
-from l4lb.model import Backend, Endpoint, Protocol, Service
+from l4lb.model import AgentCheck, Backend, Endpoint, Protocol, Service
 
 _AT_START: Final = ("datapath", "hold")
 """Keys of [gateway] that a running datapath does not change."""
@@ -71,7 +71,7 @@ def _field_changes(
         before, after = getattr(old, item.name), getattr(new, item.name)
         if item.name in leave_out or before == after:
             continue
-        if is_dataclass(after) and not isinstance(after, Endpoint):
+        if is_dataclass(before) and is_dataclass(after) and not isinstance(after, Endpoint):
             yield from _field_changes(before, after, prefix=f"{prefix}{item.name}.")
         else:
             yield f"{prefix}{item.name} {_shown(before)} -> {_shown(after)}"
@@ -88,6 +88,8 @@ def _shown(value: object) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, AgentCheck):
+        return f"{value.protocol} port {value.port}"
     if isinstance(value, tuple):
         return "[" + ", ".join(_shown(part) for part in value) + "]"
     return str(value)

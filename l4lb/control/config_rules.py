@@ -36,6 +36,7 @@ def check(document: Mapping[str, object]) -> list[Problem]:
     for index, service in services:
         problems += _backends(index, service, vips)
         problems += _health(index, service)
+        problems += _agent(index, service)
     return problems
 
 
@@ -99,6 +100,21 @@ def _health(index: int, service: Mapping[str, object]) -> Iterator[Problem]:
                 f"a UDP service cannot be checked by {check} on its own port: set 'port' to a TCP port of "
                 'the backends, or write check = "none"',
             )
+
+
+def _agent(index: int, service: Mapping[str, object]) -> Iterator[Problem]:
+    agent, health = service.get("agent"), service.get("health")
+    if isinstance(agent, Mapping) and agent.get("protocol", "udp") == "udp" and "key" not in agent:
+        yield Problem(
+            ("services", index, "agent"),
+            "set 'key' to the file with the agents' key, or write protocol = \"tcp\" to ask by HAProxy's "
+            "agent-check",
+        )
+    if agent is None and isinstance(health, Mapping) and health.get("check") == "agent":
+        yield Problem(
+            ("services", index, "health", "check"),
+            "no agent to ask: add a table [services.agent] with its port",
+        )
 
 
 def _called(index: int, service: Mapping[str, object]) -> str:

@@ -36,6 +36,7 @@ Address = Annotated[model.Endpoint, PlainValidator(values.endpoint)]
 Interface = Annotated[str, AfterValidator(values.interface)]
 ReceivingInterface = Annotated[str, AfterValidator(values.receiving_interface)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Share = Annotated[float, Field(ge=0.01, le=1)]
 Streak = Annotated[int, Field(ge=1, le=1000)]  # checks in a row that turn a backend up or down
 
 
@@ -62,7 +63,7 @@ TimeoutsTable = _mirror(model.Timeouts, Annotated[float, Field(ge=1, le=30 * _DA
 class HealthTable(_Table):
     """``[services.health]``."""
 
-    check: Literal["tcp", "http", "none"] | None = None
+    check: Literal["tcp", "http", "agent", "none"] | None = None
     interval: Annotated[float, Field(ge=0.1, le=_DAY)] | None = None
     timeout: Annotated[float, Field(ge=0.01, le=3600)] | None = None
     rise: Streak | None = None
@@ -71,6 +72,18 @@ class HealthTable(_Table):
     path: Annotated[str, AfterValidator(values.http_path)] | None = None
     host: Annotated[str, AfterValidator(values.http_host)] | None = None
     status: Annotated[tuple[tuple[int, int], ...], PlainValidator(values.http_status)] | None = None
+
+
+class AgentTable(_Table):
+    """``[services.agent]``."""
+
+    port: Port
+    protocol: Literal["udp", "tcp"] | None = None
+    key: Annotated[str, AfterValidator(values.absolute_path)] | None = None
+    interval: Annotated[float, Field(ge=0.1, le=_DAY)] | None = None
+    timeout: Annotated[float, Field(ge=0.01, le=3600)] | None = None
+    cpu_limit: Share | None = None
+    memory_limit: Share | None = None
 
 
 class BackendTable(_Table):
@@ -93,6 +106,7 @@ class ServiceTable(_Table):
     when_all_down: Literal["refuse", "use_all"] | None = None
     when_backend_down: Literal["reset", "keep"] | None = None
     health: HealthTable = HealthTable()
+    agent: AgentTable | None = None
     backends: list[BackendTable] = []
 
 
@@ -148,6 +162,8 @@ def service(table: ServiceTable) -> model.Service:
         if key in given:
             given[key] = words(given[key])
     given["health"] = _health(table)
+    if table.agent is not None:
+        given["agent"] = model.AgentCheck(**table.agent.given())
     given["backends"] = tuple(model.Backend(**backend.given()) for backend in table.backends)
     return model.Service(**given)
 
@@ -167,6 +183,7 @@ _TABLES: Mapping[KeyPath, type[_Table]] = {
     ("gateway", "timeouts"): TimeoutsTable,
     ("services",): ServiceTable,
     ("services", "health"): HealthTable,
+    ("services", "agent"): AgentTable,
     ("services", "backends"): BackendTable,
 }
 

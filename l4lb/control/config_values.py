@@ -95,6 +95,13 @@ def port_range(ports: list[int]) -> list[int]:
     return ports
 
 
+def absolute_path(path: str) -> str:
+    """The name of a file that does not depend on where the daemon was started."""
+    if not path.startswith("/") or not path.isprintable():
+        raise ValueError(f"{shown(path)} is not a whole path: it begins with '/'")
+    return path
+
+
 def http_path(path: str) -> str:
     """Origin-form of RFC 9112 section 3.2.1; anything else would break the request line."""
     if not re.fullmatch(r"/[!-~]*", path):

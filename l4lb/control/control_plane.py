@@ -13,6 +13,7 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from l4lb.agent.runner import AgentRunner, OnNews
 from l4lb.control.changes import describe_changes, describe_gateway_changes
 from l4lb.control.config import Config
 from l4lb.control.convergence import Convergence
@@ -52,6 +53,7 @@ class Edges:
     make_datapath: Callable[[Config], Datapath]
     make_health: Callable[[OnChange], HealthRunner] = HealthRunner
     read_sysctls: Callable[[], Sysctls] = read_sysctls
+    make_agents: Callable[[OnNews], AgentRunner] = AgentRunner
 
 
 class ControlPlane:
@@ -68,6 +70,7 @@ class ControlPlane:
             vips=edges.vips,
             supervisor=self._supervisor,
             make_health=edges.make_health,
+            make_agents=edges.make_agents,
             read_sysctls=edges.read_sysctls,
         )
         self._drains = Drains()
@@ -93,6 +96,7 @@ class ControlPlane:
             running.push_async_callback(self._watch.stop)
             running.push_async_callback(self._remove_vips)
             running.push_async_callback(self._convergence.health.close)
+            running.push_async_callback(self._convergence.agents.close)
             self._drains.note(self._desired.config.services, time.monotonic())
             running.push_async_callback(self._close_datapath)
             await self._convergence.begin()
@@ -272,8 +276,13 @@ class ControlPlane:
         service = find_service(self._desired.config, name)
         plan = self._convergence.plan_of(name)
         found = await self._supervisor.running.loads({name})
-        health = self._convergence.health
-        down = {
+        health, reports, now = self._convergence.health, self._convergence.agents.reports, time.monotonic()
+        states = {
+            backend.address: "drained by its agent"
+            for backend in service.backends
+            if reports.drains((name, backend.address), now)
+        }
+        states |= {
             backend.address: f"down: {state.reason}"
             for backend in service.backends
             if not (state := health.state(name, backend.address)).usable
@@ -284,7 +293,7 @@ class ControlPlane:
                 plan,
                 {address: load for (_, address), load in found.items()},
                 {},
-                away(service, plan, down),
+                away(service, plan, states),
             ),
             client,
         )
@@ -302,6 +311,7 @@ class ControlPlane:
             self._drains.get(target),
             traffic.get(target, Traffic()),
             self._desired.in_file(*target, backend.weight),
+            self._convergence.agents.reports.look(*target, now),
         )
         return backend_report(service, backend, facts, now=now, wall=datetime.now())
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+from l4lb.agent.runner import AgentRunner, OnNews
 from l4lb.control.config import Config
 from l4lb.control.desired import DesiredState
 from l4lb.control.health_log import HealthLog
 from l4lb.control.host_checks import Sysctls, warnings_for
 from l4lb.control.host_view import HostView, look
-from l4lb.control.reconcile import SelectionCache, Target, plan_for
+from l4lb.control.reconcile import SelectionCache, Target, drained, plan_for
 from l4lb.control.standing_warnings import StandingWarnings
 from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.datapath.base import DatapathError
@@ -50,6 +52,7 @@ class Convergence:
         vips: VipKeeper,
         supervisor: DatapathSupervisor,
         make_health: Callable[[OnChange], HealthRunner],
+        make_agents: Callable[[OnNews], AgentRunner],
         read_sysctls: Callable[[], Sysctls],
     ) -> None:
         self._desired = desired
@@ -58,6 +61,8 @@ class Convergence:
         self._supervisor = supervisor
         self._read_sysctls = read_sysctls
         self._health = make_health(self._health_changed)
+        self._agents = make_agents(self._agent_news)
+        self._drained: frozenset[Target] = frozenset()  # by their agents, in the last plan
         self._health_log = HealthLog()
         self._cache = SelectionCache()
         self._warnings = StandingWarnings()
@@ -72,6 +77,11 @@ class Convergence:
     def health(self) -> HealthRunner:
         """The health checks of the backends in force."""
         return self._health
+
+    @property
+    def agents(self) -> AgentRunner:
+        """Those who ask the agents of the backends in force."""
+        return self._agents
 
     def plan_of(self, service: str) -> ServicePlan:
         """What the datapath has of a service.
@@ -124,6 +134,7 @@ class Convergence:
     async def _pass(self, hand_over: Callable[[Sequence[str], Plan], Awaitable[None]]) -> None:
         config = self._desired.config
         self._health.update(config.services)
+        self._agents.update(config.services)
         # Counted before the datapath knows: it will reset them.
         self._health_log.write(await self._counters() if self._health_log.concerns_connections else None)
         self._view, plan = await self._decide(config)
@@ -144,6 +155,10 @@ class Convergence:
     def _health_changed(self, service: str, backend: Endpoint, health: Health) -> None:
         self._health_log.note(service, backend, health)
         self.ask()
+
+    def _agent_news(self, target: Target) -> None:
+        if self._agents.reports.drains(target, time.monotonic()) != (target in self._drained):
+            self.ask()
 
     async def run(self) -> None:
         """Make the passes that were asked for, until cancelled."""
@@ -168,11 +183,19 @@ class Convergence:
             if self._health.state(service.name, backend.address).state is HealthState.DOWN
         }
 
+        now = time.monotonic()
+        self._drained = frozenset(
+            (service.name, backend.address)
+            for service in config.services
+            if service.agent is not None
+            for backend in service.backends
+            if self._agents.reports.drains((service.name, backend.address), now)
+        )
+        services = drained(config.services, self._drained)
+
         def decide() -> tuple[HostView, Plan]:
             view = look(config, state, self._view)
-            plan = plan_for(
-                config.services, config.gateway, down=down, sources=view.sources, cache=self._cache
-            )
+            plan = plan_for(services, config.gateway, down=down, sources=view.sources, cache=self._cache)
             return view, plan
 
         # In a thread: compiling a Maglev table would hold up the checks and the API.

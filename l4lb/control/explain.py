@@ -156,7 +156,8 @@ def _report(known: Known, address: Endpoint) -> Json:
 
 
 def away(service: Service, plan: ServicePlan, states: Mapping[Endpoint, str]) -> dict[Endpoint, str]:
-    """Why backends take no new connections; ``states`` says of those that are down why."""
+    """Why backends take no new connections; ``states`` says of those that are down
+    or that their agents drain why."""
     selection = plan.selection
     chosen = (
         set(selection.slots) if isinstance(selection, Table) else {index for index, _ in selection.costs}

@@ -7,6 +7,7 @@ Maglev table takes long enough to be noticed.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from l4lb.control.config import GatewayConfig
 from l4lb.model import (
@@ -46,6 +47,23 @@ class SelectionCache:
     def forget_others(self, services: Collection[str]) -> None:
         """Drop the selections of services that are gone."""
         self._kept = {name: kept for name, kept in self._kept.items() if name in services}
+
+
+def drained(services: Sequence[Service], targets: Collection[Target]) -> tuple[Service, ...]:
+    """The services with weight 0 for the backends among ``targets``, whatever the config says."""
+    wished = {name for name, _ in targets}
+    return tuple(
+        replace(
+            service,
+            backends=tuple(
+                replace(backend, weight=0) if (service.name, backend.address) in targets else backend
+                for backend in service.backends
+            ),
+        )
+        if service.name in wished
+        else service
+        for service in services
+    )
 
 
 def plan_for(

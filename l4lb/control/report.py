@@ -7,6 +7,8 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from l4lb.agent.report import Figures
+from l4lb.agent.reports import Sight
 from l4lb.control.drains import Drain
 from l4lb.health.rise_fall import Health, HealthState
 from l4lb.metrics.times import quantile
@@ -29,6 +31,7 @@ class BackendFacts:
     drain: Drain | None
     traffic: Traffic
     in_file: bool
+    agent: Sight | None = None  # None: it has no agent
 
 
 def backend_report(
@@ -45,6 +48,7 @@ def backend_report(
         "reason": _reason(facts, wall - timedelta(seconds=age)),
         "since": round(age, 3),
         **_traffic_report(facts.traffic),
+        "agent": _agent_report(facts.agent),
         "source": "file" if facts.in_file else "runtime",
     }
 
@@ -76,6 +80,25 @@ def _reason(facts: BackendFacts, since: datetime) -> str:
     return f"since {since:%Y-%m-%d %H:%M:%S}"
 
 
+def _agent_report(sight: Sight | None) -> Json | None:
+    """What a backend's agent says; figures are null where it says nothing that counts."""
+    if sight is None:
+        return None
+    figures = Figures() if sight.report is None else sight.report.figures
+    return {
+        "state": sight.state.value,
+        "reason": sight.reason,
+        "age": _rounded(sight.age),
+        "rtt": _rounded(sight.rtt, 6),
+        **{name: _rounded(value, 4) for name, value in dataclasses.asdict(figures).items()},
+        "weight": None if sight.report is None else sight.report.weight,
+    }
+
+
+def _rounded(value: float | None, digits: int = 3) -> float | None:
+    return None if value is None else round(value, digits)
+
+
 def service_report(service: Service, backends: list[Json]) -> Json:
     """One service with the reports of its backends."""
     return {
@@ -89,6 +112,7 @@ def service_report(service: Service, backends: list[Json]) -> Json:
         "when_all_down": service.when_all_down.value,
         "when_backend_down": service.when_backend_down.value,
         "health": _health_check_report(service.health),
+        "agent": dataclasses.asdict(service.agent) if service.agent else None,
         "backends": backends,
     }
 

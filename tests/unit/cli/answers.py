@@ -23,7 +23,24 @@ def backend(address: str = "10.2.0.11:80", **changes: Any) -> dict[str, Any]:
         "packets_out": 20,
         "bytes_in": 5000,
         "bytes_out": 60000,
+        "agent": None,
         "source": "file",
+    } | changes
+
+
+def agent(state: str = "ok", **changes: Any) -> dict[str, Any]:
+    """What the daemon reports of a backend's agent."""
+    return {
+        "state": state,
+        "reason": "",
+        "age": 0.7,
+        "rtt": 0.0003,
+        "cpu": 0.4217,
+        "memory": 0.08,
+        "load": 1.2,
+        "queue": 0.0,
+        "application": None,
+        "weight": None,
     } | changes
 
 
@@ -50,6 +67,7 @@ def service(*backends: dict[str, Any], **changes: Any) -> dict[str, Any]:
             "host": "www.example.org",
             "status": ["200-299", "304"],
         },
+        "agent": None,
         "backends": list(backends),
     } | changes
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.unit.cli.answers import backend
+from tests.unit.cli.answers import agent, backend
 
 ONE = "/v1/services/web/backends/10.2.0.13%3A80"
 SIX = "/v1/services/web/backends/%5B2001%3Adb8%3A%3A1%5D%3A80"
@@ -108,6 +108,28 @@ def test_list_without_rates_in_a_pipe_has_one_line_for_each_backend(l4lb, daemon
 def test_a_backend_that_is_not_in_the_file_is_marked(l4lb, daemon):
     daemon.answers["GET /v1/backends"] = {"backends": [backend(source="runtime")]}
     assert "  not as in the config file\n" in l4lb("backend", "list", "--interval", "0").stdout
+
+
+def test_list_shows_what_agents_say_where_there_are_any(l4lb, daemon):
+    daemon.answers["GET /v1/backends"] = {
+        "backends": [
+            backend(agent=agent()),
+            backend(
+                "10.2.0.12:80",
+                agent=agent("silent", reason="ignored: no answer within 1 s", cpu=None, memory=None),
+            ),
+            backend("10.2.0.13:80", agent=agent("hot", reason="CPU 96%, limit 90%", cpu=0.96)),
+            backend("10.2.0.14:80"),
+        ]
+    }
+    lines = [line.split() for line in l4lb("backend", "list", "--interval", "0").stdout.splitlines()]
+    assert [line[8:] for line in lines] == [
+        ["CPU", "MEM", "AGENT", "REASON"],
+        ["42%", "8%", "ok"],
+        ["-", "-", "silent", *["agent:", "ignored:", "no", "answer", "within", "1", "s"]],
+        ["96%", "8%", "hot", *["agent:", "CPU", "96%,", "limit", "90%"]],
+        ["-", "-", "-"],
+    ]
 
 
 def test_list_measures_rates_between_two_looks(l4lb, daemon, monkeypatch):

@@ -39,7 +39,7 @@ def test_json_is_what_the_daemon_says(l4lb, daemon, command, path):
 
 def test_show(l4lb, daemon):
     daemon.answers["GET /v1/services/web"] = service(backend(), affinity="client")
-    assert l4lb("service", "show", "web").stdout.splitlines()[:9] == [
+    assert l4lb("service", "show", "web").stdout.splitlines()[:10] == [
         "name                    web",
         "address                 10.1.0.100:80 tcp",
         "scheduler               maglev",
@@ -49,13 +49,28 @@ def test_show(l4lb, daemon):
         "when a backend is down  reset",
         "health check            http on port 8080 /health of www.example.org, status 200-299 304, "
         "every 2 s, timeout 1 s, up after 2, down after 3",
+        "agents                  none",
         "",
     ]
 
 
 def test_show_of_a_service_that_is_not_checked(l4lb, daemon):
     daemon.answers["GET /v1/services/dns"] = service(health={"check": "none"})
-    assert "health check            none\n\nNo backends.\n" in l4lb("service", "show", "dns").stdout
+    assert "health check            none\n" in l4lb("service", "show", "dns").stdout
+
+
+@pytest.mark.parametrize(
+    ("protocol", "key", "asked"),
+    [("udp", "/etc/l4lb/key", "key /etc/l4lb/key"), ("tcp", None, "HAProxy's agent-check")],
+)
+def test_show_of_a_service_whose_agents_are_asked(l4lb, daemon, protocol, key, asked):
+    agent = {"port": 7077, "protocol": protocol, "key": key, "interval": 2.0, "timeout": 0.5}
+    agent |= {"cpu_limit": 0.9, "memory_limit": 0.95}
+    daemon.answers["GET /v1/services/web"] = service(agent=agent)
+    assert (
+        f"agents                  {protocol} port 7077, {asked}, every 2 s, timeout 0.5 s, "
+        "hot above 90% CPU or 95% memory\n\nNo backends.\n"
+    ) in l4lb("service", "show", "web").stdout
 
 
 def test_show_of_a_service_that_does_not_exist(l4lb, daemon):

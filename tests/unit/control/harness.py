@@ -12,12 +12,15 @@ from urllib.parse import quote
 
 import aiohttp
 
+from l4lb.agent.ask import Answer, NoAnswer
+from l4lb.agent.report import Report
+from l4lb.agent.runner import AgentRunner
 from l4lb.control.control_plane import Edges
 from l4lb.control.daemon import Daemon
 from l4lb.control.desired import DesiredState
 from l4lb.control.host_checks import Sysctls
 from l4lb.control.lock import claim_socket
-from l4lb.model import Endpoint
+from l4lb.model import AgentCheck, Endpoint
 from tests.unit.control.fake_datapath import DEADLINE, FakeDatapath
 from tests.unit.control.fake_host import FakeHealth, FakeVips, FakeWatch
 
@@ -59,6 +62,7 @@ class Running:
         self.datapaths = [FakeDatapath()]
         self._unused = list(self.datapaths)
         self.health: FakeHealth
+        self.agents: dict[str, Report] = {}  # backend's address and agent's port -> what it says
         self.task: asyncio.Task[None]
         self._session: aiohttp.ClientSession
 
@@ -77,6 +81,11 @@ class Running:
         self.health = FakeHealth(on_change)
         return self.health
 
+    async def _ask_agent(self, endpoint: Endpoint, how: AgentCheck) -> Answer:
+        if (report := self.agents.get(str(endpoint))) is None:
+            raise NoAnswer("nobody there")
+        return Answer(report, 0.001)
+
     def edges(self) -> Edges:
         return Edges(
             self.watch,
@@ -85,6 +94,7 @@ class Running:
             lambda config: self._unused.pop(0),
             self._make_health,
             lambda: self.sysctls,
+            lambda on_news: AgentRunner(on_news, ask=self._ask_agent),
         )
 
     def daemon(self) -> Daemon:

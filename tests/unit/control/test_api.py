@@ -124,6 +124,7 @@ def test_services_and_backends(tmp_path):
                 "host": None,
                 "status": ["200-399"],
             },
+            "agent": None,
         }
         assert first.pop("since") > 0
         assert first == {
@@ -153,6 +154,7 @@ def test_services_and_backends(tmp_path):
                 "p90": 0.100663,
                 "p99": 0.100663,
             },
+            "agent": None,
             "source": "file",
         }
         assert (second["state"], second["connections_total"]) == ("up", 0)

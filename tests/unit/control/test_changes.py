@@ -8,7 +8,7 @@ import pytest
 
 from l4lb.control.changes import describe_changes, describe_gateway_changes
 from l4lb.control.config import GatewayConfig
-from l4lb.model import Backend, Endpoint, HealthCheck, Limits, Nat, Protocol, Service
+from l4lb.model import AgentCheck, Backend, Endpoint, HealthCheck, Limits, Nat, Protocol, Service
 
 A, B = Endpoint.parse("10.2.0.12:80"), Endpoint.parse("10.2.0.13:80")
 WEB = Service("web", Endpoint.parse("10.1.0.100:80"), backends=(Backend(A),))
@@ -44,6 +44,14 @@ WEB = Service("web", Endpoint.parse("10.1.0.100:80"), backends=(Backend(A),))
 )
 def test_changes_of_a_service(new, lines):
     assert describe_changes([WEB], [new]) == lines
+
+
+def test_agents_come_change_and_go():
+    asked = replace(WEB, agent=AgentCheck(7077, key="/key"))
+    often = replace(WEB, agent=AgentCheck(7077, key="/key", interval=0.5))
+    assert describe_changes([WEB], [asked]) == ["service web: agent default -> udp port 7077"]
+    assert describe_changes([asked], [often]) == ["service web: agent.interval 2 -> 0.5"]
+    assert describe_changes([asked], [WEB]) == ["service web: agent udp port 7077 -> default"]
 
 
 def test_a_drained_backend_comes_back():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from l4lb import model
 from l4lb.control.config import Config, ConfigError, GatewayConfig, load, parse
-from l4lb.model import Backend, Endpoint, HealthCheck, Nat, Protocol, Service
+from l4lb.model import AgentCheck, Backend, Endpoint, HealthCheck, Nat, Protocol, Service
 
 PATH = Path("l4lb.toml")
 
@@ -67,6 +67,14 @@ port = 8080
 path = "/health?deep=1"
 host = "www.example.org"
 status = ["200-299", 304, "401"]
+[services.agent]
+port = 7077
+protocol = "udp"
+key = "/etc/l4lb/agents.key"
+interval = 1
+timeout = 0.25
+cpu_limit = 0.8
+memory_limit = 0.85
 [[services.backends]]
 address = "10.2.0.11:80"
 [[services.backends]]
@@ -107,6 +115,7 @@ weight = 0
                 host="www.example.org",
                 status=((200, 299), (304, 304), (401, 401)),
             ),
+            agent=AgentCheck(7077, "udp", "/etc/l4lb/agents.key", 1, 0.25, 0.8, 0.85),
             backends=(
                 Backend(Endpoint.parse("10.2.0.11:80"), 1),
                 Backend(Endpoint.parse("10.2.0.12:8080"), 0),
@@ -132,6 +141,43 @@ def test_a_service_that_says_little_gets_the_defaults_of_the_model():
 def test_a_udp_service_is_checked_only_on_a_port_that_is_named(health, expected):
     (dns,) = parse(service('protocol = "udp"', "[services.health]", health), PATH).services
     assert dns.health == expected
+
+
+AGENT = ("[services.agent]", "port = 7077")
+
+
+def test_agents_asked_by_the_line_of_haproxy_need_no_key():
+    (web,) = parse(service(*AGENT, 'protocol = "tcp"'), PATH).services
+    assert web.agent == AgentCheck(7077, "tcp")
+
+
+def test_a_service_may_be_checked_by_asking_its_agents():
+    (web,) = parse(service('health.check = "agent"', *AGENT, 'key = "/key"'), PATH).services
+    assert web.health == HealthCheck(check="agent")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (AGENT, "l4lb.toml:4:1: services[web].agent: set 'key' to the file with the agents' key, or"),
+        ((*AGENT, 'protocol = "icmp"'), "services[web].agent.protocol: 'icmp' is not one of udp, tcp"),
+        ((*AGENT, 'key = "agents.key"'), "services[web].agent.key: 'agents.key' is not a whole path"),
+        ((*AGENT, 'key = "/k"', "cpu_limit = 1.5"), "agent.cpu_limit: 1.5 is too large: at most 1"),
+        ((*AGENT, 'key = "/k"', "memory_limit = 0"), "agent.memory_limit: 0 is too small: at least 0.01"),
+        ((*AGENT, 'key = "/k"', "interval = 0"), "agent.interval: 0 is too small: at least 0.1"),
+        ((*AGENT, 'key = "/k"', "timeout = nan"), "agent.timeout: nan is not a finite number"),
+        (("[services.agent]", 'key = "/k"'), "l4lb.toml:4:1: services[web].agent.port: missing"),
+        (
+            (*AGENT, 'kye = "/k"', 'protocol = "tcp"'),
+            "agent.kye: there is no such key; did you mean 'key'?",
+        ),
+        (("agent = 7077",), "services[web].agent: 7077 is not a table"),
+        (('health.check = "agent"',), "health.check: no agent to ask: add a table [services.agent]"),
+    ],
+)
+def test_mistakes_about_agents(lines, message):
+    (error,) = errors(service(*lines))
+    assert message in error
 
 
 def test_one_vip_and_port_may_serve_tcp_and_udp():
@@ -193,7 +239,10 @@ def test_gateway_mistakes(line, message):
         ("affinity_timeout = 0", "0 is too small: at least 1"),
         ('when_all_down = "panic"', "'panic' is not one of refuse, use_all"),
         ('when_backend_down = "kill"', "'kill' is not one of reset, keep"),
-        ('health.check = "icmp"', "services[web].health.check: 'icmp' is not one of tcp, http, none"),
+        (
+            'health.check = "icmp"',
+            "services[web].health.check: 'icmp' is not one of tcp, http, agent, none",
+        ),
         ("health.interval = 0.01", "0.01 is too small: at least 0.1"),
         ("health.rise = 1.5", "services[web].health.rise: 1.5 is not a whole number"),
         ("health.port = 65536", "65536 is too large: at most 65535"),

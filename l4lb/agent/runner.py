@@ -1,0 +1,156 @@
+"""Asks the agents of all services at their intervals and keeps what they say. Edge: tasks, the clock.
+
+Services that have a backend in common and ask its agent alike share the questions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import Final
+
+from l4lb.agent.ask import AgentSocket, Answer, NoAnswer
+from l4lb.agent.ask_line import LineAnswer
+from l4lb.agent.configured import ask_agent, why
+from l4lb.agent.keys import BadKeyFile
+from l4lb.agent.reports import Reports, Target
+from l4lb.health.schedule import Schedule
+from l4lb.model import AgentCheck, Endpoint, Service
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE: Final = 1_024
+"""Questions under way. All share a socket, so this bounds only how many answers can come at once."""
+
+OnNews = Callable[[Target], None]
+"""Called when something is new of a target: it has answered, or has not in time."""
+
+Ask = Callable[[Endpoint, AgentCheck], Awaitable[Answer | LineAnswer]]
+"""Asks an agent once; raises NoAnswer, OSError or BadKeyFile."""
+
+
+@dataclass(slots=True, eq=False)
+class _Agent:
+    """One agent that is asked again and again, and the targets it speaks for.
+
+    Compared by identity: one that is removed and one that replaces it are two.
+    """
+
+    endpoint: Endpoint
+    how: AgentCheck
+    targets: tuple[Target, ...] = ()
+    task: asyncio.Future[Answer | LineAnswer] | None = None
+
+
+class AgentRunner:
+    """Keeps ``reports`` current."""
+
+    def __init__(
+        self,
+        on_news: OnNews = lambda target: None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        random: Random | None = None,
+        ask: Ask | None = None,
+    ) -> None:
+        """Begin with no services; runs on the event loop that ``update`` is called on.
+
+        Args:
+            on_news: called once ``reports`` has it, from the event loop; must not call ``update``.
+            clock: seconds, monotonic; the ``now`` of ``reports``.
+            random: spreads the questions; by default seeded by the system.
+            ask: asks once; by default over the network.
+        """
+        self.reports: Final = Reports()
+        self._on_news = on_news
+        self._clock = clock
+        self._socket = AgentSocket()
+        self._ask = ask or self._ask_network
+        self._schedule: Schedule[_Agent] = Schedule(random or Random(), _AT_ONCE)
+        self._agents: dict[tuple[Endpoint, AgentCheck], _Agent] = {}
+        self._tasks: set[asyncio.Future[Answer | LineAnswer]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def update(self, services: Sequence[Service]) -> None:
+        """Ask the agents of these services' backends from now on and no others."""
+        now = self._clock()
+        targets: dict[Target, AgentCheck] = {}
+        wanted: dict[tuple[Endpoint, AgentCheck], list[Target]] = {}
+        for service in services:
+            if service.agent is None:
+                continue
+            for backend in service.backends:
+                target = (service.name, backend.address)
+                targets[target] = service.agent
+                endpoint = Endpoint(backend.address.ip, service.agent.port)
+                wanted.setdefault((endpoint, service.agent), []).append(target)
+
+        self.reports.update(targets)
+        for key in self._agents.keys() - wanted.keys():
+            self._drop(self._agents.pop(key))
+        for key, sharers in wanted.items():
+            if key not in self._agents:
+                self._agents[key] = _Agent(*key)
+                self._schedule.add(self._agents[key], key[1].interval, now)
+            self._agents[key].targets = tuple(sharers)
+        self._dispatch()
+
+    async def close(self) -> None:
+        """Ask nobody any more; returns once the sockets are closed."""
+        self.update(())
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._socket.close()
+
+    async def _ask_network(self, endpoint: Endpoint, how: AgentCheck) -> Answer | LineAnswer:
+        return await ask_agent(self._socket, endpoint, how)
+
+    def _drop(self, agent: _Agent) -> None:
+        agent.targets = ()
+        self._schedule.remove(agent)
+        if agent.task is not None:
+            agent.task.cancel()
+
+    def _dispatch(self) -> None:
+        """Ask whom it is time to ask, and set the timer for the next."""
+        now = self._clock()
+        for agent in self._schedule.start_due(now):
+            agent.task = asyncio.ensure_future(self._ask(agent.endpoint, agent.how))
+            self._tasks.add(agent.task)
+            # A callback, not a finally in the task: a task cancelled before its first step runs none.
+            agent.task.add_done_callback(partial(self._finished, agent))
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if (due := self._schedule.next_start()) is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, due - now), self._dispatch)
+
+    def _finished(self, agent: _Agent, task: asyncio.Future[Answer | LineAnswer]) -> None:
+        now = self._clock()
+        agent.task = None
+        self._tasks.discard(task)
+        self._schedule.finish(agent, now)
+        if not task.cancelled():
+            self._record(agent, task, now)
+            for target in agent.targets:
+                self._on_news(target)
+        self._dispatch()
+
+    def _record(self, agent: _Agent, task: asyncio.Future[Answer | LineAnswer], now: float) -> None:
+        error = task.exception()
+        if error is not None:
+            if not isinstance(error, NoAnswer | OSError | BadKeyFile):
+                log.error("asking the agent at %s failed", agent.endpoint, exc_info=error)
+            for target in agent.targets:
+                self.reports.failed(target, why(error))
+            return
+        answer = task.result()
+        for target in agent.targets:
+            if isinstance(answer, Answer):
+                self.reports.heard(target, answer.report, now, answer.rtt)
+            else:
+                self.reports.heard_line(target, answer.line, now, answer.rtt)

@@ -1,0 +1,158 @@
+"""Who is asked when, on an event loop whose clock jumps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import pytest
+
+from l4lb.agent.ask import Answer, NoAnswer
+from l4lb.agent.ask_line import LineAnswer
+from l4lb.agent.haproxy_line import Line
+from l4lb.agent.keys import BadKeyFile
+from l4lb.agent.report import Administrative, Figures, Report
+from l4lb.agent.reports import AgentState, Target
+from l4lb.agent.runner import AgentRunner
+from l4lb.model import AgentCheck, Backend, Endpoint, Service
+from tests.unit.health.conftest import run
+from tests.unit.health.runner_bench import VIP
+
+__all__ = ["run"]
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+A, B = Endpoint.parse("10.2.0.11:80"), Endpoint.parse("10.2.0.12:80")
+AGENT = AgentCheck(7077, key="/key", interval=2.0, timeout=1.0)
+AGENT_OF_A, AGENT_OF_B = Endpoint.parse("10.2.0.11:7077"), Endpoint.parse("10.2.0.12:7077")
+GOOD = Answer(Report(Figures(cpu=0.5)), 0.001)
+
+
+def service(*backends: Endpoint, name: str = "web", agent: AgentCheck | None = AGENT) -> Service:
+    return Service(name, VIP, agent=agent, backends=tuple(map(Backend, backends)))
+
+
+class Agents:
+    """Agents that answer as set, and when they were asked."""
+
+    def __init__(self) -> None:
+        self.answer: dict[Endpoint, Answer | LineAnswer | Exception] = {}
+        self.asked: list[tuple[float, Endpoint]] = []
+        self.news: list[Target] = []
+        self.runner = AgentRunner(
+            self.news.append, asyncio.get_running_loop().time, random=Random(7), ask=self.ask
+        )
+
+    async def ask(self, endpoint: Endpoint, how: AgentCheck) -> Answer | LineAnswer:
+        self.asked.append((asyncio.get_running_loop().time(), endpoint))
+        await asyncio.sleep(0.01)
+        answer = self.answer.get(endpoint, GOOD)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def state(self, backend: Endpoint = A, name: str = "web") -> tuple[AgentState, str]:
+        sight = self.runner.reports.look(name, backend, asyncio.get_running_loop().time())
+        assert sight is not None
+        return sight.state, sight.reason
+
+
+@asynccontextmanager
+async def agents(*services: Service):
+    made = Agents()
+    made.runner.update(services)
+    try:
+        yield made
+    finally:
+        await made.runner.close()
+
+
+def test_agents_are_asked_at_their_interval_with_jitter(run: Run):
+    async def scenario() -> None:
+        async with agents(service(A, B)) as made:
+            await asyncio.sleep(60)
+            for endpoint in (AGENT_OF_A, AGENT_OF_B):
+                times = [when for when, asked in made.asked if asked == endpoint]
+                gaps = {later - before for before, later in pairwise(times)}
+                assert 1.79 < min(gaps) < max(gaps) < 2.21
+                assert len(gaps) > 5
+            assert made.runner.reports.of("web", A, asyncio.get_running_loop().time()) == GOOD.report
+
+    run(scenario())
+
+
+def test_services_that_ask_alike_share_the_questions(run: Run):
+    async def scenario() -> None:
+        async with agents(
+            service(A), service(A, name="shop"), service(A, name="other", agent=None)
+        ) as made:
+            await asyncio.sleep(20)
+            assert len(made.asked) in range(9, 12)
+            assert set(made.news) == {("web", A), ("shop", A)}
+            assert made.state(name="shop")[0] is AgentState.OK
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (NoAnswer("no answer within 1 s"), "ignored: no answer within 1 s"),
+        (BadKeyFile("/key: cannot read the key"), "ignored: /key: cannot read the key"),
+        (OSError(101, "whatever"), "ignored: network is unreachable"),
+    ],
+)
+def test_an_agent_that_does_not_answer_is_said_to_be_ignored(run: Run, error: Exception, reason: str):
+    async def scenario() -> None:
+        made = Agents()
+        made.answer[AGENT_OF_A] = error
+        made.runner.update([service(A, B)])
+        await asyncio.sleep(5)
+        assert made.state(A) == (AgentState.SILENT, reason)
+        assert made.state(B) == (AgentState.OK, "")
+        await made.runner.close()
+
+    run(scenario())
+
+
+def test_an_agent_that_falls_silent_is_told_of_when_it_is_stale(run: Run):
+    async def scenario() -> None:
+        async with agents(service(A)) as made:
+            await asyncio.sleep(5)
+            made.answer[AGENT_OF_A] = NoAnswer("no answer within 1 s")
+            await asyncio.sleep(20)
+            state, reason = made.state()
+            assert state is AgentState.STALE
+            assert reason.endswith("s old: no answer within 1 s")
+
+    run(scenario())
+
+
+def test_a_line_is_added_to_what_is_known(run: Run):
+    async def scenario() -> None:
+        async with agents(service(A, agent=replace(AGENT, protocol="tcp"))) as made:
+            made.answer[AGENT_OF_A] = LineAnswer(Line(Administrative.DRAIN), 0.001)
+            await asyncio.sleep(5)
+            made.answer[AGENT_OF_A] = LineAnswer(Line(percentage=50), 0.001)
+            await asyncio.sleep(5)
+            assert made.state() == (AgentState.DRAIN, "")
+
+    run(scenario())
+
+
+def test_nobody_is_asked_after_an_update_without_them(run: Run):
+    async def scenario() -> None:
+        async with agents(service(A, B)) as made:
+            await asyncio.sleep(5)
+            made.runner.update([service(B), service(A, name="other", agent=None)])
+            before = len(made.asked)
+            await asyncio.sleep(20)
+            assert {endpoint for _, endpoint in made.asked[before:]} == {AGENT_OF_B}
+            assert made.runner.reports.look("web", A, 0.0) is None
+
+    run(scenario())

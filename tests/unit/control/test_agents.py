@@ -1,0 +1,97 @@
+"""What agents say, from the question to the plan and the list of backends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from l4lb.agent.report import Administrative, Figures, Report
+from l4lb.control.reconcile import drained
+from l4lb.health.rise_fall import HealthState
+from l4lb.model import Backend, Endpoint, Service
+from tests.unit.control.fake_datapath import DEADLINE
+from tests.unit.control.harness import CONFIG, WEB1, WEB2, Running, with_daemon
+
+WITH_AGENTS = CONFIG.replace(
+    'address = "10.1.0.100:80"',
+    'address = "10.1.0.100:80"\nagent = { port = 7077, protocol = "tcp", interval = 0.1 }',
+)
+
+
+async def backends_where(l4lb: Running, state: str) -> list[dict[str, Any]]:
+    """The backends of web, once the first one's agent has that state."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            backends = (await l4lb.get("/v1/backends", service="web"))["backends"]
+            if backends[0]["agent"]["state"] == state:
+                return backends
+
+
+def test_figures_and_reasons_are_in_the_list(tmp_path):
+    async def scenario(l4lb):
+        l4lb.agents["10.2.0.11:7077"] = Report(Figures(cpu=0.98765, memory=0.25), weight=0.5)
+        first, second = await backends_where(l4lb, "hot")
+        agent = first["agent"]
+        assert 0 <= agent.pop("age") < DEADLINE
+        assert agent == {
+            "state": "hot",
+            "reason": "CPU 99%, limit 90%",
+            "rtt": 0.001,
+            "cpu": 0.9877,
+            "memory": 0.25,
+            "load": None,
+            "queue": None,
+            "application": None,
+            "weight": 0.5,
+        }
+        assert second["agent"]["state"] in ("unasked", "silent")
+        assert (await l4lb.get("/v1/backends", service="dns"))["backends"][0]["agent"] is None
+
+    with_daemon(tmp_path, scenario, WITH_AGENTS)
+
+
+def test_a_backend_without_an_answer_is_used_and_said_to_be_without(tmp_path):
+    async def scenario(l4lb):
+        first, _ = await backends_where(l4lb, "silent")
+        assert first["agent"]["reason"] == "ignored: nobody there"
+        assert l4lb.weights()["10.2.0.11:80"] > 0
+
+    with_daemon(tmp_path, scenario, WITH_AGENTS)
+
+
+def test_an_agent_drains_its_backend_and_takes_that_back(tmp_path):
+    async def scenario(l4lb):
+        def only_web2(plan) -> bool:
+            return set(plan.services[0].selection.slots) == {1}
+
+        l4lb.agents["10.2.0.11:7077"] = Report(administrative=Administrative.DRAIN)
+        await l4lb.datapath.plan_where(only_web2)
+        first, _ = await backends_where(l4lb, "drain")
+        assert (first["weight"], first["state"]) == (1, "unknown")  # the config's is as it was
+        explained = await l4lb.get("/v1/explain", service="web", client="10.1.0.10:4711")
+        assert "drained by its agent" in str(explained)
+        l4lb.agents["10.2.0.11:7077"] = Report()
+        await l4lb.datapath.plan_where(lambda plan: not only_web2(plan))
+
+    with_daemon(tmp_path, scenario, WITH_AGENTS)
+
+
+def test_an_agents_word_does_not_override_a_failed_check(tmp_path):
+    async def scenario(l4lb):
+        l4lb.agents["10.2.0.11:7077"] = Report(Figures(cpu=0.0), weight=1.0)
+        await backends_where(l4lb, "ok")
+        l4lb.health.become("web", "10.2.0.11:80", HealthState.DOWN, "connection refused")
+        await l4lb.datapath.plan_where(lambda plan: not plan.services[0].backends[0].alive)
+        first, _ = await backends_where(l4lb, "ok")
+        assert (first["state"], first["reason"]) == ("down", "connection refused")
+        assert l4lb.weights()["10.2.0.11:80"] == 0
+
+    with_daemon(tmp_path, scenario, WITH_AGENTS)
+
+
+def test_drained_backends_keep_all_but_their_weight():
+    web = Service("web", Endpoint.parse("10.1.0.100:80"), backends=(Backend(WEB1, 3), Backend(WEB2, 2)))
+    dns = Service("dns", Endpoint.parse("10.1.0.100:53"), backends=(Backend(WEB1, 3),))
+    changed, same = drained([web, dns], {("web", WEB1)})
+    assert changed.backends == (Backend(WEB1, 0), Backend(WEB2, 2))
+    assert same is dns
