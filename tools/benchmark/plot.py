@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Final
 from benchmark.alone import Alone, Case
 from benchmark.daemon import DATAPATHS
 from benchmark.metrics import METRICS, Metric
+from benchmark.panels import LIMIT, OURS, THEIRS, bars
 from benchmark.peers import PEERS
 from benchmark.results import Results
-from benchmark.statistics import Spread, spread
+from benchmark.statistics import spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLUMNS: Final = 4
-_OURS, _THEIRS, _LIMIT = "#d1495b", "#5b8fb9", "#b0b0b0"
-_COLOURS: Final = dict.fromkeys(DATAPATHS, _OURS) | dict.fromkeys(("forwarding", "redirect"), _LIMIT)
+_COLOURS: Final = dict.fromkeys(DATAPATHS, OURS) | dict.fromkeys(("forwarding", "redirect"), LIMIT)
 
 
 def plot(results: Results, file: Path) -> None:
@@ -71,8 +71,8 @@ def _drawings(results: Results) -> list[Callable[[Axes], None]]:
         peers = [name for name in PEERS if name in row]
         better = "less is better" if metric.lower_is_better else "more is better"
         title = f"{metric.title}\n{metric.unit}, {better}"
-        colours = [_COLOURS.get(name, _THEIRS) for name in peers]
-        return lambda panel: _bars(panel, title, peers, [row[name] for name in peers], colours)
+        colours = [_COLOURS.get(name, THEIRS) for name in peers]
+        return lambda panel: bars(panel, title, peers, [row[name] for name in peers], colours)
 
     datapaths = dict.fromkeys(it.datapath for it in results.alone)
     return [
@@ -85,15 +85,15 @@ def _alone(rows: Sequence[Alone]) -> Callable[[Axes], None]:
     """The time of one datapath's program in every case, and of bare redirect with the same packets."""
     cases = sorted({it.case for it in rows}, key=lambda it: (it.services, it.backends, it.flows))
     names = [_short(case) for case in cases]
-    bars = [spread(it.ns for it in rows if it.case == case) for case in cases]
-    colours = [_OURS] * len(cases)
+    times = [spread(it.ns for it in rows if it.case == case) for case in cases]
+    colours = [OURS] * len(cases)
     bare = [it.redirect_ns for it in rows if it.redirect_ns is not None]
     if bare:
         names.append("bare redirect")
-        bars.append(spread(bare))
-        colours.append(_LIMIT)
+        times.append(spread(bare))
+        colours.append(LIMIT)
     title = f"{rows[0].datapath} alone, established packet\nns, less is better"
-    return lambda panel: _bars(panel, title, names, bars, colours)
+    return lambda panel: bars(panel, title, names, times, colours)
 
 
 def _short(case: Case) -> str:
@@ -106,12 +106,3 @@ def _short(case: Case) -> str:
     if case.services != usual.services:
         words.append(f"{case.services} services")
     return ", ".join(words)
-
-
-def _bars(
-    panel: Axes, title: str, names: Sequence[str], bars: Sequence[Spread], colours: Sequence[str]
-) -> None:
-    panel.bar(names, [bar.median for bar in bars], color=list(colours), width=0.7)
-    for place, bar in enumerate(bars):
-        panel.plot([place] * len(bar.values), bar.values, "o", color="black", markersize=3, alpha=0.5)
-    panel.set_title(title, fontsize=9)

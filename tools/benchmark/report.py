@@ -16,30 +16,10 @@ from benchmark.metrics import METRICS
 from benchmark.micro import Cost
 from benchmark.peers import PEERS
 from benchmark.results import Results
-from benchmark.statistics import Spread, spread
+from benchmark.statistics import spread
 from benchmark.table_size import TableSize
+from benchmark.tables import new_table, number, spread_cell
 from benchmark.targets import Target
-
-
-def number(value: float, digits: int = 0) -> str:
-    """A number with a space between thousands, so that no country misreads it."""
-    return f"{value:,.{digits}f}".replace(",", " ")
-
-
-def _new(title: str, first: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column(first, no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
-
-
-def _spread(it: Spread | None, digits: int) -> str:
-    if it is None:
-        return "-"
-    if len(it.values) == 1:
-        return number(it.median, digits)
-    return f"{number(it.median, digits)}\n[dim]{number(it.low, digits)} - {number(it.high, digits)}[/dim]"
 
 
 def _medians(results: Results) -> Iterator[Table]:
@@ -49,20 +29,20 @@ def _medians(results: Results) -> Iterator[Table]:
     summary = results.summary
     metrics = [metric for metric in METRICS if metric.name in summary]
 
-    table = _new("Medians (least - largest)", "", [PEERS[name].title for name in peers])
+    table = new_table("Medians (least - largest)", "", [PEERS[name].title for name in peers])
     for metric in metrics:
-        row = [_spread(summary[metric.name].get(peer), metric.digits) for peer in peers]
+        row = [spread_cell(summary[metric.name].get(peer), metric.digits) for peer in peers]
         table.add_row(f"{metric.title}\n[dim]{metric.unit}[/dim]", *row)
     yield table
 
     for us, ratio in results.ratios.items():
         others = [name for name in peers if name != us]
         title = f"{PEERS[us].title}, divided by: medians of the rounds' ratios (least - largest)"
-        table = _new(title, "", [PEERS[name].title for name in others])
+        table = new_table(title, "", [PEERS[name].title for name in others])
         for metric in metrics:
             if metric.name not in ratio:
                 continue
-            row = [_spread(ratio[metric.name].get(peer), 2) for peer in others]
+            row = [spread_cell(ratio[metric.name].get(peer), 2) for peer in others]
             less = "[dim]less is better[/dim]" if metric.lower_is_better else "[dim]more is better[/dim]"
             table.add_row(f"{metric.title}\n{less}", *row)
         yield table
@@ -70,7 +50,7 @@ def _medians(results: Results) -> Iterator[Table]:
 
 def _costs(costs: Sequence[Cost]) -> Iterator[Table]:
     if costs:
-        table = _new("Python alone, CPU time", "", ["µs", "least", "largest", "per"])
+        table = new_table("Python alone, CPU time", "", ["µs", "least", "largest", "per"])
         for cost in costs:
             values = (cost.seconds.median, cost.seconds.low, cost.seconds.high)
             table.add_row(cost.title, *(number(value * 1e6, 2) for value in values), cost.per)
@@ -79,7 +59,7 @@ def _costs(costs: Sequence[Cost]) -> Iterator[Table]:
 
 def _sizes(sizes: Sequence[TableSize]) -> Iterator[Table]:
     if sizes:
-        table = _new(
+        table = new_table(
             "Size of the connection table", "connections", [number(it.connections) for it in sizes]
         )
         table.add_row("memory, bytes each", *(number(it.bytes_each) for it in sizes))
@@ -103,7 +83,7 @@ def _alone(rows: Sequence[Alone]) -> Iterator[Table]:
         "with table",
         "at rest, MB",
     ]
-    table = _new("eBPF programs alone: an established packet, a connection; medians", "", columns)
+    table = new_table("eBPF programs alone: an established packet, a connection; medians", "", columns)
     for datapath, case in dict.fromkeys((it.datapath, it.case) for it in rows):
         found = [it for it in rows if (it.datapath, it.case) == (datapath, case)]
         bare = [it.redirect_ns for it in found if it.redirect_ns is not None]
@@ -111,8 +91,8 @@ def _alone(rows: Sequence[Alone]) -> Iterator[Table]:
         table.add_row(
             f"{datapath}: {number(case.flows)} flows, {number(case.backends)} backends, "
             f"{number(case.services)} services",
-            _spread(spread(it.ns for it in found), 0),
-            _spread(spread(bare) if bare else None, 0),
+            spread_cell(spread(it.ns for it in found), 0),
+            spread_cell(spread(bare) if bare else None, 0),
             *(
                 number(median(values), 0) if values else "-"
                 for values in (
@@ -137,7 +117,7 @@ def _endured(rows: Sequence[Endured]) -> Iterator[Table]:
             "flood, packets/s",
             "passed on",
         ]
-        table = _new("What a thousand transfers live through", "", columns)
+        table = new_table("What a thousand transfers live through", "", columns)
         for it in rows:
             table.add_row(
                 f"{it.datapath}: {it.what}",
@@ -150,7 +130,7 @@ def _endured(rows: Sequence[Endured]) -> Iterator[Table]:
 
 def _hotspots(loads: Sequence[Hotspots]) -> Iterator[Table]:
     for it in loads:
-        table = _new(f"The packet process under {it.load}", "", [""])
+        table = new_table(f"The packet process under {it.load}", "", [""])
         table.add_row("CPU, user", f"{it.user / it.seconds:.0%} of a core")
         table.add_row("CPU, system", f"{it.system / it.seconds:.0%} of a core")
         table.add_row("packets a second", number(it.packets / it.seconds))
@@ -168,7 +148,7 @@ def _hotspots(loads: Sequence[Hotspots]) -> Iterator[Table]:
 def _targets(targets: Sequence[Target]) -> Iterator[Table]:
     measured = [target for target in targets if target.value is not None]
     if measured:
-        table = _new("Targets", "", ["to reach", "measured", ""])
+        table = new_table("Targets", "", ["to reach", "measured", ""])
         for target in measured:
             digits = 2 if target.limit < 100 else 0
             verdict = "[green]reached[/green]" if target.reached else "[red]not reached[/red]"
