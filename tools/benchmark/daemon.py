@@ -35,12 +35,14 @@ class Served:
         port: at the VIP.
         backends: HOST:PORT.
         checked: the port at the backends where they are checked by TCP; None: not at all.
+        scheduler: by its name in the config; None: the default.
     """
 
     name: str
     port: int
     backends: Sequence[str]
     checked: int | None = None
+    scheduler: str | None = None
 
 
 def config_text(datapath: str, vip: str, services: Sequence[Served], established: int | None = None) -> str:
@@ -52,6 +54,7 @@ def config_text(datapath: str, vip: str, services: Sequence[Served], established
         check = 'check = "none"' if service.checked is None else f"port = {service.checked}"
         lines += [
             *("[[services]]", f'name = "{service.name}"', f'address = "{vip}:{service.port}"'),
+            *([f'scheduler = "{service.scheduler}"'] if service.scheduler else []),
             *("[services.health]", check),
         ]
         for backend in service.backends:

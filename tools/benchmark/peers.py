@@ -20,7 +20,7 @@ from benchmark.bare import redirect
 from benchmark.daemon import Served, config_text, running
 from benchmark.hosts import IPERF_PORT, WEB_PORT, Frontend, Hosts
 
-_NGINX_STREAM: Final = "/usr/lib/nginx/modules/ngx_stream_module.so"  # of libnginx-mod-stream
+NGINX_STREAM: Final = "/usr/lib/nginx/modules/ngx_stream_module.so"  # of libnginx-mod-stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ def nginx_stream(hosts: Hosts) -> Iterator[Frontend]:
     config = hosts.directory / "nginx-stream.conf"
     config.write_text(
         _NGINX.format(
-            module=_NGINX_STREAM,
+            module=NGINX_STREAM,
             directory=hosts.directory,
             vip=hosts.vip,
             web=WEB_PORT,

@@ -21,6 +21,12 @@ def test_the_config_is_one_that_l4lb_takes(datapath: str):
     assert (web.health.check, web.health.port, bulk.health.check) == ("tcp", 8080, "none")
 
 
+def test_a_service_has_the_scheduler_that_is_asked_for():
+    web = Served("web", 80, ["10.2.0.11:80"], scheduler="maglev")
+    (found,) = parse(config_text("tc", "10.1.0.100", [web]), Path("l4lb.toml")).services
+    assert found.scheduler == "maglev"
+
+
 def test_backends_are_all_different_and_in_their_network():
     addresses = backends(1_000)
     assert (addresses[0], addresses[-1], len(set(addresses))) == ("10.5.0.1", "10.5.3.232", 1_000)
