@@ -1,0 +1,81 @@
+"""What servers and clients are going to do, and the figures of it: all pure."""
+
+import pytest
+
+from benchmark.latency.scenes import SCENES, SERVERS, Scene, scenes
+from benchmark.latency.statistics import deviation, percentile, regained
+from benchmark.latency.workload import SERVICE_TIME, WARM_UP, arrivals
+
+
+def test_a_percentile_is_one_of_the_values():
+    values = [float(number) for number in range(100, 0, -1)]
+    assert [percentile(values, share) for share in (0.0, 0.5, 0.99, 1.0)] == [1.0, 50.0, 99.0, 100.0]
+    assert percentile([3.0], 0.99) == 3.0
+    with pytest.raises(ValueError, match="no values"):
+        percentile([], 0.5)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"), [([5, 5, 5], 0.0), ([6, 5, 4], 0.2), ([9, 9, 0], 1.0), ([0, 0], 0.0)]
+)
+def test_the_deviation_is_that_of_the_backend_furthest_from_even(counts: list[int], expected: float):
+    assert deviation(counts) == pytest.approx(expected)
+
+
+def test_a_share_is_back_where_the_first_window_that_has_it_begins():
+    times = [number / 10 for number in range(200)]
+    # Every tenth request until 13 s, then every fifth.
+    chosen = [number % (5 if time >= 13 else 10) == 0 for number, time in enumerate(times)]
+    assert regained(times, chosen, since=10.0, least=0.1) == 0.0
+    back = regained(times, chosen, since=10.0, least=0.2)
+    assert back is not None
+    assert 2.0 < back <= 3.0
+
+
+def test_a_share_that_is_not_back_in_a_whole_window_is_not_back():
+    times = [number / 10 for number in range(200)]
+    chosen = [time >= 18.5 for time in times]
+    assert regained(times, chosen, since=10.0, least=0.8) is None
+    assert regained([], [], since=10.0, least=0.8) is None
+
+
+def test_the_same_seed_gives_the_same_requests_with_the_rate_and_work_that_were_asked_for():
+    requests = arrivals(120.0, 100.0, seed=3)
+    assert requests == arrivals(120.0, 100.0, seed=3)
+    assert requests != arrivals(120.0, 100.0, seed=4)
+    times = [time for time, _ in requests]
+    assert times == sorted(times)
+    assert -WARM_UP < times[0] < -WARM_UP + 1
+    assert times[-1] < 100
+    assert len(requests) == pytest.approx(120 * (100 + WARM_UP), rel=0.05)
+    assert sum(work for _, work in requests) / len(requests) == pytest.approx(SERVICE_TIME, rel=0.05)
+
+
+def test_every_scene_is_there_with_new_and_with_kept_connections():
+    assert set(SCENES) == {f"{scene}{kept}" for scene in SCENES[:5] for kept in ("", "-keepalive")}
+    kept = scenes(20)["stall-keepalive"].clients
+    assert (kept.requests, kept.patience, kept.tries) == (100, 1.5, 3)
+
+
+def speeds(scene: Scene, time: float) -> list[float]:
+    """Of all servers at a time."""
+    found = [1.0] * SERVERS
+    for action in scene.actions:
+        if action.at <= time:
+            found[action.server] = action.speed
+    return found
+
+
+def test_actions_are_in_order():
+    for scene in scenes(20).values():
+        times = [action.at for action in scene.actions]
+        assert times == sorted(times)
+
+
+def test_bursts_wander_over_all_servers_one_at_a_time():
+    scene = scenes(20)["bursts"]
+    slow = []
+    for time in range(-4, 20, 2):
+        (server,) = (number for number, speed in enumerate(speeds(scene, time + 1)) if speed < 1)
+        slow.append(server)
+    assert slow == [number % SERVERS for number in range(12)]

@@ -1,0 +1,55 @@
+"""Figures of many requests. Pure, and without imports of the benchmark's: servers use it, too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+WINDOW = 2.0
+"""Seconds over which a share is taken. At 120 requests/s a fifth is 48 of them, give or take 6."""
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The least of the values that at least ``share`` of them (0 to 1) do not exceed.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    if not values:
+        raise ValueError("no values to take a percentile of")
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
+def deviation(counts: Sequence[int]) -> float:
+    """How far the count that is furthest from even is away from it, as a share of even.
+
+    0 is even; 1 is a backend that got nothing, or twice its share.
+    """
+    even = sum(counts) / len(counts)
+    return max(abs(count - even) for count in counts) / even if even else 0.0
+
+
+def regained(times: Sequence[float], chosen: Sequence[bool], since: float, least: float) -> float | None:
+    """How long it took a backend to have its share back, in seconds; None: it did not.
+
+    Args:
+        times: when each request came, in order.
+        chosen: whether it went to the backend.
+        since: from when on.
+        least: the share of all requests (0 to 1) that counts as having it back.
+
+    Returns:
+        From ``since`` to the beginning of the first ``WINDOW`` in which it had that share.
+    """
+    first = next((place for place, time in enumerate(times) if time >= since), len(times))
+    end, hits = first, 0
+    for begin in range(first, len(times)):
+        while end < len(times) and times[end] < times[begin] + WINDOW:
+            hits += chosen[end]
+            end += 1
+        if end == len(times):  # what follows is not a whole window
+            return None
+        if hits >= least * (end - begin):
+            return times[begin] - since
+        hits -= chosen[begin]
+    return None
