@@ -8,22 +8,29 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmark.daemon import KERNEL_DATAPATHS
+from benchmark.daemon import DATAPATHS, KERNEL_DATAPATHS
+from benchmark.latency.balancers import BALANCERS
+from benchmark.latency.scenes import SCENES, UNAVAILABLE
 from benchmark.loads import LOADS
 from benchmark.peers import PEERS
 
 _PICTURES: Final = (".png", ".svg", ".pdf")
 
 _COMMANDS: Final = {
-    "all": "all of the below but profile, one after the other; what is done if no COMMAND is given",
+    "all": "all of the below but profile and latency, one after the other; what is done without a COMMAND",
     "compare": "l4lb, nftables, HAProxy, nginx and plain forwarding in turns, on real traffic; as root",
     "packets": "small packets a second on one core, beside nftables, forwarding and bare XDP; as root",
     "alone": "the eBPF programs alone: time of a packet, memory of a connection; as root",
     "flood": "a thousand transfers under a flood of SYNs; as root",
     "restart": "a thousand transfers while the daemon is killed and started again; as root",
     "micro": "the path of a packet in Python alone, and large connection tables; without root",
+    "latency": "latency when servers are slow, stall or recover, l4lb and others in turns; as root",
     "profile": "where l4lb's packet process (raw) spends its time under each load; as root",
 }
+
+# A 99th percentile takes some thousand requests, and there are many scenes.
+_ROUNDS: Final = {"latency": 3}
+_SECONDS: Final = {"latency": 20}
 
 
 def _positive(text: str) -> int:
@@ -48,6 +55,13 @@ def _names(what: str, *known: Sequence[str]) -> Callable[[str], list[str]]:
         return chosen
 
     return read
+
+
+def _scenes(text: str) -> list[str]:
+    for name in text.split(","):
+        if name in UNAVAILABLE:
+            raise argparse.ArgumentTypeError(f"the scene '{name}' cannot be played: {UNAVAILABLE[name]}")
+    return _names("scene", SCENES)(text)
 
 
 def _output(text: str) -> Path:
@@ -84,9 +98,30 @@ def _only(command: str) -> tuple[str, Callable[[str], list[str]]] | None:
         return "peers", _names("peer", packet_peers())
     if command in ("alone", "flood", "restart"):
         return "datapaths", _names("datapath", KERNEL_DATAPATHS)
+    if command == "latency":
+        return "balancers", _names("balancer", BALANCERS)
     if command == "profile":
         return "loads", _names("load", list(LOADS))
     return None
+
+
+def _add_latency(command: argparse.ArgumentParser) -> None:
+    """What no other command has."""
+    command.add_argument(
+        "--scenes",
+        type=_scenes,
+        default=list(SCENES),
+        metavar="NAME,...",
+        help=f"only these: {', '.join(SCENES)}",
+    )
+    command.add_argument(
+        "--rate",
+        type=_positive,
+        default=120,
+        metavar="N",
+        help="requests a second; the servers can answer 200 (default: 120)",
+    )
+    command.add_argument("--datapath", choices=DATAPATHS, default="tc", help="of l4lb (default: tc)")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,8 +133,13 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
         if name not in ("micro", "profile"):
+            rounds = _ROUNDS.get(name, 5)
             command.add_argument(
-                "--rounds", type=_positive, default=5, metavar="N", help="turns of each (default: 5)"
+                "--rounds",
+                type=_positive,
+                default=rounds,
+                metavar="N",
+                help=f"turns of each (default: {rounds})",
             )
         if only := _only(name):
             what, kind = only
@@ -107,12 +147,13 @@ def _parser() -> argparse.ArgumentParser:
                 "--only", type=kind, default=[], metavar="NAME,...", help=f"only these {what}"
             )
         if name not in ("alone", "micro"):
+            seconds = _SECONDS.get(name, 4)
             command.add_argument(
                 "--seconds",
                 type=_positive,
-                default=4,
+                default=seconds,
                 metavar="N",
-                help="length of each measurement (default: 4)",
+                help=f"length of each measurement (default: {seconds})",
             )
         if name != "micro":
             command.add_argument(
@@ -136,7 +177,9 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="N,...",
                 help="connections in Python's tables to measure (default: 1000,100000,1000000)",
             )
-        if name in ("all", "compare", "packets", "alone"):
+        if name == "latency":
+            _add_latency(command)
+        if name in ("all", "compare", "packets", "alone", "latency"):
             command.add_argument(
                 "--plot",
                 type=_picture,

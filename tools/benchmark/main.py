@@ -22,6 +22,10 @@ from benchmark.arguments import chosen, packet_peers, parse, traffic_peers
 from benchmark.cables import open_cables
 from benchmark.daemon import KERNEL_DATAPATHS
 from benchmark.environment import BUSY, environment
+from benchmark.latency.balancers import ABSENT, BALANCERS
+from benchmark.latency.measure import measure as measure_latency
+from benchmark.latency.pool import open_pool
+from benchmark.latency.scenes import UNAVAILABLE, scenes
 from benchmark.loads import CONNECTIONS, LOADS, THREADS
 from benchmark.plot import plot
 from benchmark.report import show
@@ -76,6 +80,26 @@ def _cables(results: Results, options: argparse.Namespace) -> None:
                 results.endured += endure(cables, datapath, rounds, options.seconds, step)
 
 
+def _latency(results: Results, options: argparse.Namespace) -> None:
+    for name, why in (ABSENT | UNAVAILABLE).items():
+        print(f"tools/bench: {name} is left out: {why}", file=sys.stderr)
+    known = scenes(options.seconds)
+    played = [known[name] for name in chosen(options.scenes, list(known))]
+    balancers = chosen(options.only, BALANCERS)
+    total = options.rounds * len(played) * len(balancers)
+    with _progress(total) as step, open_site(options.prefix) as site, open_pool(site) as pool:
+        results.latency += measure_latency(
+            pool,
+            balancers,
+            played,
+            datapath=options.datapath,
+            rate=options.rate,
+            rounds=options.rounds,
+            seconds=options.seconds,
+            progress=step,
+        )
+
+
 def _micro(results: Results, options: argparse.Namespace) -> None:
     with _progress(len(micro.STEPS) + len(options.sizes)) as step:
         for measure in micro.STEPS:
@@ -109,6 +133,8 @@ def _run(options: argparse.Namespace) -> int:
         _cables(results, options)
     if options.command in ("all", "micro"):
         _micro(results, options)
+    if options.command == "latency":
+        _latency(results, options)
     if options.command == "profile":
         for line in hotspots.missing():
             print(f"tools/bench: {line}", file=sys.stderr)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from benchmark.alone import Alone, Case
 from benchmark.daemon import DATAPATHS
+from benchmark.latency.plot import drawings as latency_drawings
 from benchmark.metrics import METRICS, Metric
 from benchmark.panels import LIMIT, OURS, THEIRS, bars
 from benchmark.peers import PEERS
@@ -22,8 +23,8 @@ _COLOURS: Final = dict.fromkeys(DATAPATHS, OURS) | dict.fromkeys(("forwarding", 
 
 
 def plot(results: Results, file: Path) -> None:
-    """Draw a panel for each metric, and for the time of each eBPF program: bars are medians, dots are
-    the rounds. The kind of picture goes by the file's ending.
+    """Draw a panel for each metric, for the time of each eBPF program, and for each scene: bars are
+    medians, dots are the rounds. The kind of picture goes by the file's ending.
 
     Raises:
         OSError: the file cannot be written.
@@ -78,6 +79,7 @@ def _drawings(results: Results) -> list[Callable[[Axes], None]]:
     return [
         *(compared(metric) for metric in METRICS if metric.drawn and metric.name in summary),
         *(_alone([it for it in results.alone if it.datapath == name]) for name in datapaths),
+        *latency_drawings(results.latency),
     ]
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from benchmark.alone import Alone
 from benchmark.endurance import Endured
 from benchmark.hotspots import Hotspots
+from benchmark.latency import report as latency
 from benchmark.metrics import METRICS
 from benchmark.micro import Cost
 from benchmark.peers import PEERS
@@ -167,10 +168,13 @@ def show(results: Results, console: Console) -> None:
         *_alone(results.alone),
         *_endured(results.endured),
         *_hotspots(results.hotspots),
+        *latency.tables(results.latency),
         *_targets(results.targets),
     ):
         console.print()
         console.print(table)
+    if results.latency:
+        console.print(f"\n{latency.lateness(results.latency)}")
     if results.errors:
         console.print("\n[red]Errors: the run is not valid[/red]")
         for what, count in results.errors.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -11,6 +13,8 @@ from benchmark.alone import Alone
 from benchmark.daemon import DATAPATHS
 from benchmark.endurance import Endured
 from benchmark.hotspots import Hotspots
+from benchmark.latency import targets as latency_targets
+from benchmark.latency.runs import Run
 from benchmark.metrics import Measurement
 from benchmark.micro import Cost
 from benchmark.statistics import Table
@@ -30,6 +34,7 @@ class Results:
     hotspots: list[Hotspots] = field(default_factory=list)
     alone: list[Alone] = field(default_factory=list)
     endured: list[Endured] = field(default_factory=list)
+    latency: list[Run] = field(default_factory=list)
 
     @property
     def summary(self) -> Table:
@@ -45,18 +50,20 @@ class Results:
 
     @property
     def errors(self) -> dict[str, int]:
-        """Of the loads; a run with any is not valid."""
-        return statistics.errors(self.measurements)
+        """Of the loads and scenes; a run with any is not valid."""
+        wrong = Counter(f"{it.balancer}, {it.scene}: {what}" for it in self.latency for what in it.wrong)
+        return statistics.errors(self.measurements) | wrong
 
     @property
     def targets(self) -> list[Target]:
         """All of them, measured or not."""
-        return targets(
+        speed = targets(
             self.ratios,
             figures.of_python(self.costs, self.sizes)
             | figures.of_programs(self.alone)
             | figures.of_endurance(self.endured),
         )
+        return [*speed, *latency_targets.targets(self.latency)]
 
     def as_json(self) -> dict[str, Any]:
         """Raw figures first, then what was computed from them."""
@@ -68,13 +75,20 @@ class Results:
             "table_sizes": [asdict(size) for size in self.sizes],
             "programs_alone": [asdict(it) for it in self.alone],
             "endurance": [asdict(it) for it in self.endured],
+            "latency": [asdict(it) | {"deviation": it.deviation} for it in self.latency],
             "hotspots": [asdict(it) for it in self.hotspots],
             "medians": _table(self.summary),
             "ratios": {us: _table(table) for us, table in self.ratios.items()},
             "errors": self.errors,
-            "targets": [asdict(target) | {"reached": target.reached} for target in self.targets],
+            "targets": [_target(target) for target in self.targets],
         }
 
 
 def _table(table: Table) -> dict[str, dict[str, Any]]:
     return {metric: {peer: asdict(it) for peer, it in row.items()} for metric, row in table.items()}
+
+
+def _target(target: Target) -> dict[str, Any]:
+    """JSON has no infinity, the time until what never happened: no value, and not reached."""
+    value = target.value if target.value is None or math.isfinite(target.value) else None
+    return asdict(target) | {"value": value, "reached": target.reached}

@@ -25,6 +25,11 @@ def test_naming_peers_leaves_the_loads_alone():
         (["profile", "--only", "haproxy"], "no load 'haproxy'"),
         (["compare", "--only", "redirect"], "no peer or load 'redirect'"),
         (["packets", "--only", "haproxy"], "no peer 'haproxy'"),
+        (["latency", "--only", "haproxy"], "no balancer 'haproxy'"),
+        (["latency", "--scenes", "alike,slo"], "no scene 'slo'"),
+        (["latency", "--scenes", "agents"], "the scene 'agents' cannot be played"),
+        (["latency", "--rate", "0"], "'0' is not a whole number"),
+        (["latency", "--datapath", "auto"], "invalid choice: 'auto'"),
         (["flood", "--only", "raw"], "no datapath 'raw'"),
         (["packets", "--flows", "0"], "'0' is not a whole number"),
         (["--rounds", "0"], "'0' is not a whole number"),
@@ -39,6 +44,12 @@ def test_wrong_usage_is_refused(words: list[str], complaint: str, capsys: pytest
         parse(words)
     assert ended.value.code == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_latency_takes_its_time():
+    options = parse(["latency", "--scenes", "slow,alike", "--only", "haproxy-leastconn,l4lb-round_robin"])
+    assert (options.seconds, options.rounds, options.rate, options.datapath) == (20, 3, 120, "tc")
+    assert options.scenes == ["slow", "alike"]
 
 
 def test_sizes_are_in_order_and_each_once():

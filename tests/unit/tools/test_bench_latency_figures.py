@@ -1,13 +1,19 @@
 """What is computed from the requests of a run, and what has to be reached: all pure."""
 
+import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
+from rich.table import Table
 
+from benchmark.latency.balancers import BALANCERS
 from benchmark.latency.generator import Answer
 from benchmark.latency.pool import Report
+from benchmark.latency.report import tables
 from benchmark.latency.runs import LATEST, Run, evaluated
 from benchmark.latency.scenes import SCENES, SERVERS, VICTIM, Scene
 from benchmark.latency.targets import best_peer, targets
@@ -124,3 +130,17 @@ def test_a_share_that_never_comes_back_misses_the_target():
 def test_nothing_is_reached_or_missed_without_ours():
     rows = [played(1, "haproxy-leastconn", 1.0, scene) for scene in SCENES]
     assert {target.reached for target in targets(rows)} == {None}
+
+
+def printed(table: Table) -> str:
+    output = io.StringIO()
+    Console(file=output, width=200).print(table)
+    return output.getvalue()
+
+
+def test_there_is_a_table_for_each_scene_that_was_played():
+    rows = [played(1, "haproxy-random", 0.5), played(2, "haproxy-random", 0.7)]
+    rows += [replace(played(1, name, 1.0, "recovery"), recovery=None) for name in BALANCERS]
+    alike, recovery = (printed(table) for table in tables(rows))
+    assert re.search(r"haproxy-random .* 600 .* 22 20 20 20 18 .* 10%", alike)
+    assert recovery.count("not in time") == len(BALANCERS)
