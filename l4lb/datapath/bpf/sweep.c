@@ -28,7 +28,7 @@ struct count {
 	__u32 half_open_before; /* what the programs had counted when this began */
 	__u32 established_before;
 	__u32 outstanding_before;
-	__u32 reserved;
+	__u32 begun_before; /* connections and answers */
 	__u64 asked; /* the sum of those that are outstanding */
 };
 
@@ -58,6 +58,12 @@ ALWAYS_INLINE int find_counters(__u32 number, __u32 **half_open, __u32 **establi
 	return 1;
 }
 
+/* How often something has begun or ended since ever, modulo 2^32. */
+ALWAYS_INLINE __u32 begun(const struct load *load)
+{
+	return load->connections + load->answers;
+}
+
 SEC("iter/bpf_map_elem")
 int begin(struct bpf_iter__bpf_map_elem *ctx)
 {
@@ -78,6 +84,7 @@ int begin(struct bpf_iter__bpf_map_elem *ctx)
 	number = *key;
 	load = bpf_map_lookup_elem(&loads, &number);
 	count->outstanding_before = load ? load->outstanding : 0;
+	count->begun_before = load ? begun(load) : 0;
 	return 0;
 }
 
@@ -157,21 +164,44 @@ int look6(struct bpf_iter__bpf_map_elem *ctx)
 	return look(ctx, 6, 0);
 }
 
-/* The programs cannot know which half-open connections are pushed out, so what was counted now holds. It
- * is wrong by those that began and ended while they were looked at, some milliseconds, until next time. */
+/* By how much a counter of the programs is wrong. What was counted is of different moments: of what went up and
+ * down meanwhile, by up to `moved`, nothing is known. A counter that stood still is set right, another one as
+ * far as it is wrong beyond doubt: or a busy backend would be said to have now one more and now one less. */
+ALWAYS_INLINE int error_of(__u32 now, __u32 before, __u32 counted, __u32 moved)
+{
+	__u32 least = now < before ? now : before, most = now < before ? before : now;
+
+	if (now == before && !moved)
+		return counted - now;
+	if (counted + moved < least)
+		return counted + moved - least;
+	if (counted > most + moved)
+		return counted - most - moved;
+	return 0;
+}
+
+/* The programs cannot know which half-open connections are pushed out. Of the totals, what was counted now
+ * holds: they are for a limit. */
 SEC("iter/bpf_map_elem")
 int settle_half_open(struct bpf_iter__bpf_map_elem *ctx)
 {
 	__u32 *key = ctx->key, *half_open, *established;
 	struct count *count = ctx->value;
+	struct load *load;
+	__u32 number;
+	int error;
 
 	if (!key || !count || !find_counters(*key, &half_open, &established))
 		return 0;
 	__u32 now = *half_open, before = count->half_open_before, least = now < before ? now : before;
 
-	if (now != count->half_open)
-		__sync_fetch_and_add(half_open, count->half_open - now);
-	if (*key == PATHS && least > count->half_open) {
+	number = *key;
+	load = bpf_map_lookup_elem(&loads, &number);
+	error = load ? error_of(now, before, count->half_open, begun(load) - count->begun_before)
+		     : (int)(count->half_open - now);
+	if (error)
+		__sync_fetch_and_add(half_open, error);
+	if (!load && least > count->half_open) {
 		__u32 reason = HALF_OPEN_EVICTED;
 		__u64 *evicted = bpf_map_lookup_elem(&drops, &reason);
 
@@ -181,26 +211,36 @@ int settle_half_open(struct bpf_iter__bpf_map_elem *ctx)
 	return 0;
 }
 
-/* Of established connections the programs' count is exact. Should it not be, one that stood still while they
- * were looked at is set right; another one waits for a quieter time, for what was counted is older. */
+/* Of established connections the programs' count is exact, and of requests as far as they are not pushed out with
+ * half-open connections, which are of UDP. Every half-open connection may have become established meanwhile. */
 SEC("iter/bpf_map_elem")
 int settle(struct bpf_iter__bpf_map_elem *ctx)
 {
-	__u32 *key = ctx->key, *half_open, *established;
+	__u32 *key = ctx->key, *half_open, *established, moved = 0;
 	struct count *count = ctx->value;
 	struct load *load;
 	__u32 number;
+	int error;
 
 	if (!key || !count || !find_counters(*key, &half_open, &established))
 		return 0;
-	if (*established == count->established_before && *established != count->established)
-		__sync_fetch_and_add(established, count->established - count->established_before);
-	/* Requests that were pushed out with their half-open connections, which are of UDP, have no other end. */
 	number = *key;
 	load = bpf_map_lookup_elem(&loads, &number);
-	if (load && load->outstanding == count->outstanding_before && load->outstanding != count->outstanding) {
-		__sync_fetch_and_add(&load->outstanding, count->outstanding - count->outstanding_before);
-		load->asked = count->asked;
+	if (load)
+		moved = begun(load) - count->begun_before;
+	if (load || *established == count->established_before) {
+		error = error_of(*established, count->established_before, count->established,
+				 moved + count->half_open_before);
+		if (error)
+			__sync_fetch_and_add(established, error);
+	}
+	if (!load)
+		return 0;
+	error = error_of(load->outstanding, count->outstanding_before, count->outstanding, moved);
+	if (error) {
+		__sync_fetch_and_add(&load->outstanding, error);
+		if (!moved)
+			load->asked = count->asked;
 	}
 	return 0;
 }

@@ -10,7 +10,7 @@ from l4lb.datapath.ebpf.layout import word
 from l4lb.datapath.libbpf import Map, Program, iterate
 
 _COUNT: Final = Struct("=8IQ")
-"""struct count: half_open, established, entries, outstanding, the same three before, reserved, asked."""
+"""struct count: half_open, established, entries, outstanding, three of them before, begun before, asked."""
 
 _ORDER: Final = (
     ("begin", "counts"),

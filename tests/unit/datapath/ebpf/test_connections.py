@@ -7,8 +7,9 @@ from l4lb.datapath.ebpf import layout
 from l4lb.datapath.ebpf.connections import Connections, Query, info, resets
 from l4lb.datapath.ebpf.counters import counters
 from l4lb.datapath.ebpf.layout import end_key, word
-from l4lb.datapath.ebpf.sweep import Sweep
+from l4lb.datapath.ebpf.sweep import _ORDER, Sweep
 from l4lb.datapath.ebpf.tables import Tables
+from l4lb.datapath.libbpf import iterate
 from l4lb.metrics.times import BUCKETS, UNIT
 from l4lb.model import (
     ConnectionInfo,
@@ -51,7 +52,8 @@ class Kernel:
         self.maps = objects["sweep"].maps
         self.tables = Tables(self.maps)
         self.connections = Connections(objects["query"].maps, objects["query"].programs, self.tables)
-        self.sweep = Sweep(objects["sweep"].maps, objects["sweep"].programs)
+        self.swept = objects["sweep"]
+        self.sweep = Sweep(self.swept.maps, self.swept.programs)
         self.plan = plan(
             service(ONE, TWO),
             service(SIX, vip=VIP6, name="six"),
@@ -315,6 +317,23 @@ class TestSweep:
         kernel.apply(kernel.plan, now=NOW + 60 * SECOND)
         kernel.run_sweep()
         assert kernel.sweep.unused({one, two}) == {one, two}
+
+    @pytest.mark.parametrize(("off", "after"), [(1, 1), (-1, -1), (5, 2), (-5, -2)])
+    def test_what_moves_meanwhile_is_corrected_as_far_as_it_is_wrong_beyond_doubt(self, kernel, off, after):
+        """Of two connections that begin during the sweep nobody knows whether it has seen them."""
+        for port in range(1, 11):
+            kernel.add(other(port), state=State.SYN_SENT)
+        number = kernel.number(VIP, ONE)
+        right = kernel.load(number)
+        wrong = right._replace(half_open=right.half_open + off)
+        kernel.maps["loads"].update(word(number), layout.LOAD.pack(wrong))
+        for program, over in _ORDER:
+            if program == "settle_half_open":
+                busy = wrong._replace(connections=2)
+                kernel.maps["loads"].update(word(number), layout.LOAD.pack(busy))
+            for _ in iterate(kernel.swept.programs[program], kernel.swept.maps[over]):
+                pass
+        assert kernel.load(number).half_open == right.half_open + after
 
     def test_requests_that_were_pushed_out_are_outstanding_no_more(self, kernel):
         kernel.add(other(1), asked=1_000)
