@@ -11,6 +11,7 @@ from l4lb.cli.completion import completion
 from l4lb.cli.connection import connection
 from l4lb.cli.explain import explain
 from l4lb.cli.options import MainGroup
+from l4lb.cli.probe import probe
 from l4lb.cli.service import service
 from l4lb.cli.status import status
 
@@ -36,6 +37,7 @@ for command in (
     backend,
     connection,
     explain,
+    probe,
     completion,
 ):
     main.add_command(command)

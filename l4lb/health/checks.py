@@ -49,7 +49,7 @@ async def run_check(target: Endpoint, check: HealthCheck) -> Result:
     step = "connecting"
     try:
         async with asyncio.timeout(check.timeout):
-            with _open_socket(target) as sock:
+            with open_socket(target) as sock:
                 await loop.sock_connect(sock, (target.host, target.port))
                 if get is not None:
                     step = "sending the request"
@@ -67,7 +67,8 @@ async def run_check(target: Endpoint, check: HealthCheck) -> Result:
     return Result(Outcome.PASSED, latency=loop.time() - started)
 
 
-def _open_socket(target: Endpoint) -> socket.socket:
+def open_socket(target: Endpoint) -> socket.socket:
+    """A TCP socket for one exchange with ``target``: does not block, and is closed with RST."""
     family = socket.AF_INET if target.version == 4 else socket.AF_INET6
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)

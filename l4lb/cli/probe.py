@@ -1,0 +1,146 @@
+"""``l4lb probe``: ping for a backend. Needs no daemon."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from l4lb.cli.options import Command, Failure, endpoint, json_option
+from l4lb.cli.output import printable, write_json
+
+if TYPE_CHECKING:
+    from l4lb.health.probes.result import ProbeKind, ProbeResult
+    from l4lb.model import Endpoint, HealthCheck
+
+_LONGEST = 3600.0  # seconds
+
+
+def _seconds(least: float) -> Callable[[str], float]:
+    """A number of seconds as the value of an option; not click.FloatRange, which takes nan."""
+
+    def value(text: str) -> float:
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = math.nan
+        if not least <= seconds <= _LONGEST:
+            raise click.BadParameter(f"'{text}' is not a number of seconds from {least:g} to {_LONGEST:g}")
+        return seconds
+
+    return value
+
+
+@click.command(cls=Command)
+@click.argument("address", type=endpoint, metavar="ADDRESS:PORT")
+@click.option("--kind", "kind_name", type=click.Choice(["syn", "http"]), default="syn", show_default=True)
+@click.option("--count", type=click.IntRange(1, 1_000_000), default=4, show_default=True)
+@click.option(
+    "--interval",
+    type=_seconds(0),
+    default="1",
+    show_default=True,
+    metavar="SECONDS",
+    help="From one probe to the next, or until its answer if that takes longer.",
+)
+@click.option(
+    "--timeout",
+    type=_seconds(0.001),
+    default="1",
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for an answer.",
+)
+@click.option("--path", help="What http asks for [default: /].")
+@json_option
+@click.pass_context
+def probe(
+    context: click.Context,
+    address: Endpoint,
+    kind_name: str,
+    count: int,
+    interval: float,
+    timeout: float,
+    path: str | None,
+    as_json: bool,
+) -> None:
+    """Probe a backend and time its answers.
+
+    syn: a SYN, and a RST once it is answered; needs root. It shows reachability and the network's round
+    trip only: the kernel of the backend answers, also for a server that has stalled. http: a GET, timed
+    from the request to the first byte of the answer.
+
+    Exit status 0 if any probe was answered, 1 if none was.
+    """
+    # Imported here because no other command needs them.
+    from l4lb.health.probes.result import CannotProbe, ProbeKind
+    from l4lb.health.probes.series import probe_times
+    from l4lb.health.probes.summary import summary
+
+    kind = ProbeKind(kind_name)
+    check = _check(kind, path, timeout)
+    results: list[ProbeResult] = []
+
+    def take(result: ProbeResult) -> None:
+        results.append(result)
+        if not as_json:
+            click.echo(f"{len(results)}: {printable(_line(result))}")
+
+    if not as_json:
+        click.echo(f"{kind.value} probes of {address}: {kind.shows}")
+    try:
+        strays = probe_times(count, interval, kind, address, check, take)
+    except CannotProbe as error:
+        raise Failure(str(error)) from None
+    except KeyboardInterrupt:
+        strays = {}
+    done = {**dataclasses.asdict(summary(results)), **strays}
+    if as_json:
+        head = {"address": str(address), "kind": kind.value, "shows": kind.shows}
+        write_json({**head, "probes": [_as_json(result) for result in results], **done})
+    else:
+        click.echo("\n".join(_summary_lines(done)))
+    context.exit(0 if done["answered"] else 1)
+
+
+def _check(kind: ProbeKind, path: str | None, timeout: float) -> HealthCheck:
+    from l4lb.control.config_values import http_path
+    from l4lb.health.probes.result import ProbeKind
+    from l4lb.model import HealthCheck
+
+    if path is not None and kind is not ProbeKind.HTTP:
+        raise click.UsageError("--path is for --kind http")
+    if path is not None:
+        try:
+            http_path(path)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="'--path'") from None
+    return HealthCheck("http", timeout=timeout, path=path or "/")
+
+
+def _line(result: ProbeResult) -> str:
+    if result.round_trip is None:
+        return f"{result.outcome.value}, {result.reason}"
+    return f"{result.outcome.value} in {_milliseconds(result.round_trip)}"
+
+
+def _summary_lines(done: dict[str, Any]) -> list[str]:
+    rare = ("refused", "wrong", "unsent", "late", "forged")
+    counts = [f"{done[name]} {name}" for name in ("sent", "answered", "lost")]
+    counts += [f"{done[name]} {name}" for name in rare if done.get(name)]
+    lines = [f"{', '.join(counts)}, {done['packets']} packets"]
+    if done["median"] is not None:
+        times = "/".join(_milliseconds(done[name], unit="") for name in ("minimum", "median", "maximum"))
+        lines.append(f"min/median/max {times} ms")
+    return lines
+
+
+def _milliseconds(seconds: float, unit: str = " ms") -> str:
+    return f"{seconds * 1000:.3f}{unit}"
+
+
+def _as_json(result: ProbeResult) -> dict[str, Any]:
+    return {**dataclasses.asdict(result), "outcome": result.outcome.value}

@@ -1,0 +1,105 @@
+"""An HTTP probe: a real request on a connection of its own, and the time to its answer's first byte.
+Edge: sockets.
+
+The request is the one of the health check. The time runs from the request, not from the SYN: connecting
+is the kernels' business (see ``syn``). It ends when our kernel received the first segment of the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+import time
+from typing import Final
+
+from l4lb.health.checks import GATEWAY_FAULTS, open_socket
+from l4lb.health.http_get import BadAnswer, HttpGet
+from l4lb.health.probes import kernel_time
+from l4lb.health.probes.result import Outcome, ProbeResult
+from l4lb.model import Endpoint, HealthCheck
+
+_RECEIVE_SIZE: Final = 4_096
+_RECEIVE_BUFFER: Final = 4_096
+"""Bytes, doubled by the kernel. The small window keeps a backend from filling the wire with an answer of
+which only the head is read."""
+
+_SEGMENTS: Final = struct.Struct("@II")
+_SEGMENTS_AT: Final = 136
+"""tcpi_segs_out and tcpi_segs_in in struct tcp_info (linux/tcp.h; RFC 4898), since Linux 4.2."""
+_ESTABLISHED_STATES: Final = frozenset({1, 8})  # TCP_ESTABLISHED, TCP_CLOSE_WAIT: closing sends a RST
+
+
+async def probe(target: Endpoint, check: HealthCheck, timeout: float) -> ProbeResult:
+    """Ask a backend over HTTP, connecting and answer together in at most ``timeout`` seconds.
+
+    Args:
+        target: the address and port to connect to.
+        check: path, host and good statuses; all else is not looked at.
+        timeout: an answer that comes later finds the connection reset.
+    """
+    try:
+        get = HttpGet(target, check)
+    except ValueError as error:
+        return ProbeResult(Outcome.UNSENT, reason=str(error))
+    with open_socket(target) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        kernel_time.stamp_received(sock)
+        outcome, seconds, reason = await _exchange(sock, target, get, timeout)
+        return ProbeResult(outcome, seconds, _packets(sock), reason)
+
+
+async def _exchange(
+    sock: socket.socket, target: Endpoint, get: HttpGet, timeout: float
+) -> tuple[Outcome, float | None, str]:
+    loop = asyncio.get_running_loop()
+    step = "connecting"
+    try:
+        async with asyncio.timeout(timeout):
+            await loop.sock_connect(sock, (target.host, target.port))
+            step = "sending the request"
+            began, sent = time.monotonic(), time.time_ns()
+            await loop.sock_sendall(sock, get.request)
+            step = f"waiting for {get.awaited}"
+            await _readable(sock)
+            data, ancillary, _, _ = sock.recvmsg(get.room, kernel_time.ANCILLARY_SIZE)
+            seconds = kernel_time.round_trip(sent, kernel_time.stamp(ancillary), time.monotonic() - began)
+            while not get.receive(data):
+                step = f"waiting for {get.awaited}"
+                data = await loop.sock_recv(sock, min(_RECEIVE_SIZE, get.room))
+    except TimeoutError:
+        return Outcome.LOST, None, f"no answer within {timeout:g} s while {step}"
+    except BadAnswer as bad:
+        return Outcome.WRONG, None, str(bad)
+    except OSError as error:
+        text = os.strerror(error.errno).lower() if error.errno else str(error)
+        if error.errno in GATEWAY_FAULTS:
+            return Outcome.UNSENT, None, text
+        if isinstance(error, ConnectionRefusedError):
+            return Outcome.REFUSED, None, text
+        return Outcome.LOST, None, f"{text} while {step}"
+    return Outcome.ANSWERED, seconds, ""
+
+
+async def _readable(sock: socket.socket) -> None:
+    """Wait until something can be read; asyncio has no call for that, and its reads lose the stamp."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def readable() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(sock, readable)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(sock)
+
+
+def _packets(sock: socket.socket) -> int:
+    """What was sent and received on the connection, with the RST that closing it will send."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SEGMENTS_AT + _SEGMENTS.size)
+    sent, received = _SEGMENTS.unpack_from(info, _SEGMENTS_AT)
+    return int(sent) + int(received) + (info[0] in _ESTABLISHED_STATES)

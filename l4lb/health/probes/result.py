@@ -1,0 +1,67 @@
+"""The kinds of probes, and what one came to. Pure.
+
+The packets of a probe are all that it causes in both directions, from its first to its last, as the
+backend's interface would count them. ARP and neighbour discovery are not among them: they are kept by
+the kernel for all traffic alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class ProbeKind(str, Enum):
+    """What is asked. A kind of one's own begins here, and with its sender in ``senders``."""
+
+    SYN = "syn"
+    HTTP = "http"
+
+    @property
+    def cost(self) -> int:
+        """Packets that one probe causes if nothing is lost, and hence what it takes from the budget.
+
+        SYN: the SYN, the SYN/ACK, the RST. HTTP: the handshake (3), the request and its ACK (2), two
+        segments of the answer and their ACKs (4), the server's FIN and its ACK (2), the RST. What was
+        really sent and received is in ``ProbeResult.packets``.
+        """
+        return {ProbeKind.SYN: 3, ProbeKind.HTTP: 12}[self]
+
+    @property
+    def shows(self) -> str:
+        """What an answer means, and what it does not, in one line for people."""
+        return {
+            ProbeKind.SYN: "reachability and the network's round trip only: "
+            "the backend's kernel answers, also for a server that has stalled",
+            ProbeKind.HTTP: "the time from a request to the first byte of the server's answer",
+        }[self]
+
+
+class Outcome(str, Enum):
+    """How one probe ended."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"  # by RST: the host is there, the port is closed
+    WRONG = "wrong"  # an answer, but not the one that shows a working server
+    LOST = "lost"  # no answer in time
+    UNSENT = "unsent"  # a fault of this host; says nothing of the backend
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """One probe.
+
+    Attributes:
+        round_trip: seconds from question to answer; None unless answered or refused.
+        packets: caused in both directions.
+        reason: one line; empty if answered.
+    """
+
+    outcome: Outcome
+    round_trip: float | None = None
+    packets: int = 0
+    reason: str = ""
+
+
+class CannotProbe(Exception):
+    """This host lets us send no probe of this kind. The message is one line for people."""

@@ -1,0 +1,50 @@
+"""What sends each kind of probe. A new kind is a method here and a line in ``send``.
+
+One object for all of a process, because SYN probes share their sockets.
+"""
+
+from __future__ import annotations
+
+from l4lb.health.probes import http
+from l4lb.health.probes.result import ProbeKind, ProbeResult
+from l4lb.health.probes.syn import SynProbes
+from l4lb.model import Endpoint, HealthCheck
+
+
+class Senders:
+    """Sends probes of every kind."""
+
+    def __init__(self) -> None:
+        self._syn = SynProbes()
+
+    @property
+    def late(self) -> int:
+        """Answers that came after their probe was given up, since the start. Of SYN probes only: what comes
+        late on a connection meets a closed socket."""
+        return self._syn.handshakes.late
+
+    @property
+    def forged(self) -> int:
+        """Answers with a wrong acknowledgement number, since the start."""
+        return self._syn.handshakes.forged
+
+    async def send(self, kind: ProbeKind, target: Endpoint, check: HealthCheck) -> ProbeResult:
+        """Probe ``target`` once.
+
+        Args:
+            kind: what to ask.
+            target: the address and port.
+            check: its timeout in seconds; for HTTP path, host and good statuses.
+
+        Raises:
+            CannotProbe: this host does not let us.
+        """
+        match kind:
+            case ProbeKind.SYN:
+                return await self._syn.probe(target, check.timeout)
+            case ProbeKind.HTTP:
+                return await http.probe(target, check, check.timeout)
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        self._syn.close()

@@ -1,0 +1,54 @@
+"""Several probes of one backend, one after the other, as a person watches them. Edge: the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from l4lb.health.probes.result import ProbeKind, ProbeResult
+from l4lb.health.probes.senders import Senders
+from l4lb.model import Endpoint, HealthCheck
+
+
+def probe_times(
+    count: int,
+    interval: float,
+    kind: ProbeKind,
+    target: Endpoint,
+    check: HealthCheck,
+    take: Callable[[ProbeResult], None],
+) -> dict[str, int]:
+    """Probe ``count`` times and hand over each result as it comes.
+
+    Args:
+        interval: seconds from the start of a probe to the start of the next, if it is over by then.
+        check: see ``Senders.send``.
+
+    Returns:
+        How many answers were ``late`` and how many ``forged``.
+
+    Raises:
+        CannotProbe: this host does not let us.
+    """
+    return asyncio.run(_probe_times(count, interval, kind, target, check, take))
+
+
+async def _probe_times(
+    count: int,
+    interval: float,
+    kind: ProbeKind,
+    target: Endpoint,
+    check: HealthCheck,
+    take: Callable[[ProbeResult], None],
+) -> dict[str, int]:
+    senders = Senders()
+    try:
+        for number in range(count):
+            began = time.monotonic()
+            take(await senders.send(kind, target, check))
+            if number < count - 1:
+                await asyncio.sleep(max(0.0, began + interval - time.monotonic()))
+    finally:
+        senders.close()
+    return {"late": senders.late, "forged": senders.forged}
