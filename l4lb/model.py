@@ -179,6 +179,17 @@ class Limits:
     fragments: int = 4_096
 
 
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """What probes for measurements may cost all backends together, in packets of both directions."""
+
+    enabled: bool = True
+    share: float = 0.001  # probe packets for each packet forwarded
+    floor: float = 1.0  # packets a second that idle backends are looked after with
+    ceiling: float = 1000.0  # packets a second, whatever is forwarded
+    burst: float = 24.0  # packets that may come at once: two HTTP probes or eight SYN probes
+
+
 class State(IntEnum):
     """State of a tracked connection; one timeout each (see ``Timeouts`` and director/states.py)."""
 

@@ -1,0 +1,94 @@
+"""One token bucket for all probes of a gateway. Pure: times and counts in, yes or no out.
+
+A token is a packet, in either direction. The bucket fills at a share of the packets forwarded, but not
+slower than the floor and not faster than the ceiling, and holds at most a burst. What was forwarded
+between two looks is spent in as long a time after them, so probes are spread and not sent in heaps, and a
+window of time never sees more than
+
+    burst + the share of what was forwarded in the window and one look before it + floor x its length
+    burst + ceiling x its length
+
+It starts empty: from the start on, under traffic that is worth more than the floor, the part of the probes
+never exceeds the share. (Tested over all windows in ``tests/property/test_probe_budget.py``.)
+
+Health checks are not limited by it: they have intervals of their own and decide over up and down.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from l4lb.model import Probes
+
+
+class Budget:
+    """The bucket. Times are seconds on one clock that does not go back."""
+
+    def __init__(self, limits: Probes, now: float) -> None:
+        """Begin with nothing to spend."""
+        self._limits = limits
+        self._level = 0.0
+        self._filled = now  # when the level was true
+        self._rate = limits.floor  # packets a second, until ``_until``; the floor from then on
+        self._until = now
+        self._looked = now
+        self._forwarded: int | None = None  # at the last look
+
+    def change(self, limits: Probes, now: float) -> None:
+        """Other limits from now on."""
+        self._fill(now)
+        self._limits = limits
+        self._rate = self._bounded(self._rate)
+        self._level = min(self._level, limits.burst)
+
+    def look(self, forwarded: int, now: float) -> None:
+        """So many packets were forwarded in all. A count that went down has begun anew."""
+        seconds = now - self._looked
+        if self._forwarded is None:
+            self._forwarded, self._looked = forwarded, now
+        elif seconds > 0:
+            self._fill(now)
+            packets = forwarded - self._forwarded if forwarded >= self._forwarded else forwarded
+            self._rate = self._bounded(self._limits.share * packets / seconds)
+            self._until = now + seconds
+            self._forwarded, self._looked = forwarded, now
+
+    def take(self, packets: int, now: float) -> bool:
+        """Spend that many, all or none; whether there were as many."""
+        self._fill(now)
+        # The margin is for sums of floats: a wait for exactly one more packet must end.
+        if packets > self._level + 1e-9:
+            return False
+        self._level -= packets
+        return True
+
+    def owe(self, packets: int) -> None:
+        """A probe has caused more packets than it was expected to: the next ones wait for them."""
+        self._level -= packets
+
+    def wait(self, packets: int, now: float) -> float:
+        """Seconds until that many can be spent; infinite if never, with what is known now."""
+        self._fill(now)
+        missing = packets - self._level
+        if missing <= 0:
+            return 0.0
+        if packets > self._limits.burst:
+            return inf
+        sooner = self._rate * max(0.0, self._until - now)
+        if missing <= sooner:
+            return missing / self._rate
+        if not self._limits.floor:
+            return inf
+        return max(0.0, self._until - now) + (missing - sooner) / self._limits.floor
+
+    def _bounded(self, rate: float) -> float:
+        return min(max(rate, self._limits.floor), self._limits.ceiling)
+
+    def _fill(self, now: float) -> None:
+        if now <= self._filled:
+            return
+        at_rate = max(0.0, min(now, self._until) - self._filled)
+        at_floor = now - self._filled - at_rate
+        earned = at_rate * self._rate + at_floor * self._limits.floor
+        self._level = min(self._limits.burst, self._level + earned)
+        self._filled = now

@@ -1,0 +1,120 @@
+"""The token bucket of all probes."""
+
+from math import inf
+
+import pytest
+
+from l4lb.health.budget import Budget
+from l4lb.model import Probes
+
+LIMITS = Probes(share=0.001, floor=1.0, ceiling=100.0, burst=24.0)
+
+
+def spent(budget, now):
+    """All that can be spent, one packet at a time."""
+    count = 0
+    while budget.take(1, now):
+        count += 1
+    return count
+
+
+def test_it_starts_empty_and_fills_at_the_floor():
+    budget = Budget(LIMITS, 100.0)
+    assert not budget.take(1, 100.0)
+    assert not budget.take(3, 102.9)
+    assert budget.take(3, 103.0)
+    assert spent(budget, 103.0) == 0
+
+
+def test_an_idle_gateway_saves_up_to_a_burst():
+    budget = Budget(LIMITS, 0.0)
+    assert spent(budget, 1e9) == 24
+
+
+def test_what_was_forwarded_is_spent_in_the_time_after():
+    budget = Budget(LIMITS, 0.0)
+    budget.look(0, 0.0)
+    spent(budget, 0.0)
+    budget.look(20_000, 1.0)  # worth 20 packets
+    assert spent(budget, 1.0) == 1, "of the floor until now"
+    assert spent(budget, 1.5) == 10
+    assert spent(budget, 2.0) == 10
+    assert spent(budget, 3.0) == 1, "and the floor again when nobody has looked since"
+
+
+def test_the_floor_is_not_added_to_the_share():
+    budget = Budget(LIMITS, 0.0)
+    budget.look(0, 0.0)
+    budget.look(500, 1.0)  # worth half a packet
+    spent(budget, 1.0)
+    assert spent(budget, 2.0) == 1
+
+
+def test_the_ceiling_holds_however_much_is_forwarded():
+    budget = Budget(LIMITS, 0.0)
+    budget.look(0, 0.0)
+    budget.look(10**9, 1.0)
+    assert spent(budget, 1.0) == 1
+    assert sum(spent(budget, 1.0 + step / 10) for step in range(1, 11)) == 100
+
+
+def test_a_count_that_goes_down_has_begun_anew():
+    budget = Budget(LIMITS, 0.0)
+    budget.look(10**6, 0.0)
+    budget.look(10_000, 1.0)  # a new datapath has forwarded so many since
+    spent(budget, 1.0)
+    assert spent(budget, 2.0) == 10
+
+
+@pytest.mark.parametrize("again", [0.0, -5.0])
+def test_a_second_look_at_the_same_moment_loses_nothing(again):
+    budget = Budget(LIMITS, 0.0)
+    budget.look(0, 0.0)
+    budget.look(10_000, again)
+    budget.look(10_000, 1.0)
+    spent(budget, 1.0)
+    assert spent(budget, 2.0) == 10
+
+
+def test_a_clock_that_goes_back_earns_nothing_twice():
+    budget = Budget(LIMITS, 0.0)
+    assert spent(budget, 10.0) == 10
+    assert spent(budget, 5.0) == 0
+    assert spent(budget, 10.0) == 0
+
+
+def test_what_a_probe_caused_beyond_its_cost_is_paid_later():
+    budget = Budget(LIMITS, 0.0)
+    assert budget.take(3, 3.0)
+    budget.owe(5)
+    assert not budget.take(1, 8.0)
+    assert budget.take(1, 9.0)
+
+
+def test_waits_are_as_long_as_they_must_be():
+    budget = Budget(LIMITS, 0.0)
+    assert budget.wait(3, 0.0) == 3.0
+    budget.look(0, 0.0)
+    budget.look(10_000, 1.0)  # 10 a second until 2.0, and 1 is there
+    assert budget.wait(1, 1.0) == 0.0
+    assert budget.wait(6, 1.0) == pytest.approx(0.5)
+    assert budget.wait(14, 1.0) == pytest.approx(1.0 + 3.0)
+    assert budget.take(6, 1.0 + budget.wait(6, 1.0)), "and not longer"
+    assert budget.wait(25, 1.0) == inf, "more than it ever holds"
+
+
+def test_with_neither_floor_nor_share_there_is_nothing_to_wait_for():
+    budget = Budget(Probes(share=0.0, floor=0.0), 0.0)
+    budget.look(0, 0.0)
+    budget.look(10**9, 1.0)
+    assert budget.wait(1, 1.0) == inf
+    assert not budget.take(1, 1e9)
+
+
+def test_other_limits_hold_at_once():
+    budget = Budget(LIMITS, 0.0)
+    budget.look(0, 0.0)
+    budget.look(10**6, 20.0)
+    budget.change(Probes(floor=0.5, ceiling=2.0, burst=12.0), 20.0)
+    assert spent(budget, 20.0) == 12
+    assert spent(budget, 21.0) == 2
