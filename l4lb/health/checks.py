@@ -11,10 +11,12 @@ import errno
 import os
 import socket
 import struct
+from dataclasses import replace
 from typing import Final
 
 from l4lb.health.http_get import BadAnswer, HttpGet
 from l4lb.health.rise_fall import Outcome, Result
+from l4lb.health.tcp_packets import packets_until_reset
 from l4lb.model import Endpoint, HealthCheck
 
 _RECEIVE_SIZE: Final = 4_096
@@ -44,22 +46,31 @@ async def run_check(target: Endpoint, check: HealthCheck) -> Result:
     except ValueError as error:
         return Result(Outcome.UNDECIDED, str(error))
 
+    try:
+        sock = open_socket(target)
+    except OSError as error:
+        return _from_error(error, "connecting")
+    with sock:
+        result = await _exchange(sock, target, get, check.timeout)
+        return replace(result, packets=packets_until_reset(sock))
+
+
+async def _exchange(sock: socket.socket, target: Endpoint, get: HttpGet | None, timeout: float) -> Result:
     loop = asyncio.get_running_loop()
     started = loop.time()
     step = "connecting"
     try:
-        async with asyncio.timeout(check.timeout):
-            with open_socket(target) as sock:
-                await loop.sock_connect(sock, (target.host, target.port))
-                if get is not None:
-                    step = "sending the request"
-                    await loop.sock_sendall(sock, get.request)
-                    good = False
-                    while not good:
-                        step = f"waiting for {get.awaited}"
-                        good = get.receive(await loop.sock_recv(sock, min(_RECEIVE_SIZE, get.room)))
+        async with asyncio.timeout(timeout):
+            await loop.sock_connect(sock, (target.host, target.port))
+            if get is not None:
+                step = "sending the request"
+                await loop.sock_sendall(sock, get.request)
+                good = False
+                while not good:
+                    step = f"waiting for {get.awaited}"
+                    good = get.receive(await loop.sock_recv(sock, min(_RECEIVE_SIZE, get.room)))
     except TimeoutError:
-        return Result(Outcome.FAILED, f"timeout after {float(check.timeout)} s while {step}")
+        return Result(Outcome.FAILED, f"timeout after {float(timeout)} s while {step}")
     except OSError as error:
         return _from_error(error, step)
     except BadAnswer as bad:

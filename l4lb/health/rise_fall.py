@@ -18,7 +18,7 @@ every service down for a fault of the gateway.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 
@@ -45,6 +45,7 @@ class Result:
     outcome: Outcome
     reason: str = ""  # empty if it passed
     latency: float | None = None  # seconds; None if it did not pass
+    packets: int = field(default=0, compare=False)  # that it caused, in both directions
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,8 @@ class HealthRunner:
         self._tasks: set[asyncio.Future[Result]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._late_again = float("-inf")
+        self.made = 0  # checks, since the start
+        self.packets = 0  # that they caused, in both directions
 
     def update(self, services: Sequence[Service]) -> None:
         """Check the backends of these services from now on and no others.
@@ -208,7 +210,10 @@ class HealthRunner:
         self._tasks.discard(task)
         self._schedule.finish(probe, now)
         if not task.cancelled():
-            self._record(probe, self._result(probe, task), now)
+            result = self._result(probe, task)
+            self.made += 1
+            self.packets += result.packets
+            self._record(probe, result, now)
         self._dispatch()
 
     def _result(self, probe: _Probe, task: asyncio.Future[Result]) -> Result:

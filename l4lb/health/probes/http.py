@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import struct
 import time
 from typing import Final
 
@@ -18,17 +17,13 @@ from l4lb.health.checks import GATEWAY_FAULTS, open_socket
 from l4lb.health.http_get import BadAnswer, HttpGet
 from l4lb.health.probes import kernel_time
 from l4lb.health.probes.result import Outcome, ProbeResult
+from l4lb.health.tcp_packets import packets_until_reset
 from l4lb.model import Endpoint, HealthCheck
 
 _RECEIVE_SIZE: Final = 4_096
 _RECEIVE_BUFFER: Final = 4_096
 """Bytes, doubled by the kernel. The small window keeps a backend from filling the wire with an answer of
 which only the head is read."""
-
-_SEGMENTS: Final = struct.Struct("@II")
-_SEGMENTS_AT: Final = 136
-"""tcpi_segs_out and tcpi_segs_in in struct tcp_info (linux/tcp.h; RFC 4898), since Linux 4.2."""
-_ESTABLISHED_STATES: Final = frozenset({1, 8})  # TCP_ESTABLISHED, TCP_CLOSE_WAIT: closing sends a RST
 
 
 async def probe(target: Endpoint, check: HealthCheck, timeout: float) -> ProbeResult:
@@ -43,11 +38,15 @@ async def probe(target: Endpoint, check: HealthCheck, timeout: float) -> ProbeRe
         get = HttpGet(target, check)
     except ValueError as error:
         return ProbeResult(Outcome.UNSENT, reason=str(error))
-    with open_socket(target) as sock:
+    try:
+        sock = open_socket(target)
+    except OSError as error:
+        return ProbeResult(Outcome.UNSENT, reason=_words(error))
+    with sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         kernel_time.stamp_received(sock)
         outcome, seconds, reason = await _exchange(sock, target, get, timeout)
-        return ProbeResult(outcome, seconds, _packets(sock), reason)
+        return ProbeResult(outcome, seconds, packets_until_reset(sock), reason)
 
 
 async def _exchange(
@@ -73,7 +72,7 @@ async def _exchange(
     except BadAnswer as bad:
         return Outcome.WRONG, None, str(bad)
     except OSError as error:
-        text = os.strerror(error.errno).lower() if error.errno else str(error)
+        text = _words(error)
         if error.errno in GATEWAY_FAULTS:
             return Outcome.UNSENT, None, text
         if isinstance(error, ConnectionRefusedError):
@@ -98,8 +97,5 @@ async def _readable(sock: socket.socket) -> None:
         loop.remove_reader(sock)
 
 
-def _packets(sock: socket.socket) -> int:
-    """What was sent and received on the connection, with the RST that closing it will send."""
-    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SEGMENTS_AT + _SEGMENTS.size)
-    sent, received = _SEGMENTS.unpack_from(info, _SEGMENTS_AT)
-    return int(sent) + int(received) + (info[0] in _ESTABLISHED_STATES)
+def _words(error: OSError) -> str:
+    return os.strerror(error.errno).lower() if error.errno else str(error)

@@ -280,3 +280,24 @@ def test_no_way_to_the_backend(setup: str, reason: str):
     if "unshare failed" in done.stderr:
         pytest.skip(f"no network namespaces here: {done.stderr.strip()}")
     assert (done.stdout.strip(), done.stderr) == (reason, "")
+
+
+@pytest.mark.parametrize(
+    ("check", "packets"),
+    [
+        pytest.param(TCP, {4}, id="SYN, SYN/ACK, ACK, RST"),
+        pytest.param(HTTP, {6, 7, 8}, id="and request and answer, with bare ACKs or without"),
+    ],
+)
+def test_the_packets_of_a_check_are_counted(check, packets):
+    result = asyncio.run(check_served(answering(OK) if check is HTTP else silent, check))
+    assert result.packets in packets
+
+
+async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+def test_a_refused_check_is_two_packets():
+    with bound() as sock:
+        assert asyncio.run(run_check(endpoint(*sock.getsockname()), TCP)).packets == 2

@@ -239,3 +239,15 @@ def test_real_backend_that_stops_and_comes_back():
             await runner.close()
 
     asyncio.run(scenario())
+
+
+def test_checks_and_the_packets_they_cause_are_counted(run):
+    async def scenario() -> None:
+        async with bench() as b:
+            b.backends.result[A] = replace(PASSED, packets=4)
+            b.runner.update([service(A)])
+            await asyncio.sleep(20)
+            assert b.runner.made == len(b.backends.started)
+            assert b.runner.packets == 4 * b.runner.made
+
+    run(scenario())
