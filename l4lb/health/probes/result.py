@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 
 class ProbeKind(str, Enum):
@@ -35,6 +36,10 @@ class ProbeKind(str, Enum):
             "the backend's kernel answers, also for a server that has stalled",
             ProbeKind.HTTP: "the time from a request to the first byte of the server's answer",
         }[self]
+
+
+MOST_EXPENSIVE: Final = max(kind.cost for kind in ProbeKind)
+"""Packets; a budget that never holds as many sends no probes of that kind."""
 
 
 class Outcome(str, Enum):

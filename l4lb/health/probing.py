@@ -1,0 +1,189 @@
+"""Which probe is sent next, and what is known from the last ones: need and budget together. Pure.
+
+    look    the datapath's counters -> how each backend stands, and how fast the budget fills
+    next    the probe to send now, if a backend wants one and the budget has it
+    finish  what it came to
+
+Services with an HTTP check are asked what the check asks, other TCP services by SYN. UDP services have no
+question that every server answers, and are not probed; nor are backends that are down or drained, which get
+no new connections whatever a probe might show.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+from random import Random
+from typing import Final
+
+from l4lb.health.budget import Budget
+from l4lb.health.need import Needs, Standing, standing
+from l4lb.health.probes.result import Outcome, ProbeKind, ProbeResult
+from l4lb.health.rise_fall import Health
+from l4lb.health.traffic_age import Backend, Freshness
+from l4lb.model import Counters, Endpoint, HealthCheck, Probes, Protocol, Service, Verdict
+
+MAX_AT_ONCE: Final = 512
+"""Probes under way. An HTTP probe holds a file descriptor, of which a process has 1,024 by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One probe to be sent."""
+
+    backend: Backend
+    kind: ProbeKind
+    target: Endpoint
+    check: HealthCheck  # its timeout; for HTTP its question
+
+
+@dataclass(frozen=True, slots=True)
+class LastProbe:
+    """What the last probe of a backend came to, and when it was over."""
+
+    kind: ProbeKind
+    result: ProbeResult
+    at: float
+
+
+@dataclass(slots=True)
+class ProbeCounters:
+    """Since the start. Probes, except where it says packets."""
+
+    sent: int = 0
+    answered: int = 0
+    refused: int = 0
+    wrong: int = 0
+    lost: int = 0
+    unsent: int = 0  # could not be sent, by a fault of this host
+    late: int = 0  # answers that came after their probe was given up
+    forged: int = 0  # answers with a wrong acknowledgement number
+    withheld: int = 0  # were wanted and the budget did not allow them
+    packets: int = 0  # caused by probes, in both directions
+    forwarded_packets: int = 0  # by the datapath
+
+
+def never_shunned(service: str, backend: Endpoint) -> bool:
+    """For schedulers that give every backend its share."""
+    return False
+
+
+class Probing:
+    """Decides on the probes of all services. Times are seconds on one clock."""
+
+    def __init__(
+        self,
+        limits: Probes,
+        now: float,
+        *,
+        random: Random,
+        freshness: Freshness,
+        shunned: Callable[[str, Endpoint], bool] = never_shunned,
+    ) -> None:
+        """Begin with no services.
+
+        Args:
+            limits: what may be spent.
+            now: when.
+            random: spreads the probes.
+            freshness: what traffic has measured by itself.
+            shunned: whether a service's scheduler keeps new connections from a backend.
+        """
+        self.counters = ProbeCounters()
+        self._enabled = limits.enabled
+        self._budget = Budget(limits, now)
+        self._needs: Needs[Backend] = Needs(random)
+        self._freshness = freshness
+        self._shunned = shunned
+        self._probes: dict[Backend, Probe] = {}
+        self._under_way: set[Backend] = set()
+        self._last: dict[Backend, LastProbe] = {}
+        self._forwarded: int | None = None
+
+    def update(self, services: Sequence[Service], limits: Probes, now: float) -> None:
+        """Probe the backends of these services from the next ``look`` on, and no others."""
+        self._enabled = limits.enabled
+        self._budget.change(limits, now)
+        self._probes = {
+            (service.name, backend.address): _probe_of(service, backend.address)
+            for service in services
+            if service.protocol is Protocol.TCP
+            for backend in service.backends
+            if backend.weight
+        }
+        for gone in self._last.keys() - self._probes.keys():
+            del self._last[gone]
+        for gone in set(self._needs) - self._probes.keys():
+            self._needs.remove(gone, now)
+
+    def look(self, counters: Counters, health: Callable[[str, Endpoint], Health], now: float) -> None:
+        """Take note of the datapath's counters and of how the backends are. O(n)."""
+        forwarded = counters.verdicts.get(Verdict.FORWARD, 0)
+        if self._forwarded is not None:
+            grown = forwarded - self._forwarded
+            self.counters.forwarded_packets += grown if grown >= 0 else forwarded
+        self._forwarded = forwarded
+        self._budget.look(forwarded, now)
+        self._freshness.note(counters.backends, now)
+        for backend in self._probes:
+            known = health(*backend)
+            if self._enabled and known.usable:
+                self._needs.place(backend, self._standing(backend, known, now), now)
+            else:
+                self._needs.remove(backend, now)
+
+    def next(self, now: float) -> Probe | None:
+        """A probe to send now, if there is one; it is under way until ``finish``."""
+        if len(self._under_way) >= MAX_AT_ONCE:
+            return None
+        while (backend := self._needs.first(now)) in self._under_way:
+            self._needs.serve(backend, now)  # the one before waits for its answer still
+        if backend is None or not self._budget.take(self._probes[backend].kind.cost, now):
+            return None
+        self._needs.serve(backend, now)
+        self._under_way.add(backend)
+        return self._probes[backend]
+
+    def wait(self, now: float) -> float:
+        """Seconds until ``next`` may have a probe, if no ``look`` changes that before."""
+        due = self._needs.next_due()
+        if due is None:
+            return inf
+        first = self._needs.first(now)
+        return due - now if first is None else self._budget.wait(self._probes[first].kind.cost, now)
+
+    def finish(self, probe: Probe, result: ProbeResult, now: float) -> None:
+        """A probe is over."""
+        self._under_way.discard(probe.backend)
+        self._budget.owe(max(0, result.packets - probe.kind.cost))
+        count = self.counters
+        if result.outcome is not Outcome.UNSENT:
+            count.sent += 1
+        name = result.outcome.value
+        setattr(count, name, getattr(count, name) + 1)
+        count.packets += result.packets
+        if probe.backend in self._probes:
+            self._last[probe.backend] = LastProbe(probe.kind, result, now)
+
+    def last(self, service: str, backend: Endpoint) -> LastProbe | None:
+        """The last probe of a backend that is over."""
+        return self._last.get((service, backend))
+
+    def report(self, now: float) -> ProbeCounters:
+        """The counters as they are now. O(n)."""
+        return dataclasses.replace(self.counters, withheld=self._needs.withheld(now))
+
+    def _standing(self, backend: Backend, health: Health, now: float) -> Standing:
+        return standing(
+            self._freshness.age(*backend, now), up_for=now - health.since, shunned=self._shunned(*backend)
+        )
+
+
+def _probe_of(service: Service, backend: Endpoint) -> Probe:
+    check = service.health
+    if check.check == "http":
+        target = backend if check.port is None else Endpoint(backend.ip, check.port)
+        return Probe((service.name, backend), ProbeKind.HTTP, target, check)
+    return Probe((service.name, backend), ProbeKind.SYN, backend, check)
