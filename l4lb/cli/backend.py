@@ -66,7 +66,8 @@ def list_backends(location: Location, service: str | None, interval: float, as_j
     FOR is how long a backend has been in its state. ACTIVE are established connections, WAIT those
     of them with a request that it has not begun to answer, RESPONSE the time that its answers took
     lately; JSON has quantiles. NEW/S are new connections per second, IN and OUT bits per second from
-    and to the clients. CPU, MEM and AGENT are what the agents report, if there are any.
+    and to the clients. LAST PROBE is the round trip that the last probe measured, of what traffic does
+    not. CPU, MEM and AGENT are what the agents report, if there are any.
     """
     client = location.client()
 
@@ -88,6 +89,7 @@ def write_backends(backends: Backends, rates: dict[tuple[str, str], Rates] | Non
         click.echo("No backends.")
         return
     agents = any(one["agent"] for one in backends)
+    any_probed = any(one["probe"] for one in backends)
     measured = (Column("NEW/S", "right"), Column("IN", "right"), Column("OUT", "right"))
     columns = (
         Column("SERVICE"),
@@ -98,6 +100,7 @@ def write_backends(backends: Backends, rates: dict[tuple[str, str], Rates] | Non
         Column("ACTIVE", "right"),
         Column("WAIT", "right"),
         Column("RESPONSE", "right"),
+        *((Column("LAST PROBE"),) if any_probed else ()),
         *(measured if rates is not None else ()),
         *(_AGENT_COLUMNS if agents else ()),
     )
@@ -121,11 +124,20 @@ def write_backends(backends: Backends, rates: dict[tuple[str, str], Rates] | Non
                 str(one["established"]),
                 str(one["outstanding"]),
                 seconds(one["responses"]["average"]),
+                *((_last_probe(one["probe"]),) if any_probed else ()),
                 *figures,
                 *(_agent(one["agent"]) if agents else ()),
             )
         )
     write_annotated_table(columns, rows, "REASON", [_note(one) for one in backends])
+
+
+def _last_probe(probe: Mapping[str, Any] | None) -> str:
+    """``syn 213us, 4s ago``; without a time, what came of it instead."""
+    if probe is None:
+        return "-"
+    figure = probe["outcome"] if probe["round_trip"] is None else seconds(probe["round_trip"])
+    return f"{probe['kind']} {figure}, {duration(probe['age'])} ago"
 
 
 def _note(one: Mapping[str, Any]) -> str:

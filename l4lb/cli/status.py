@@ -42,6 +42,8 @@ def _fields(answer: dict[str, Any]) -> list[tuple[str, str]]:
         ("connections", f"{connections['established']} established, {connections['half_open']} half-open"),
         ("packets", ", ".join(f"{_words(name)} {count}" for name, count in answer["verdicts"].items())),
     ]
+    fields += [("probes", _probes(answer["probes"])), ("  packets", _probe_packets(answer["probes"]))]
+    fields.append(("health checks", "{made} made, {packets} packets".format(**answer["checks"])))
     if answer["drops"]:
         fields.append(("dropped", ""))
     fields += [(f"  {_words(reason)}", str(count)) for reason, count in answer["drops"].items()]
@@ -52,6 +54,21 @@ def _vip(vip: dict[str, Any]) -> str:
     if vip["interface"] is None:
         return f"{vip['address']}, on no interface"
     return f"{vip['address']} on {vip['interface']}{', added by l4lb' if vip['ours'] else ''}"
+
+
+def _probes(probes: dict[str, Any]) -> str:
+    if not probes["limits"]["enabled"]:
+        return "off"
+    names = ["sent", "answered", "late", "withheld"]
+    names[2:2] = [name for name in ("refused", "wrong", "lost", "unsent", "forged") if probes[name]]
+    return ", ".join(f"{probes[name]} {name}" for name in names)
+
+
+def _probe_packets(probes: dict[str, Any]) -> str:
+    limits, text = probes["limits"], str(probes["packets"])
+    if probes["part"] is not None:
+        text += f", {probes['part']:.3%} of those forwarded"
+    return f"{text} (budget {limits['share']:.3%}, at least {limits['floor']:g}/s)"
 
 
 def _words(name: str) -> str:

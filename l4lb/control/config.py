@@ -35,6 +35,7 @@ class GatewayConfig:
     hold: float = 30.0  # seconds the host's stack is kept silent after a stop; 0: not at all
     limits: model.Limits = field(default_factory=model.Limits)
     timeouts: model.Timeouts = field(default_factory=model.Timeouts)
+    probes: model.Probes = field(default_factory=model.Probes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from l4lb.control.config_layout import KeyPath
 from l4lb.control.config_values import shown
-from l4lb.model import Endpoint
+from l4lb.model import Endpoint, Probes
 
 
 class Problem(NamedTuple):
@@ -27,7 +27,7 @@ Services = list[tuple[int, Mapping[str, object]]]
 def check(document: Mapping[str, object]) -> list[Problem]:
     """Everything in the document that is wrong only because of something else in it."""
     services = list(_tables(document.get("services")))
-    problems = [*_duplicate_interfaces(document), *_duplicate_services(services)]
+    problems = [*_duplicate_interfaces(document), *_probe_rates(document), *_duplicate_services(services)]
     vips = {
         address.ip: _called(index, service)
         for index, service in services
@@ -47,6 +47,17 @@ def _duplicate_interfaces(document: Mapping[str, object]) -> Iterator[Problem]:
         for index, name in enumerate(names):
             if name in names[:index]:
                 yield Problem(("gateway", "interfaces", index), f"{shown(name)} is already in the list")
+
+
+def _probe_rates(document: Mapping[str, object]) -> Iterator[Problem]:
+    gateway = document.get("gateway")
+    probes = gateway.get("probes") if isinstance(gateway, Mapping) else None
+    if isinstance(probes, Mapping):
+        floor, ceiling = (probes.get(key, getattr(Probes(), key)) for key in ("floor", "ceiling"))
+        if isinstance(floor, int | float) and isinstance(ceiling, int | float) and floor > ceiling:
+            key = "ceiling" if "ceiling" in probes else "floor"
+            message = f"the ceiling, {ceiling:g}, is below the floor, {floor:g}"
+            yield Problem(("gateway", "probes", key), message)
 
 
 def _duplicate_services(services: Services) -> Iterator[Problem]:

@@ -29,6 +29,7 @@ from l4lb.control import config_values as values
 from l4lb.control.config import GatewayConfig
 from l4lb.control.config_layout import KeyPath
 from l4lb.control.config_rules import Problem
+from l4lb.health.probes.result import MOST_EXPENSIVE
 
 _DAY = 86_400
 
@@ -37,6 +38,7 @@ Interface = Annotated[str, AfterValidator(values.interface)]
 ReceivingInterface = Annotated[str, AfterValidator(values.receiving_interface)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Share = Annotated[float, Field(ge=0.01, le=1)]
+PacketRate = Annotated[float, Field(ge=0, le=100_000)]  # packets a second
 Streak = Annotated[int, Field(ge=1, le=1000)]  # checks in a row that turn a backend up or down
 
 
@@ -58,6 +60,16 @@ def _mirror(words: type, kind: object) -> type[_Table]:
 
 LimitsTable = _mirror(model.Limits, Annotated[int, Field(ge=1, le=1 << 24)])
 TimeoutsTable = _mirror(model.Timeouts, Annotated[float, Field(ge=1, le=30 * _DAY)])
+
+
+class ProbesTable(_Table):
+    """``[gateway.probes]``."""
+
+    enabled: bool | None = None
+    share: Annotated[float, Field(ge=0, le=0.1)] | None = None
+    floor: PacketRate | None = None
+    ceiling: PacketRate | None = None
+    burst: Annotated[float, Field(ge=MOST_EXPENSIVE, le=10_000)] | None = None
 
 
 class HealthTable(_Table):
@@ -121,6 +133,7 @@ class GatewayTable(_Table):
     hold: Annotated[float, Field(ge=0, le=3600)] | None = None
     limits: LimitsTable | None = None  # type: ignore[valid-type]
     timeouts: TimeoutsTable | None = None  # type: ignore[valid-type]
+    probes: ProbesTable | None = None
 
 
 class FileTable(_Table):
@@ -144,7 +157,7 @@ def gateway(table: GatewayTable) -> GatewayConfig:
     for key in ("interfaces", "snat_ports"):
         if key in given:
             given[key] = tuple(given[key])
-    for key, words in (("limits", model.Limits), ("timeouts", model.Timeouts)):
+    for key, words in (("limits", model.Limits), ("timeouts", model.Timeouts), ("probes", model.Probes)):
         if key in given:
             given[key] = words(**given[key].given())
     return GatewayConfig(**given)
@@ -181,6 +194,7 @@ _TABLES: Mapping[KeyPath, type[_Table]] = {
     ("gateway",): GatewayTable,
     ("gateway", "limits"): LimitsTable,
     ("gateway", "timeouts"): TimeoutsTable,
+    ("gateway", "probes"): ProbesTable,
     ("services",): ServiceTable,
     ("services", "health"): HealthTable,
     ("services", "agent"): AgentTable,

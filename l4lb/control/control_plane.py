@@ -16,7 +16,7 @@ from pathlib import Path
 from l4lb.agent.runner import AgentRunner, OnNews
 from l4lb.control.changes import describe_changes, describe_gateway_changes
 from l4lb.control.config import Config
-from l4lb.control.convergence import Convergence
+from l4lb.control.convergence import Convergence, MakeProber
 from l4lb.control.desired import Change, DesiredState
 from l4lb.control.drains import Drains
 from l4lb.control.edits import Edit, SetWeight, find_backend, find_service
@@ -29,11 +29,13 @@ from l4lb.control.report import (
     backend_report,
     connection_report,
     counters_report,
+    probes_report,
     service_report,
     vip_report,
 )
 from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.datapath.base import ConnectionFilter, Datapath, DatapathError
+from l4lb.health.prober import Prober
 from l4lb.health.rise_fall import Health, HealthState
 from l4lb.health.runner import HealthRunner, OnChange
 from l4lb.model import Backend, Counters, Endpoint, Service, Traffic
@@ -54,6 +56,7 @@ class Edges:
     make_health: Callable[[OnChange], HealthRunner] = HealthRunner
     read_sysctls: Callable[[], Sysctls] = read_sysctls
     make_agents: Callable[[OnNews], AgentRunner] = AgentRunner
+    make_prober: MakeProber = Prober
 
 
 class ControlPlane:
@@ -71,6 +74,7 @@ class ControlPlane:
             supervisor=self._supervisor,
             make_health=edges.make_health,
             make_agents=edges.make_agents,
+            make_prober=edges.make_prober,
             read_sysctls=edges.read_sysctls,
         )
         self._drains = Drains()
@@ -97,9 +101,11 @@ class ControlPlane:
             running.push_async_callback(self._remove_vips)
             running.push_async_callback(self._convergence.health.close)
             running.push_async_callback(self._convergence.agents.close)
+            running.push_async_callback(self._convergence.prober.close)
             self._drains.note(self._desired.config.services, time.monotonic())
             running.push_async_callback(self._close_datapath)
             await self._convergence.begin()
+            self._convergence.prober.start()
             self._watch.subscribe(self._convergence.kernel_changed)
             passes = asyncio.create_task(self._convergence.run())
             running.push_async_callback(asyncio.wait, (passes,))
@@ -207,6 +213,8 @@ class ControlPlane:
         else:
             counters = await self._supervisor.running.counters()
             details = dict(await self._supervisor.running.details())
+        if problem := self._convergence.prober.problem:
+            warnings.append(problem)
         capabilities = self._supervisor.latest.capabilities
         return {
             "version": version("l4lb"),
@@ -220,6 +228,8 @@ class ControlPlane:
                 "details": details,
             },
             **counters_report(counters),
+            "probes": probes_report(self._convergence.prober.report(), config.gateway.probes),
+            "checks": {"made": self._convergence.health.made, "packets": self._convergence.health.packets},
             "services": len(config.services),
             "vips": vip_report(config.services, self._watch.state, self._our_vips()),
             "warnings": warnings,
@@ -312,6 +322,7 @@ class ControlPlane:
             traffic.get(target, Traffic()),
             self._desired.in_file(*target, backend.weight),
             self._convergence.agents.reports.look(*target, now),
+            self._convergence.prober.last(*target),
         )
         return backend_report(service, backend, facts, now=now, wall=datetime.now())
 

@@ -23,6 +23,7 @@ from l4lb.control.reconcile import SelectionCache, Target, drained, plan_for
 from l4lb.control.standing_warnings import StandingWarnings
 from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.datapath.base import DatapathError
+from l4lb.health.prober import Prober
 from l4lb.health.rise_fall import Health, HealthState
 from l4lb.health.runner import HealthRunner, OnChange
 from l4lb.model import Counters, Endpoint, Plan, ServicePlan
@@ -41,6 +42,10 @@ _LONGEST_RETRY: Final = 30.0
 """Seconds from a pass that failed to the next one that nothing else has asked for."""
 
 
+MakeProber = Callable[[Callable[[], Awaitable[Counters | None]], Callable[[str, Endpoint], Health]], Prober]
+"""From what tells of the datapath's counters and of a backend's health; see ``Prober``."""
+
+
 class Convergence:
     """The passes, one at a time."""
 
@@ -53,6 +58,7 @@ class Convergence:
         supervisor: DatapathSupervisor,
         make_health: Callable[[OnChange], HealthRunner],
         make_agents: Callable[[OnNews], AgentRunner],
+        make_prober: MakeProber,
         read_sysctls: Callable[[], Sysctls],
     ) -> None:
         self._desired = desired
@@ -63,6 +69,7 @@ class Convergence:
         self._health = make_health(self._health_changed)
         self._agents = make_agents(self._agent_news)
         self._drained: frozenset[Target] = frozenset()  # by their agents, in the last plan
+        self._prober = make_prober(self._counters, self._health.state)
         self._health_log = HealthLog()
         self._cache = SelectionCache()
         self._warnings = StandingWarnings()
@@ -82,6 +89,11 @@ class Convergence:
     def agents(self) -> AgentRunner:
         """Those who ask the agents of the backends in force."""
         return self._agents
+
+    @property
+    def prober(self) -> Prober:
+        """The probes of the backends in force."""
+        return self._prober
 
     def plan_of(self, service: str) -> ServicePlan:
         """What the datapath has of a service.
@@ -135,6 +147,7 @@ class Convergence:
         config = self._desired.config
         self._health.update(config.services)
         self._agents.update(config.services)
+        self._prober.update(config.services, config.gateway.probes)
         # Counted before the datapath knows: it will reset them.
         self._health_log.write(await self._counters() if self._health_log.concerns_connections else None)
         self._view, plan = await self._decide(config)

@@ -10,9 +10,10 @@ from typing import Any, Final
 from l4lb.agent.report import Figures
 from l4lb.agent.reports import Sight
 from l4lb.control.drains import Drain
+from l4lb.health.probing import LastProbe, ProbeCounters
 from l4lb.health.rise_fall import Health, HealthState
 from l4lb.metrics.times import quantile
-from l4lb.model import Backend, ConnectionInfo, Counters, HealthCheck, Service, Times, Traffic
+from l4lb.model import Backend, ConnectionInfo, Counters, HealthCheck, Probes, Service, Times, Traffic
 from l4lb.netlink.state import KernelState
 
 Json = dict[str, Any]
@@ -32,6 +33,7 @@ class BackendFacts:
     traffic: Traffic
     in_file: bool
     agent: Sight | None = None  # None: it has no agent
+    last_probe: LastProbe | None = None
 
 
 def backend_report(
@@ -49,6 +51,7 @@ def backend_report(
         "since": round(age, 3),
         **_traffic_report(facts.traffic),
         "agent": _agent_report(facts.agent),
+        "probe": _probe_report(facts.last_probe, now),
         "source": "file" if facts.in_file else "runtime",
     }
 
@@ -69,6 +72,19 @@ def _times_report(times: Times) -> Json:
         "count": times.count,
         "total": round(times.total, 6),
         **{name: None if seconds is None else round(seconds, 6) for name, seconds in report.items()},
+    }
+
+
+def _probe_report(last: LastProbe | None, now: float) -> Json | None:
+    """Times in seconds; ``age`` since the probe was over."""
+    if last is None:
+        return None
+    return {
+        "kind": last.kind.value,
+        "outcome": last.result.outcome.value,
+        "age": round(max(0.0, now - last.at), 3),
+        "round_trip": last.result.round_trip,
+        "reason": last.result.reason,
     }
 
 
@@ -144,6 +160,12 @@ def counters_report(counters: Counters) -> Json:
         "verdicts": {verdict.name.lower(): count for verdict, count in counters.verdicts.items()},
         "drops": {reason.label: count for reason, count in counters.drops.items() if count},
     }
+
+
+def probes_report(counted: ProbeCounters, limits: Probes) -> Json:
+    """The probes of all backends, and what they may cost. ``part`` is of the packets forwarded."""
+    part = counted.packets / counted.forwarded_packets if counted.forwarded_packets else None
+    return {**dataclasses.asdict(counted), "part": part, "limits": dataclasses.asdict(limits)}
 
 
 def vip_report(services: Sequence[Service], state: KernelState, ours: Collection[bytes]) -> list[Json]:

@@ -24,6 +24,7 @@ def backend(address: str = "10.2.0.11:80", **changes: Any) -> dict[str, Any]:
         "bytes_in": 5000,
         "bytes_out": 60000,
         "agent": None,
+        "probe": None,
         "source": "file",
     } | changes
 
@@ -86,6 +87,22 @@ STATUS: dict[str, Any] = {
     "connections": {"half_open": 3, "established": 1200},
     "verdicts": {"pass": 1, "forward": 2, "reply": 3, "drop": 4},
     "drops": {"no_backend": 5, "ttl_exceeded": 6},
+    "probes": {
+        "sent": 20,
+        "answered": 17,
+        "refused": 0,
+        "wrong": 0,
+        "lost": 3,
+        "unsent": 0,
+        "late": 1,
+        "forged": 0,
+        "withheld": 40,
+        "packets": 56,
+        "forwarded_packets": 100_000,
+        "part": 0.00056,
+        "limits": {"enabled": True, "share": 0.001, "floor": 1.0, "ceiling": 1000.0, "burst": 24.0},
+    },
+    "checks": {"made": 50, "packets": 200},
     "services": 2,
     "vips": [
         {"address": "10.1.0.100", "interface": "eth0", "ours": True},

@@ -105,6 +105,21 @@ def test_list_without_rates_in_a_pipe_has_one_line_for_each_backend(l4lb, daemon
     ]
 
 
+def test_the_last_probe_and_how_long_ago_it_was(l4lb, daemon):
+    answered = {"kind": "syn", "outcome": "answered", "age": 4.2, "round_trip": 0.000213, "reason": ""}
+    lost = {"kind": "http", "outcome": "lost", "age": 61, "round_trip": None, "reason": "no answer"}
+    probes = (answered, lost, None)
+    backends = [backend(f"10.2.0.1{n}:80", probe=probe) for n, probe in enumerate(probes)]
+    daemon.answers["GET /v1/backends"] = {"backends": backends}
+    header, *lines = l4lb("backend", "list", "--interval", "0").stdout.splitlines()
+    assert header.endswith("LAST PROBE")
+    assert [line[header.index("LAST PROBE") :] for line in lines] == [
+        "syn 213us, 4s ago",
+        "http lost, 1m ago",
+        "-",
+    ]
+
+
 def test_a_backend_that_is_not_in_the_file_is_marked(l4lb, daemon):
     daemon.answers["GET /v1/backends"] = {"backends": [backend(source="runtime")]}
     assert "  not as in the config file\n" in l4lb("backend", "list", "--interval", "0").stdout

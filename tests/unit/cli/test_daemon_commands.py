@@ -138,11 +138,24 @@ def test_status(l4lb, daemon):
         "VIP                     10.1.0.101, on no interface",
         "connections             1200 established, 3 half-open",
         "packets                 pass 1, forward 2, reply 3, drop 4",
+        "probes                  20 sent, 17 answered, 3 lost, 1 late, 40 withheld",
+        "  packets               56, 0.056% of those forwarded (budget 0.100%, at least 1/s)",
+        "health checks           50 made, 200 packets",
         "dropped",
         "  no backend            5",
         "  ttl exceeded          6",
         "warning: IPv6 forwarding is off",
     ]
+
+
+def test_status_of_probes_that_are_off_or_have_nothing_to_be_compared_with(l4lb, daemon):
+    probes = STATUS["probes"]
+    daemon.answers["GET /v1/status"] = STATUS | {"probes": probes | {"part": None}}
+    assert "56 (budget 0.100%, at least 1/s)" in l4lb("status").stdout
+    daemon.answers["GET /v1/status"] = STATUS | {
+        "probes": probes | {"limits": probes["limits"] | {"enabled": False}}
+    }
+    assert "probes                  off\n" in l4lb("status").stdout
 
 
 def test_status_for_programs(l4lb, daemon):

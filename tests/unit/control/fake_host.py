@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 
+from l4lb.health.probing import LastProbe, ProbeCounters
 from l4lb.health.rise_fall import Health, HealthState
 from l4lb.health.runner import OnChange
-from l4lb.model import Endpoint, Service
+from l4lb.model import Endpoint, Probes, Service
 from l4lb.netlink.state import Address, Change, KernelState, Link, Route, RouteKind
 from l4lb.netlink.vips import VipError
 
@@ -93,6 +94,7 @@ class FakeHealth:
         self._on_change = on_change
         self._known: dict[tuple[str, Endpoint], Health] = {}
         self.closed = False
+        self.made, self.packets = 0, 0
 
     def update(self, services: Sequence[Service]) -> None:
         targets = [(service.name, backend.address) for service in services for backend in service.backends]
@@ -109,3 +111,29 @@ class FakeHealth:
 
     async def close(self) -> None:
         self.closed = True
+
+
+class FakeProber:
+    """Sends nothing; what came of it is what a test says."""
+
+    def __init__(self, counters: object, health: object) -> None:
+        self.problem = ""
+        self.counted = ProbeCounters()
+        self.results: dict[tuple[str, Endpoint], LastProbe] = {}
+        self.updates: list[tuple[Sequence[Service], Probes]] = []
+        self.running = False
+
+    def start(self) -> None:
+        self.running = True
+
+    def update(self, services: Sequence[Service], limits: Probes) -> None:
+        self.updates.append((services, limits))
+
+    def last(self, service: str, backend: Endpoint) -> LastProbe | None:
+        return self.results.get((service, backend))
+
+    def report(self) -> ProbeCounters:
+        return self.counted
+
+    async def close(self) -> None:
+        self.running = False

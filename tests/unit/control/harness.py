@@ -22,7 +22,7 @@ from l4lb.control.host_checks import Sysctls
 from l4lb.control.lock import claim_socket
 from l4lb.model import AgentCheck, Endpoint
 from tests.unit.control.fake_datapath import DEADLINE, FakeDatapath
-from tests.unit.control.fake_host import FakeHealth, FakeVips, FakeWatch
+from tests.unit.control.fake_host import FakeHealth, FakeProber, FakeVips, FakeWatch
 
 CONFIG = """\
 # The shop.
@@ -63,6 +63,7 @@ class Running:
         self._unused = list(self.datapaths)
         self.health: FakeHealth
         self.agents: dict[str, Report] = {}  # backend's address and agent's port -> what it says
+        self.prober: FakeProber
         self.task: asyncio.Task[None]
         self._session: aiohttp.ClientSession
 
@@ -86,6 +87,10 @@ class Running:
             raise NoAnswer("nobody there")
         return Answer(report, 0.001)
 
+    def _make_prober(self, counters: Any, health: Any) -> FakeProber:
+        self.prober = FakeProber(counters, health)
+        return self.prober
+
     def edges(self) -> Edges:
         return Edges(
             self.watch,
@@ -95,6 +100,7 @@ class Running:
             self._make_health,
             lambda: self.sysctls,
             lambda on_news: AgentRunner(on_news, ask=self._ask_agent),
+            self._make_prober,
         )
 
     def daemon(self) -> Daemon:

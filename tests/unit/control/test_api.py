@@ -6,10 +6,13 @@ import asyncio
 import json
 import os
 import re
+import time
 
 import pytest
 
 from l4lb.datapath.base import ConnectionFilter
+from l4lb.health.probes.result import Outcome, ProbeKind, ProbeResult
+from l4lb.health.probing import LastProbe, ProbeCounters
 from l4lb.health.rise_fall import HealthState
 from l4lb.metrics.times import Stopwatch
 from l4lb.model import (
@@ -17,6 +20,7 @@ from l4lb.model import (
     Counters,
     DropReason,
     Endpoint,
+    Probes,
     Protocol,
     State,
     Traffic,
@@ -38,6 +42,10 @@ def test_status(tmp_path):
             half_open=3,
             established=4,
         )
+        l4lb.prober.counted = ProbeCounters(
+            sent=20, answered=17, lost=3, packets=54, forwarded_packets=60_000
+        )
+        l4lb.health.made, l4lb.health.packets = 50, 200
         status = await l4lb.get("/v1/status")
         assert status.pop("uptime") >= 0
         assert status.pop("version")
@@ -58,6 +66,22 @@ def test_status(tmp_path):
             "connections": {"half_open": 3, "established": 4},
             "verdicts": {"pass": 5, "forward": 7},
             "drops": {"no_route": 2},
+            "probes": {
+                "sent": 20,
+                "answered": 17,
+                "refused": 0,
+                "wrong": 0,
+                "lost": 3,
+                "unsent": 0,
+                "late": 0,
+                "forged": 0,
+                "withheld": 0,
+                "packets": 54,
+                "forwarded_packets": 60_000,
+                "part": 0.0009,
+                "limits": {"enabled": True, "share": 0.001, "floor": 1.0, "ceiling": 1000.0, "burst": 24.0},
+            },
+            "checks": {"made": 50, "packets": 200},
             "services": 2,
             "vips": [
                 {"address": "10.1.0.100", "interface": None, "ours": True},
@@ -87,6 +111,45 @@ def test_explain(tmp_path):
         assert str(WEB1) in {each["address"] for each in answer["candidates"]}
 
     with_daemon(tmp_path, scenario)
+
+
+def test_probes_that_cannot_be_sent_are_a_warning(tmp_path):
+    async def scenario(l4lb):
+        assert (await l4lb.get("/v1/status"))["probes"]["part"] is None
+        l4lb.prober.problem = "backends are not probed: no permission"
+        assert (await l4lb.get("/v1/status"))["warnings"] == ["backends are not probed: no permission"]
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_the_last_probe_of_a_backend(tmp_path):
+    async def scenario(l4lb):
+        ended = time.monotonic() - 3.0
+        result = ProbeResult(Outcome.ANSWERED, 0.0002, 3)
+        l4lb.prober.results["web", WEB1] = LastProbe(ProbeKind.SYN, result, ended)
+        first, second = (await l4lb.get("/v1/backends", service="web"))["backends"]
+        assert 3.0 <= first["probe"].pop("age") < 60.0
+        assert first["probe"] == {"kind": "syn", "outcome": "answered", "round_trip": 0.0002, "reason": ""}
+        assert second["probe"] is None
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_probes_follow_the_config_from_start_to_stop(tmp_path):
+    async def scenario(l4lb):
+        assert l4lb.prober.running
+        assert l4lb.prober.updates[-1][1] == Probes()
+        l4lb.config.write_text("[gateway.probes]\nenabled = false\nshare = 0.01\n" + CONFIG)
+        changes = (await l4lb.change("POST", "/v1/reload"))["changes"]
+        assert changes == [
+            "gateway: probes.enabled true -> false",
+            "gateway: probes.share 0.001 -> 0.01",
+        ]
+        services, limits = l4lb.prober.updates[-1]
+        assert [service.name for service in services] == ["web", "dns"]
+        assert limits == Probes(enabled=False, share=0.01)
+
+    assert not with_daemon(tmp_path, scenario).prober.running
 
 
 def test_services_and_backends(tmp_path):
@@ -155,6 +218,7 @@ def test_services_and_backends(tmp_path):
                 "p99": 0.100663,
             },
             "agent": None,
+            "probe": None,
             "source": "file",
         }
         assert (second["state"], second["connections_total"]) == ("up", 0)

@@ -46,6 +46,10 @@ affinity = 20
 [gateway.timeouts]
 established = 3600
 udp = 12.5
+[gateway.probes]
+enabled = false
+share = 0.01
+floor = 2
 
 [[services]]
 name = "web"
@@ -92,6 +96,7 @@ weight = 0
         hold=0,
         limits=model.Limits(half_open=10, affinity=20),
         timeouts=model.Timeouts(established=3600, udp=12.5),
+        probes=model.Probes(enabled=False, share=0.01, floor=2),
     )
     assert config.services == (
         Service(
@@ -205,6 +210,14 @@ def test_one_vip_and_port_may_serve_tcp_and_udp():
         ("limits.half_open = 0", "gateway.limits.half_open: 0 is too small: at least 1"),
         ("limits.halfopen = 9", "gateway.limits.halfopen: there is no such key; did you mean 'half_open'?"),
         ("timeouts.udp = 9e9", "gateway.timeouts.udp: 9000000000.0 is too large: at most 2592000"),
+        ("probes.share = 0.2", "gateway.probes.share: 0.2 is too large: at most 0.1"),
+        ("probes.share = -1.0", "gateway.probes.share: -1.0 is too small: at least 0"),
+        ("probes.floor = nan", "gateway.probes.floor: nan is not a finite number"),
+        ("probes.floor = 2000.0", "gateway.probes.floor: the ceiling, 1000, is below the floor, 2000"),
+        ("probes.ceiling = 0.5", "gateway.probes.ceiling: the ceiling, 0.5, is below the floor, 1"),
+        ("probes.burst = 3.0", "gateway.probes.burst: 3.0 is too small: at least 12"),
+        ("probes.enabled = 1", "gateway.probes.enabled: 1 is not true or false"),
+        ("probes.limit = 1", "gateway.probes.limit: there is no such key (known: enabled, share"),
         ("limits = 3", "gateway.limits: 3 is not a table"),
         ("colour = 1", "gateway.colour: there is no such key (known: interfaces, datapath, "),
     ],

@@ -1,0 +1,153 @@
+"""Sends the probes that ``probing`` decides on. Edge: tasks, the clock, what sends.
+
+Everything runs on the event loop that ``Prober.start`` was called on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
+from typing import Final, Protocol
+
+from l4lb.health.probes.result import CannotProbe, Outcome, ProbeKind, ProbeResult
+from l4lb.health.probes.senders import Senders
+from l4lb.health.probing import LastProbe, Probe, ProbeCounters, Probing
+from l4lb.health.rise_fall import Health
+from l4lb.health.traffic_age import TrafficAge
+from l4lb.model import Counters, Endpoint, HealthCheck, Probes, Service
+
+log = logging.getLogger(__name__)
+
+LOOK: Final = 1.0
+"""Seconds from one look at the datapath's counters to the next."""
+
+_SHORTEST_PAUSE: Final = 0.02
+"""Seconds; at the highest rate what the budget earns in it is less than a burst, so nothing is lost."""
+
+_LATE_PACKETS: Final = 2  # that a late answer makes after its probe was counted: itself and the RST
+
+
+class Sender(Protocol):
+    """What sends probes: see ``Senders``."""
+
+    @property
+    def late(self) -> int:
+        """Answers that came too late, since the start."""
+        ...
+
+    @property
+    def forged(self) -> int:
+        """Answers that were forged, since the start."""
+        ...
+
+    async def send(self, kind: ProbeKind, target: Endpoint, check: HealthCheck) -> ProbeResult:
+        """Probe once."""
+        ...
+
+    def close(self) -> None:
+        """Stop."""
+        ...
+
+
+class Prober:
+    """Keeps measurements fresh of backends that traffic does not measure."""
+
+    def __init__(
+        self,
+        counters: Callable[[], Awaitable[Counters | None]],
+        health: Callable[[str, Endpoint], Health],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        random: Random | None = None,
+        sender: Sender | None = None,
+    ) -> None:
+        """Nothing is sent until ``start``.
+
+        Args:
+            counters: the datapath's; None while there is none.
+            health: of a backend of a service given to ``update``.
+            clock: seconds, monotonic; that of the times in ``Health``.
+            random: spreads the probes; by default seeded by the system.
+            sender: sends them.
+        """
+        self.problem = ""  # why probes cannot be sent, in one line
+        self._counters = counters
+        self._health = health
+        self._clock = clock
+        self._sender = sender or Senders()
+        self._probing = Probing(Probes(), clock(), random=random or Random(), freshness=TrafficAge())
+        self._look_at = clock()
+        self._running: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._running = asyncio.create_task(self._run())
+
+    def update(self, services: Sequence[Service], limits: Probes) -> None:
+        """Probe the backends of these services from now on and no others."""
+        self._probing.update(services, limits, self._clock())
+
+    def last(self, service: str, backend: Endpoint) -> LastProbe | None:
+        """The last probe of a backend that is over; its time is on the clock."""
+        return self._probing.last(service, backend)
+
+    def report(self) -> ProbeCounters:
+        """What was sent, and what it came to."""
+        counted, sender = self._probing.report(self._clock()), self._sender
+        packets = counted.packets + _LATE_PACKETS * sender.late
+        return dataclasses.replace(counted, packets=packets, late=sender.late, forged=sender.forged)
+
+    async def close(self) -> None:
+        """Give up what is under way; returns once its sockets are closed."""
+        tasks = [*self._tasks, *((self._running,) if self._running else ())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._sender.close()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                pause = await self._turn()
+            except Exception:
+                log.exception("probing failed")
+                pause = LOOK
+            await asyncio.sleep(max(_SHORTEST_PAUSE, pause))
+
+    async def _turn(self) -> float:
+        """Send what is to be sent now; seconds until the next turn."""
+        if self._clock() >= self._look_at:
+            self._look_at = self._clock() + LOOK
+            if (counters := await self._counters()) is not None:
+                self._probing.look(counters, self._health, self._clock())
+        while (probe := self._probing.next(self._clock())) is not None:
+            task = asyncio.create_task(self._send(probe))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        now = self._clock()
+        return min(self._look_at - now, self._probing.wait(now))
+
+    async def _send(self, probe: Probe) -> None:
+        result = ProbeResult(Outcome.UNSENT, reason="given up")
+        try:
+            result = await self._sender.send(probe.kind, probe.target, probe.check)
+        except CannotProbe as error:
+            result = ProbeResult(Outcome.UNSENT, reason=str(error))
+        except Exception as error:
+            log.exception("the probe of %s is broken", probe.target)
+            result = ProbeResult(Outcome.UNSENT, reason=f"internal error: {error!r}")
+        finally:
+            self._probing.finish(probe, result, self._clock())
+        self._note_problem(result)
+
+    def _note_problem(self, result: ProbeResult) -> None:
+        """A fault of this host is logged when it begins."""
+        problem = f"backends are not probed: {result.reason}" if result.outcome is Outcome.UNSENT else ""
+        if problem and not self.problem:
+            log.warning("%s", problem)
+        self.problem = problem
