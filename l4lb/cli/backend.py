@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +9,15 @@ from typing import Any
 import click
 
 from l4lb.cli.completion import complete_backend, complete_service
-from l4lb.cli.options import Group, Location, endpoint, json_option, pass_location, runtime_option
+from l4lb.cli.options import (
+    Group,
+    Location,
+    endpoint,
+    json_option,
+    pass_location,
+    runtime_option,
+    seconds_between,
+)
 from l4lb.cli.output import (
     Column,
     counted,
@@ -32,17 +39,6 @@ _new_address = click.argument("address", type=endpoint, metavar="ADDRESS:PORT")
 _address = click.argument("address", type=endpoint, metavar="ADDRESS:PORT", shell_complete=complete_backend)
 
 
-def _interval(text: str) -> float:
-    """The value of ``--interval``; not click.FloatRange, which takes nan."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= _LONGEST_INTERVAL:
-        raise click.BadParameter(f"'{text}' is not a number of seconds from 0 to {_LONGEST_INTERVAL}")
-    return value
-
-
 @click.group(cls=Group)
 def backend() -> None:
     """The servers behind the services."""
@@ -52,7 +48,7 @@ def backend() -> None:
 @click.argument("service", required=False, shell_complete=complete_service)
 @click.option(
     "--interval",
-    type=_interval,
+    type=seconds_between(0, _LONGEST_INTERVAL),
     default="0.5",
     show_default=True,
     metavar="SECONDS",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -165,6 +166,21 @@ def ip_address(text: str) -> str:
         return str(ipaddress.ip_address(text))
     except ValueError:
         raise click.BadParameter(f"'{text}' is not an IP address") from None
+
+
+def seconds_between(least: float, most: float) -> Callable[[str], float]:
+    """A number of seconds as the value of an option; not click.FloatRange, which takes nan."""
+
+    def value(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not least <= number <= most:
+            raise click.BadParameter(f"'{text}' is not a number of seconds from {least:g} to {most:g}")
+        return number
+
+    return value
 
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from l4lb.cli.options import Command, Failure, endpoint, json_option
+from l4lb.cli.options import Command, Failure, endpoint, json_option, seconds_between
 from l4lb.cli.output import printable, write_json
 
 if TYPE_CHECKING:
@@ -19,28 +17,13 @@ if TYPE_CHECKING:
 _LONGEST = 3600.0  # seconds
 
 
-def _seconds(least: float) -> Callable[[str], float]:
-    """A number of seconds as the value of an option; not click.FloatRange, which takes nan."""
-
-    def value(text: str) -> float:
-        try:
-            seconds = float(text)
-        except ValueError:
-            seconds = math.nan
-        if not least <= seconds <= _LONGEST:
-            raise click.BadParameter(f"'{text}' is not a number of seconds from {least:g} to {_LONGEST:g}")
-        return seconds
-
-    return value
-
-
 @click.command(cls=Command)
 @click.argument("address", type=endpoint, metavar="ADDRESS:PORT")
 @click.option("--kind", "kind_name", type=click.Choice(["syn", "http"]), default="syn", show_default=True)
 @click.option("--count", type=click.IntRange(1, 1_000_000), default=4, show_default=True)
 @click.option(
     "--interval",
-    type=_seconds(0),
+    type=seconds_between(0, _LONGEST),
     default="1",
     show_default=True,
     metavar="SECONDS",
@@ -48,7 +31,7 @@ def _seconds(least: float) -> Callable[[str], float]:
 )
 @click.option(
     "--timeout",
-    type=_seconds(0.001),
+    type=seconds_between(0.001, _LONGEST),
     default="1",
     show_default=True,
     metavar="SECONDS",

@@ -15,9 +15,9 @@ from typing import Final, Protocol
 
 from l4lb.health.probes.result import CannotProbe, Outcome, ProbeKind, ProbeResult
 from l4lb.health.probes.senders import Senders
-from l4lb.health.probing import LastProbe, Probe, ProbeCounters, Probing
+from l4lb.health.probing import LastProbe, Probe, ProbeCounters, Probing, never_shunned
 from l4lb.health.rise_fall import Health
-from l4lb.health.traffic_age import TrafficAge
+from l4lb.health.traffic_age import Freshness, TrafficAge
 from l4lb.model import Counters, Endpoint, HealthCheck, Probes, Service
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,8 @@ class Prober:
         *,
         random: Random | None = None,
         sender: Sender | None = None,
+        freshness: Freshness | None = None,
+        shunned: Callable[[str, Endpoint], bool] = never_shunned,
     ) -> None:
         """Nothing is sent until ``start``.
 
@@ -73,13 +75,21 @@ class Prober:
             clock: seconds, monotonic; that of the times in ``Health``.
             random: spreads the probes; by default seeded by the system.
             sender: sends them.
+            freshness: what traffic measures by itself; by default ``TrafficAge``.
+            shunned: see ``Probing``.
         """
         self.problem = ""  # why probes cannot be sent, in one line
         self._counters = counters
         self._health = health
         self._clock = clock
         self._sender = sender or Senders()
-        self._probing = Probing(Probes(), clock(), random=random or Random(), freshness=TrafficAge())
+        self._probing = Probing(
+            Probes(),
+            clock(),
+            random=random or Random(),
+            freshness=freshness or TrafficAge(),
+            shunned=shunned,
+        )
         self._look_at = clock()
         self._running: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()

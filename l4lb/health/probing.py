@@ -11,7 +11,7 @@ no new connections whatever a probe might show.
 
 from __future__ import annotations
 
-import dataclasses
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -48,7 +48,7 @@ class LastProbe:
     at: float
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ProbeCounters:
     """Since the start. Probes, except where it says packets."""
 
@@ -91,7 +91,6 @@ class Probing:
             freshness: what traffic has measured by itself.
             shunned: whether a service's scheduler keeps new connections from a backend.
         """
-        self.counters = ProbeCounters()
         self._enabled = limits.enabled
         self._budget = Budget(limits, now)
         self._needs: Needs[Backend] = Needs(random)
@@ -100,7 +99,10 @@ class Probing:
         self._probes: dict[Backend, Probe] = {}
         self._under_way: set[Backend] = set()
         self._last: dict[Backend, LastProbe] = {}
-        self._forwarded: int | None = None
+        self._outcomes: Counter[Outcome] = Counter()
+        self._packets = 0  # that probes caused
+        self._forwarded: int | None = None  # at the last look
+        self._forwarded_since = 0
 
     def update(self, services: Sequence[Service], limits: Probes, now: float) -> None:
         """Probe the backends of these services from the next ``look`` on, and no others."""
@@ -123,7 +125,7 @@ class Probing:
         forwarded = counters.verdicts.get(Verdict.FORWARD, 0)
         if self._forwarded is not None:
             grown = forwarded - self._forwarded
-            self.counters.forwarded_packets += grown if grown >= 0 else forwarded
+            self._forwarded_since += grown if grown >= 0 else forwarded
         self._forwarded = forwarded
         self._budget.look(forwarded, now)
         self._freshness.note(counters.backends, now)
@@ -158,12 +160,8 @@ class Probing:
         """A probe is over."""
         self._under_way.discard(probe.backend)
         self._budget.owe(max(0, result.packets - probe.kind.cost))
-        count = self.counters
-        if result.outcome is not Outcome.UNSENT:
-            count.sent += 1
-        name = result.outcome.value
-        setattr(count, name, getattr(count, name) + 1)
-        count.packets += result.packets
+        self._outcomes[result.outcome] += 1
+        self._packets += result.packets
         if probe.backend in self._probes:
             self._last[probe.backend] = LastProbe(probe.kind, result, now)
 
@@ -172,8 +170,14 @@ class Probing:
         return self._last.get((service, backend))
 
     def report(self, now: float) -> ProbeCounters:
-        """The counters as they are now. O(n)."""
-        return dataclasses.replace(self.counters, withheld=self._needs.withheld(now))
+        """The counters as they are now, without what only the sender sees. O(n)."""
+        return ProbeCounters(
+            sent=self._outcomes.total() - self._outcomes[Outcome.UNSENT],
+            **{outcome.value: self._outcomes[outcome] for outcome in Outcome},
+            withheld=self._needs.withheld(now),
+            packets=self._packets,
+            forwarded_packets=self._forwarded_since,
+        )
 
     def _standing(self, backend: Backend, health: Health, now: float) -> Standing:
         return standing(
