@@ -44,7 +44,11 @@ class Standing(Enum):
 
     @property
     def patience(self) -> float:
-        """Seconds from one probe to the next."""
+        """Seconds from one probe to the next.
+
+        A second where the scheduler waits to learn that a backend is good (again); as long as a figure is
+        fresh where it has just become too old; longer where nobody asks for the backend.
+        """
         return _PATIENCE[self]
 
 

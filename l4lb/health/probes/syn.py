@@ -45,6 +45,7 @@ _SO_RCVBUFFORCE: Final = 33
 _IPV6_HDRINCL: Final = 36
 _FILTER_PROGRAM: Final = Struct("@HP")  # struct sock_fprog
 _FILTER_INSTRUCTION: Final = 8  # bytes
+_AT_ONCE: Final = 256  # packets that are read before something else gets its turn
 _PACKET_SIZE: Final = 256  # bytes: headers are all that is read
 _SCAPY: Final = "scapy.layers.inet6"
 
@@ -86,9 +87,7 @@ class _Question:
 
     answer: asyncio.Future[ProbeResult]
     began: float  # seconds, monotonic
-    sent: (
-        int  # nanoseconds of the wall clock: from the kernel where it tells, else from just before the send
-    )
+    sent: int  # nanoseconds of the wall clock: the kernel's where it tells, else from just before the send
 
 
 class _Channel:
@@ -144,21 +143,19 @@ class _Channel:
         return None
 
     def _read(self) -> None:
-        """Take all that has come. The send times first: an answer can be as quick as they are."""
-        while self._read_one(socket.MSG_ERRQUEUE):
-            pass
-        while self._read_one(0):
-            pass
+        """Take what has come. The send times first: an answer can be as quick as they are."""
+        for flags in (socket.MSG_ERRQUEUE, 0):
+            for _ in range(_AT_ONCE):
+                if not self._read_one(flags):
+                    break
 
     def _read_one(self, flags: int) -> bool:
         try:
             data, ancillary, _, sender = self._socket.recvmsg(
                 _PACKET_SIZE, kernel_time.ANCILLARY_SIZE, flags
             )
-        except BlockingIOError:
+        except OSError:  # nothing more, or an error of a packet sent before, which is taken off by this
             return False
-        except OSError:  # an error of a packet sent before, such as an ICMP error; it was taken off by this
-            return True
         stamp = kernel_time.stamp(ancillary)
         if flags & socket.MSG_ERRQUEUE:
             self._sent(data, stamp)

@@ -3,6 +3,8 @@
 import ipaddress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 
@@ -47,6 +49,12 @@ def test_what_a_raw_socket_read(options):
     source = Endpoint(V6.ip, 80)
     six = bytes(IPv6(src=V6.host, dst="2001:db8:2::1") / tcp)[40:]
     assert segment(six, source.ip) == Segment(source, 40_000, 5, 6, 0x12)
+
+
+@given(data=st.binary(max_size=80), source=st.sampled_from([V4.ip, V6.ip]))
+def test_whatever_was_read_is_a_segment_or_nothing(data, source):
+    found = segment(data, source)
+    assert found is None or (found.source.ip == source and 0 <= found.flags < 64)
 
 
 @pytest.mark.parametrize("length", [0, 1, 19, 20, 39])
