@@ -22,7 +22,7 @@ from l4lb.health.budget import Budget
 from l4lb.health.need import Needs, Standing, standing
 from l4lb.health.probes.result import Outcome, ProbeKind, ProbeResult
 from l4lb.health.rise_fall import Health
-from l4lb.health.traffic_age import Backend, Freshness
+from l4lb.health.traffic_age import BackendKey, Freshness
 from l4lb.model import Counters, Endpoint, HealthCheck, Probes, Protocol, Service, Verdict
 
 MAX_AT_ONCE: Final = 512
@@ -33,7 +33,7 @@ MAX_AT_ONCE: Final = 512
 class Probe:
     """One probe to be sent."""
 
-    backend: Backend
+    backend: BackendKey
     kind: ProbeKind
     target: Endpoint
     check: HealthCheck  # its timeout; for HTTP its question
@@ -93,12 +93,12 @@ class Probing:
         """
         self._enabled = limits.enabled
         self._budget = Budget(limits, now)
-        self._needs: Needs[Backend] = Needs(random)
+        self._needs: Needs[BackendKey] = Needs(random)
         self._freshness = freshness
         self._shunned = shunned
-        self._probes: dict[Backend, Probe] = {}
-        self._under_way: set[Backend] = set()
-        self._last: dict[Backend, LastProbe] = {}
+        self._probes: dict[BackendKey, Probe] = {}
+        self._under_way: set[BackendKey] = set()
+        self._last: dict[BackendKey, LastProbe] = {}
         self._outcomes: Counter[Outcome] = Counter()
         self._packets = 0  # that probes caused
         self._forwarded: int | None = None  # at the last look
@@ -179,7 +179,7 @@ class Probing:
             forwarded_packets=self._forwarded_since,
         )
 
-    def _standing(self, backend: Backend, health: Health, now: float) -> Standing:
+    def _standing(self, backend: BackendKey, health: Health, now: float) -> Standing:
         return standing(
             self._freshness.age(*backend, now), up_for=now - health.since, shunned=self._shunned(*backend)
         )

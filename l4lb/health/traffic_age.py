@@ -14,14 +14,14 @@ from typing import Protocol
 
 from l4lb.model import Endpoint, Traffic
 
-Backend = tuple[str, Endpoint]
+BackendKey = tuple[str, Endpoint]
 """The service's name and the backend's address."""
 
 
 class Freshness(Protocol):
     """What traffic has shown, and when."""
 
-    def note(self, traffic: Mapping[Backend, Traffic], now: float) -> None:
+    def note(self, traffic: Mapping[BackendKey, Traffic], now: float) -> None:
         """The datapath's counters as they are now."""
         ...
 
@@ -41,9 +41,9 @@ class TrafficAge:
     """``Freshness`` by new connections that were answered."""
 
     def __init__(self) -> None:
-        self._seen: dict[Backend, _Seen] = {}
+        self._seen: dict[BackendKey, _Seen] = {}
 
-    def note(self, traffic: Mapping[Backend, Traffic], now: float) -> None:
+    def note(self, traffic: Mapping[BackendKey, Traffic], now: float) -> None:
         """See ``Freshness``. Counters that went down have begun anew."""
         self._seen = {key: self._noted(key, counted, now) for key, counted in traffic.items()}
 
@@ -52,7 +52,7 @@ class TrafficAge:
         seen = self._seen.get((service, backend))
         return inf if seen is None else now - seen.measured
 
-    def _noted(self, key: Backend, counted: Traffic, now: float) -> _Seen:
+    def _noted(self, key: BackendKey, counted: Traffic, now: float) -> _Seen:
         seen = self._seen.get(key)
         if seen is None or counted.connections_total < seen.traffic.connections_total:
             return _Seen(counted)

@@ -227,3 +227,28 @@ def settled(daemon):
         return shown if time.monotonic() - since > 2.5 else None
 
     return ask
+
+
+@pytest.mark.datapath("raw")
+def test_what_probes_and_health_checks_are_said_to_cost_is_what_the_backend_counts(lab):
+    health = 'check = "http"\ninterval = 0.2\ntimeout = 5.0'
+    config = "[gateway.probes]\nfloor = 50.0\n" + service(health=health, weights={"web1": 1})
+    with table(lab, "web1", COUNTERS), lab.daemon(config) as daemon:
+
+        def said():
+            status = daemon.api.get("status")
+            return (
+                status["probes"],
+                status["checks"],
+                status["probes"]["packets"] + status["checks"]["packets"],
+            )
+
+        wait_for("three probes", lambda: said()[0]["answered"] >= 3, 20.0)
+        probes, checks, before = said()
+        seen = counted(lab, "web1")
+        # What was under way is counted when it is over.
+        later = checks["made"] + 2
+        wait_for("two checks more", lambda: said()[1]["made"] >= later)
+        assert before <= seen["in"] + seen["out"] <= said()[2]
+        assert before >= 6 * (probes["sent"] + checks["made"])
+        assert listed(daemon, "probe")["web1"]["kind"] == "http"
