@@ -129,10 +129,10 @@ class Probing:
         self._forwarded = forwarded
         self._budget.look(forwarded, now)
         self._freshness.note(counters.backends, now)
-        for backend in self._probes:
+        for backend, probe in self._probes.items():
             known = health(*backend)
             if self._enabled and known.usable:
-                self._needs.place(backend, self._standing(backend, known, now), now)
+                self._needs.place(backend, self._standing(probe, known, now), now)
             else:
                 self._needs.remove(backend, now)
 
@@ -179,10 +179,9 @@ class Probing:
             forwarded_packets=self._forwarded_since,
         )
 
-    def _standing(self, backend: BackendKey, health: Health, now: float) -> Standing:
-        return standing(
-            self._freshness.age(*backend, now), up_for=now - health.since, shunned=self._shunned(*backend)
-        )
+    def _standing(self, probe: Probe, health: Health, now: float) -> Standing:
+        age = self._freshness.age(*probe.backend, probe.kind, now)
+        return standing(age, up_for=now - health.since, shunned=self._shunned(*probe.backend))
 
 
 def _probe_of(service: Service, backend: Endpoint) -> Probe:

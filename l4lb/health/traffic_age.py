@@ -1,9 +1,4 @@
-"""How long ago traffic has last shown that a backend answers, from the datapath's counters. Pure.
-
-The counters say how many connections began and how many packets came back, not which belong together. A
-backend counts as measured when, since a look at which new connections had been counted, it has sent
-packets. On a backend with long connections beside the new ones that can be wrong for one look.
-"""
+"""How long ago traffic has last shown what a probe would show, from the datapath's counters. Pure."""
 
 from __future__ import annotations
 
@@ -12,6 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
+from l4lb.health.probes.result import ProbeKind
 from l4lb.model import Endpoint, Traffic
 
 BackendKey = tuple[str, Endpoint]
@@ -25,20 +21,23 @@ class Freshness(Protocol):
         """The datapath's counters as they are now."""
         ...
 
-    def age(self, service: str, backend: Endpoint, now: float) -> float:
-        """Seconds since traffic last measured a backend; infinite if it never has."""
+    def age(self, service: str, backend: Endpoint, kind: ProbeKind, now: float) -> float:
+        """Seconds since traffic last measured what a probe of this kind would; infinite if it never has."""
         ...
 
 
 @dataclass(slots=True)
 class _Seen:
-    traffic: Traffic
-    unanswered: bool = False  # a connection has begun and no packet has come back since
-    measured: float = -inf
+    handshakes: int
+    responses: int
+    shook_hands: float = -inf
+    responded: float = -inf
 
 
 class TrafficAge:
-    """``Freshness`` by new connections that were answered."""
+    """``Freshness`` by what the datapath has timed in passing: a handshake shows what a SYN probe would, a
+    response what an HTTP probe would. So a server whose kernel goes on shaking hands for it while it has
+    stalled is asked over HTTP, however much traffic it has."""
 
     def __init__(self) -> None:
         self._seen: dict[BackendKey, _Seen] = {}
@@ -47,19 +46,21 @@ class TrafficAge:
         """See ``Freshness``. Counters that went down have begun anew."""
         self._seen = {key: self._noted(key, counted, now) for key, counted in traffic.items()}
 
-    def age(self, service: str, backend: Endpoint, now: float) -> float:
+    def age(self, service: str, backend: Endpoint, kind: ProbeKind, now: float) -> float:
         """See ``Freshness``."""
         seen = self._seen.get((service, backend))
-        return inf if seen is None else now - seen.measured
+        if seen is None:
+            return inf
+        return now - (seen.shook_hands if kind is ProbeKind.SYN else seen.responded)
 
     def _noted(self, key: BackendKey, counted: Traffic, now: float) -> _Seen:
+        handshakes, responses = counted.handshakes.count, counted.responses.count
         seen = self._seen.get(key)
-        if seen is None or counted.connections_total < seen.traffic.connections_total:
-            return _Seen(counted)
-        if counted.connections_total > seen.traffic.connections_total:
-            seen.unanswered = True
-        if seen.unanswered and counted.packets_out > seen.traffic.packets_out:
-            seen.unanswered = False
-            seen.measured = now
-        seen.traffic = counted
+        if seen is None:
+            return _Seen(handshakes, responses)
+        if handshakes > seen.handshakes:
+            seen.shook_hands = now
+        if responses > seen.responses:
+            seen.responded = now
+        seen.handshakes, seen.responses = handshakes, responses
         return seen

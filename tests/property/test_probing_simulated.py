@@ -23,7 +23,7 @@ from l4lb.health.probes.result import Outcome, ProbeResult
 from l4lb.health.probing import Probing
 from l4lb.health.rise_fall import Health, HealthState
 from l4lb.health.traffic_age import TrafficAge
-from l4lb.model import Backend, Counters, Endpoint, Probes, Service, Traffic, Verdict
+from l4lb.model import Backend, Counters, Endpoint, Probes, Service, Times, Traffic, Verdict
 
 BACKENDS = [Endpoint(bytes((10, 2, n >> 8, n & 255)), 80) for n in range(1_000)]
 SERVICE = Service("web", Endpoint.parse("10.1.0.100:80"), backends=tuple(map(Backend, BACKENDS)))
@@ -62,7 +62,7 @@ def simulate(packets_per_second, busy):
 
 def counters(forwarded, connections):
     traffic = {
-        ("web", backend): Traffic(connections_total=count, packets_out=count)
+        ("web", backend): Traffic(handshakes=Times(count))
         for backend, count in zip(BACKENDS, connections, strict=True)
     }
     return Counters(traffic, {Verdict.FORWARD: forwarded}, {})

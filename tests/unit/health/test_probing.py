@@ -10,7 +10,18 @@ from l4lb.health.probes.result import Outcome, ProbeKind, ProbeResult
 from l4lb.health.probing import MAX_AT_ONCE, LastProbe, Probing
 from l4lb.health.rise_fall import Health, HealthState
 from l4lb.health.traffic_age import TrafficAge
-from l4lb.model import Backend, Counters, Endpoint, HealthCheck, Probes, Protocol, Service, Traffic, Verdict
+from l4lb.model import (
+    Backend,
+    Counters,
+    Endpoint,
+    HealthCheck,
+    Probes,
+    Protocol,
+    Service,
+    Times,
+    Traffic,
+    Verdict,
+)
 
 A, B = Endpoint.parse("10.2.0.11:80"), Endpoint.parse("10.2.0.12:80")
 WEB = Service("web", Endpoint.parse("10.1.0.100:80"), backends=(Backend(A),))
@@ -102,7 +113,7 @@ def test_a_backend_that_traffic_measures_is_not_probed():
     world = World(WEB)
     probes = []
     for second in range(100):
-        world.traffic["web", A] = Traffic(connections_total=second, packets_out=second)
+        world.traffic["web", A] = Traffic(handshakes=Times(second))
         probes += world.sent(1, begin=float(second))
     assert probes == []
     assert world.sent(10, begin=100.0), "when it has gone quiet"

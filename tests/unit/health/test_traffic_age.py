@@ -2,52 +2,49 @@
 
 from math import inf
 
+import pytest
+
+from l4lb.health.probes.result import ProbeKind
 from l4lb.health.traffic_age import TrafficAge
-from l4lb.model import Endpoint, Traffic
+from l4lb.model import Endpoint, Times, Traffic
 
 A = Endpoint.parse("10.2.0.11:80")
+SYN, HTTP = ProbeKind.SYN, ProbeKind.HTTP
 
 
-def ages(*counts):
-    """A backend's age at each of these looks, a second apart; counts are (connections, packets out)."""
-    ages = TrafficAge()
-    seen = []
-    for now, (connections, packets) in enumerate(counts):
-        ages.note({("web", A): Traffic(connections_total=connections, packets_out=packets)}, float(now))
-        seen.append(ages.age("web", A, float(now)))
-    return seen
+def traffic(handshakes, responses):
+    return {("web", A): Traffic(handshakes=Times(handshakes), responses=Times(responses))}
 
 
-def test_a_new_connection_that_is_answered_measures():
-    assert ages((5, 100), (6, 103), (6, 103), (6, 103)) == [inf, 0.0, 1.0, 2.0]
+def ages(kind, *counts):
+    """A backend's age at each of these looks, a second apart; counts are (handshakes, responses)."""
+    seen, found = TrafficAge(), []
+    for now, (handshakes, responses) in enumerate(counts):
+        seen.note(traffic(handshakes, responses), float(now))
+        found.append(seen.age("web", A, kind, float(now)))
+    return found
 
 
-def test_the_answer_may_come_a_look_later():
-    assert ages((5, 100), (6, 100), (6, 100), (6, 101)) == [inf, inf, inf, 0.0]
-
-
-def test_no_answer_no_measurement():
-    assert ages((5, 100), (6, 100), (9, 100)) == [inf, inf, inf]
-
-
-def test_packets_of_old_connections_measure_nothing():
-    assert ages((5, 100), (5, 900), (5, 1800)) == [inf, inf, inf]
-
-
-def test_one_connection_measures_once():
-    assert ages((5, 100), (6, 101), (6, 102), (6, 103)) == [inf, 0.0, 1.0, 2.0]
-
-
-def test_counters_that_begin_anew_measure_nothing_by_that():
-    assert ages((5, 100), (1, 50), (1, 50), (2, 51)) == [inf, inf, inf, 0.0]
+@pytest.mark.parametrize(
+    ("kind", "counts", "expected"),
+    [
+        pytest.param(SYN, [(5, 9), (6, 9), (6, 9), (6, 9)], [inf, 0, 1, 2], id="a handshake"),
+        pytest.param(HTTP, [(5, 9), (6, 9), (7, 9)], [inf, inf, inf], id="handshakes of a stalled server"),
+        pytest.param(HTTP, [(5, 9), (5, 10), (5, 10)], [inf, 0, 1], id="a response"),
+        pytest.param(SYN, [(5, 9), (5, 10), (5, 11)], [inf, inf, inf], id="an old connection's responses"),
+        pytest.param(HTTP, [(5, 9), (0, 2), (0, 3)], [inf, inf, 0], id="a datapath that began anew"),
+    ],
+)
+def test_age(kind, counts, expected):
+    assert ages(kind, *counts) == expected
 
 
 def test_who_is_not_counted_was_never_measured_and_who_is_gone_is_forgotten():
     seen = TrafficAge()
-    assert seen.age("web", A, 0.0) == inf
-    for now, connections in enumerate((1, 2)):
-        seen.note({("web", A): Traffic(connections, packets_out=connections)}, float(now))
-    assert seen.age("web", A, 1.0) == 0.0
-    assert seen.age("dns", A, 1.0) == inf
-    seen.note({}, 2.0)
-    assert seen.age("web", A, 2.0) == inf
+    assert seen.age("web", A, SYN, 0.0) == inf
+    for now in (1, 2):
+        seen.note(traffic(now, now), float(now))
+    assert seen.age("web", A, SYN, 2.0) == 0.0
+    assert seen.age("dns", A, SYN, 2.0) == inf
+    seen.note({}, 3.0)
+    assert seen.age("web", A, SYN, 3.0) == inf
