@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from random import Random
 
+import pytest
+
 from l4lb.health.prober import Prober
 from l4lb.health.probes.result import CannotProbe, Outcome, ProbeResult
 from l4lb.health.rise_fall import Health, HealthState
@@ -39,6 +41,7 @@ class Bench:
         self.sender = FakeSender()
         self.forwarded = 0
         self.datapath = True
+        self.looks = 0
         self.prober = Prober(
             self.counters,
             lambda service, backend: Health(HealthState.UP, -1e6),
@@ -48,6 +51,7 @@ class Bench:
         )
 
     async def counters(self):
+        self.looks += 1
         if not self.datapath:
             return None
         return Counters({}, {Verdict.FORWARD: self.forwarded}, {})
@@ -106,6 +110,18 @@ def test_what_is_forwarded_raises_the_budget(run):
                 await asyncio.sleep(1)
             report = b.prober.report()
             assert 0.0009 <= report.packets / report.forwarded_packets <= 0.001
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("backends", "looks"), [(1, 60), (100, 60), (200, 30), (1_000, 15), (10_000, 15)])
+def test_many_backends_are_looked_at_less_often(run, backends, looks):
+    web = Service("web", WEB.address, backends=tuple(Backend(Endpoint(A.ip, n)) for n in range(backends)))
+
+    async def scenario():
+        async with bench(web) as b:
+            await asyncio.sleep(59.9)
+            assert b.looks == pytest.approx(looks, abs=1)
 
     run(scenario())
 
