@@ -15,19 +15,19 @@ LOST = ProbeResult(Outcome.LOST, packets=1, reason="no answer within 1 s")
 @pytest.fixture
 def results(monkeypatch):
     """What the probes come to, in turn."""
-    queue: list[ProbeResult | Exception] = []
+    queue: list[ProbeResult | BaseException] = []
     queue_asked: list[tuple] = []
 
     async def send(self, kind, target, check):
         queue_asked.append((kind.value, str(target), check.timeout, check.path))
         result = queue.pop(0)
-        if isinstance(result, Exception):
+        if isinstance(result, BaseException):
             raise result
         return result
 
     monkeypatch.setattr(Senders, "send", send)
 
-    def set_results(new: Iterable[ProbeResult | Exception]):
+    def set_results(new: Iterable[ProbeResult | BaseException]):
         queue[:] = new
         return queue_asked
 
@@ -73,6 +73,16 @@ def test_json_has_every_probe_and_the_summary(l4lb, results):
     assert (answer["kind"], answer["address"]) == ("http", "10.2.0.11:80")
     assert (answer["sent"], answer["answered"], answer["median"], answer["late"]) == (1, 1, 0.001, 0)
     assert asked == [("http", "10.2.0.11:80", 0.5, "/x")]
+
+
+def test_whoever_has_seen_enough_gets_the_summary(l4lb, results):
+    results([ANSWERED, KeyboardInterrupt()])
+    done = l4lb("probe", "10.2.0.11:80", "--interval", "0")
+    assert done.stdout.splitlines()[2:] == [
+        "1 sent, 1 answered, 0 lost, 3 packets",
+        "min/median/max 1.000/1.000/1.000 ms",
+    ]
+    assert done.exit_code == 0
 
 
 def test_what_a_server_says_does_not_reach_the_terminal_raw(l4lb, results):
