@@ -1,0 +1,151 @@
+"""How slow a backend is at present, as far as can be believed from what was seen of it. Pure.
+
+The statistics of waiting. Say that at any moment a backend of the usual speed answers a request it
+has with probability dt / usual, and one that is s times slower with dt / (s * usual). Of ``answers``
+answers, while requests waited for ``waited`` seconds in all, answered or not, the likelihood is then
+s ** -answers * exp(-waited / (s * usual)): that of the exponential distribution with censored data. A
+request tells what it can while it waits, so a backend that answers no more is found out by the age of
+its requests, in two or three looks. How many requests are served at a time does not matter.
+
+A backend may change at any time, so with each look belief moves towards the prior a little (a hidden
+Markov model whose only transition is a fresh start). It bounds what is held for and against a
+backend: a change is believed after the same few requests, however long the past was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp, isfinite
+from typing import Final
+
+from l4lb.schedulers.measured import Measured
+
+SLOWNESS: Final = (1.0, 2.0, 4.0)
+"""Times slower than usual that a backend may be. A finer or wider scale finds nothing sooner.
+
+None is faster than usual: the fast one has fewer in flight anyway, and who answers at once because
+it answers nonsense must not draw everybody."""
+
+PRICES: Final = (1.0, 3.0, 7.0)
+"""What a backend of that slowness costs: more than in proportion, as the price counts the requests
+before the new one as if they were served one by one, and an idle slow backend would look cheap. The
+last one bounds all: where the others have seven in flight even a very slow backend is used."""
+
+PRIOR: Final = (0.6, 0.15, 0.25)
+"""Belief in each of them about a backend of which nothing is known, or nothing any more. With more
+for the slow ones the good are suspected, with less a burst is noticed later."""
+
+MEMORY: Final = 2.0
+"""Seconds in which what was believed fades by e. It sets how soon a slow backend is tried again, and
+how much the first slow answers weigh: shorter and it gets more of what it cannot serve, longer and
+it misses the end of a burst."""
+
+FAILURE: Final = 5.0
+"""Times the usual wait that a connection that failed counts."""
+
+EVIDENCE: Final = 10.0
+"""Answers, or usual waits, that one look counts at most: what is seen in one moment has its causes
+in common, and a thousand answers are not a thousand witnesses."""
+
+ROUNDING: Final = 1e-6
+"""Part of a sum of times that may be an error of the sum."""
+
+AVERAGE: Final = 10.0
+"""Seconds over which a backend's own response time and the scatter of its answers are averaged. They
+say what is usual, which is to change more slowly than what is compared with it."""
+
+LARGEST: Final = 1e12
+"""Beyond it a figure is nonsense, and squares would overflow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What is believed of one backend."""
+
+    since: float  # when it was first looked at
+    looked: float  # when it was last
+    asked: float  # when it was last seen to have, or to have had, a request
+    belief: tuple[float, ...] = PRIOR  # in each SLOWNESS; adds up to 1
+    failing: bool = False  # most of its last connections ended without an answer
+    waiting: float = 0.0  # as it stood at the last look
+    # Fading sums over the last AVERAGE seconds:
+    waited: float = 0.0  # seconds
+    answers: float = 0.0
+    expected: float = 0.0  # answers of a usual backend in the same time with as much to do
+    scatter: float = 0.0  # squares of how far the answers of a look were from that
+
+    @property
+    def response_time(self) -> float | None:
+        """Seconds a request waits, on average; None if there were none of late."""
+        return self.waited / self.answers if self.answers >= 1 else None
+
+    @property
+    def dispersion(self) -> float | None:
+        """Variance of the answers of a look over their number: about 1 if their times are exponentially
+        distributed, more the more they differ; None if there were too few."""
+        return self.scatter / self.expected if self.expected >= 3 else None
+
+    @property
+    def price(self) -> float:
+        """The price of its slowness, as expected: 1 to max(PRICES)."""
+        return sum(share * price for share, price in zip(self.belief, PRICES, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """What the backends of a service have in common."""
+
+    response_time: float  # seconds
+    doubt: float = 1.0  # how many times less a look says than if times were exponential; at least 1
+
+
+def observe(estimate: Estimate, measured: Measured, usual: Usual | None, now: float) -> Estimate:
+    """Learn from one look; without anything usual to compare with only the averages."""
+    passed = max(0.0, now - estimate.looked)
+    answers, waiting = count(measured.answers), count(measured.waiting)
+    waited = count(measured.answer_time) + waiting - estimate.waiting
+    # Requests that were given up took their age along, which had been counted as it grew.
+    given_up = waited < -ROUNDING * estimate.waiting
+    waited = max(0.0, waited) + count(measured.half_open) * passed
+    # Some servers end well with a reset.
+    failures = max(0.0, count(measured.failures) + given_up - answers)
+    belief, expected, scatter = estimate.belief, 0.0, 0.0
+    if usual is not None:
+        expected = waited / usual.response_time
+        scatter = (answers - expected) ** 2
+        belief = _forget(belief, passed / usual.doubt)
+        belief = _weigh(belief, expected + FAILURE * failures, answers, usual.doubt)
+    fade = exp(-passed / AVERAGE)
+    return Estimate(
+        since=estimate.since,
+        looked=estimate.looked + passed,
+        asked=max(now, estimate.asked) if waited or answers or failures else estimate.asked,
+        belief=belief,
+        failing=failures > 0 or (estimate.failing and not answers),
+        waiting=waiting,
+        waited=estimate.waited * fade + waited,
+        answers=estimate.answers * fade + answers,
+        expected=estimate.expected * fade + expected,
+        scatter=estimate.scatter * fade + scatter,
+    )
+
+
+def _forget(belief: tuple[float, ...], passed: float) -> tuple[float, ...]:
+    kept = exp(-passed / MEMORY)
+    return tuple(kept * share + (1 - kept) * prior for share, prior in zip(belief, PRIOR, strict=True))
+
+
+def _weigh(belief: tuple[float, ...], waits: float, answers: float, doubt: float) -> tuple[float, ...]:
+    """Bayes' rule. ``waits`` is in usual response times."""
+    weight = min(1 / doubt, EVIDENCE / max(waits, answers, EVIDENCE))
+    weighed = [
+        share * exp(-weight * waits / times) * times ** (-weight * answers)
+        for share, times in zip(belief, SLOWNESS, strict=True)
+    ]
+    total = sum(weighed)
+    return tuple(share / total for share in weighed)
+
+
+def count(value: float) -> float:
+    """The figure, or 0 if it cannot be a number or a time of anything."""
+    return float(value) if isfinite(value) and 0 < value < LARGEST else 0.0

@@ -1,0 +1,116 @@
+from math import inf, nan
+
+import pytest
+
+from l4lb.schedulers.estimate import PRICES, PRIOR, Estimate, Usual, observe
+from l4lb.schedulers.measured import Measured
+
+LOOK = 0.1
+USUAL = Usual(0.1)
+NEW = Estimate(0.0, 0.0, 0.0)
+
+
+def after(looks, measured, estimate=NEW, usual=USUAL):
+    """The estimate after so many looks that all say the same."""
+    for _ in range(looks):
+        estimate = observe(estimate, measured, usual, estimate.looked + LOOK)
+    return estimate
+
+
+def served(answers, each):
+    """What a look counts of that many answers that took so long each."""
+    return Measured(answers=answers, answer_time=answers * each)
+
+
+def test_nothing_is_known_of_a_new_one():
+    assert NEW.belief == PRIOR
+    assert NEW.response_time is None
+    assert NEW.dispersion is None
+
+
+def test_who_answers_as_usual_costs_nearly_the_least():
+    assert after(20, served(3, 0.1)).price < 1.1
+
+
+@pytest.mark.parametrize("times", [4, 10, 1000])
+def test_who_is_slow_costs_nearly_the_most(times):
+    assert after(20, served(1, 0.1 * times)).price > 0.9 * max(PRICES)
+
+
+def test_who_answers_at_once_costs_no_less_than_the_usual():
+    assert after(20, served(100, 1e-6)).price >= 1
+
+
+def test_the_slower_the_dearer():
+    prices = [after(10, served(2, 0.1 * times)).price for times in (0.5, 1, 1.5, 2, 3, 5, 8)]
+    assert prices == sorted(prices)
+
+
+def test_requests_that_wait_tell_before_any_answer():
+    estimate = after(20, served(3, 0.1))
+    for look in (1, 2, 3):  # five connections; nobody answers any more
+        estimate = observe(
+            estimate, Measured(outstanding=5, waiting=5 * LOOK * look), USUAL, estimate.looked + LOOK
+        )
+    assert estimate.price > 3
+
+
+def test_a_handshake_that_nobody_answers_is_waiting_too():
+    assert after(3, Measured(half_open=5), after(20, served(3, 0.1))).price > 3
+
+
+def test_a_change_for_the_better_is_believed_after_a_few_answers():
+    slow = after(1000, served(1, 1.0))
+    assert after(10, served(3, 0.1), slow).price < 1.5
+
+
+def test_what_was_believed_is_forgotten_where_nothing_happens():
+    assert after(200, Measured(), after(20, served(1, 1.0))).belief == pytest.approx(PRIOR, abs=1e-3)
+
+
+def test_giving_up_is_not_taken_for_an_answer():
+    stalled = after(1, Measured(outstanding=5, waiting=7.0), after(20, served(3, 0.1)))
+    given_up = after(1, Measured(), stalled)
+    assert given_up.failing
+    assert given_up.price == pytest.approx(stalled.price, rel=0.1)
+    assert given_up.waited > 6
+
+
+def test_who_refuses_is_failing_until_it_answers():
+    refusing = after(1, Measured(failures=3))
+    assert refusing.failing
+    assert after(5, Measured(), refusing).failing
+    assert not after(1, served(1, 0.1), refusing).failing
+
+
+def test_resets_after_the_answers_are_no_failures():
+    estimate = after(5, Measured(answers=3, answer_time=0.3, failures=3))
+    assert not estimate.failing
+    assert estimate.price == pytest.approx(after(5, served(3, 0.1)).price)
+
+
+def test_in_doubt_a_look_says_less():
+    assert after(3, served(1, 0.5), usual=Usual(0.1, doubt=10.0)).price < after(3, served(1, 0.5)).price
+
+
+def test_one_look_however_full_convinces_nobody_for_ever():
+    full = after(1, served(1_000_000, 0.5))
+    assert after(10, served(3, 0.1), full).price < 1.5
+
+
+def test_without_anything_usual_only_averages_are_kept():
+    estimate = after(5, served(2, 0.3), usual=None)
+    assert estimate.belief == PRIOR
+    assert estimate.response_time == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("value", [nan, inf, -inf, -1.0, 1e300])
+def test_figures_that_cannot_be_count_as_nothing(value):
+    nonsense = Measured(value, value, value, value, value, value, value, value)
+    assert after(3, nonsense) == after(3, Measured())
+
+
+def test_a_clock_that_goes_back_changes_nothing():
+    estimate = after(5, served(2, 0.1))
+    assert observe(estimate, Measured(), USUAL, 0.0).looked == estimate.looked
+    assert observe(estimate, Measured(), USUAL, 0.0).belief == pytest.approx(estimate.belief)
