@@ -1,0 +1,149 @@
+"""Adaptive: the lowest expected latency, learnt from the traffic itself.
+
+Prequal's rule (B. Wydrowski et al., "Load is not what you should balance: introducing Prequal",
+NSDI 2024) on measurements that cost nothing. A backend that is over its limit of CPU or memory, or
+lets connections fail, is hot and gets one only if all candidates are hot. Among the cold the lowest
+expected latency wins: the price of how slow the backend is at present (``estimate``), times what it
+has in flight with the new connection, over its weight. Where nothing tells the backends apart all
+have the same cost, and the fewest in flight wins.
+
+The control plane keeps a ``Pool`` for each service. At each look, ten a second or so, it calls
+``observe`` with what the datapath has counted of every backend that may take connections, then
+``costs``, and gives the result to the datapath, which multiplies by its own counters, exact at the
+moment, when a connection comes::
+
+    pool = observe(pool, {address: Measured(...), ...}, now)
+    selection = costs(candidates, pool, now)
+
+``now`` is in seconds, by any clock. A backend that a look leaves out, because it is down or drained,
+is new when it comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import exp
+from typing import Final
+
+from l4lb.model import MAX_COST, Costs, Endpoint
+from l4lb.schedulers import estimate, habits
+from l4lb.schedulers.estimate import Estimate, Usual
+from l4lb.schedulers.habits import Habits
+from l4lb.schedulers.least_connection import UNIT
+from l4lb.schedulers.measured import Measured
+from l4lb.schedulers.scheduler import Candidate, Scheduler
+
+ALIKE: Final = 1.1
+"""A backend whose price is below costs the same as one that is certainly as usual. With more, a slow
+one is noticed later; equal backends keep even shares either way."""
+
+RETRY: Final = 2.0
+"""Seconds in which what speaks against a backend fades by e while it has no request. It bounds how
+long one without traffic is shunned, however little traffic there is: RETRY * ln((7 - 1) / (ALIKE - 1)),
+8.2 seconds, and with others busy as soon as it costs less than they."""
+
+COOLING: Final = 1.0
+"""Seconds after its last failure until a failing backend is tried again. One that refuses is never
+busy: while it is merely dear it gets connections whenever the others are."""
+
+SLOW_START: Final = 3.0
+"""Seconds in which the share of a new or recovered backend grows to what it is worth. Its caches are
+cold, and having nothing in flight it would get all connections of the first moment."""
+
+FIRST: Final = 0.1
+"""Part of its share that a new backend begins with."""
+
+ORDINARY: Final = 1.5
+"""Dispersion up to which a look is believed in full: bursts on some of the backends raise it to 1.4
+though nothing about the requests has changed. Beyond, doubt grows with its square, as what lies
+behind it, few requests that are far longer than the others, lasts for many looks."""
+
+SHORTEST: Final = 1e-6
+"""Seconds: no usual response time is taken for shorter, as nothing is measured more finely."""
+
+COMPARED: Final = 64
+"""Up to so many backends all are compared for a connection, which takes a datapath long with more."""
+
+DRAWN: Final = 8
+"""Of more than that, so many are drawn at random and compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """What is known of the backends of one service."""
+
+    backends: Mapping[Endpoint, Estimate] = field(default_factory=dict)
+    hot: frozenset[Endpoint] = frozenset()
+    usual: Usual | None = None
+    habits: Habits = field(default_factory=Habits)
+
+
+def observe(pool: Pool, seen: Mapping[Endpoint, Measured], now: float) -> Pool:
+    """Learn from one look at all backends that may take connections."""
+    backends = {
+        address: estimate.observe(
+            pool.backends.get(address) or Estimate(now, now, now), measured, pool.usual, now
+        )
+        for address, measured in seen.items()
+    }
+    return Pool(
+        backends,
+        frozenset(address for address, measured in seen.items() if measured.hot),
+        _usual(backends.values()) or pool.usual,
+        habits.observe(pool.habits, seen.values(), now),
+    )
+
+
+def costs(candidates: Sequence[Candidate], pool: Pool, now: float) -> Costs:
+    """What a datapath chooses by until the next look. At least one candidate, all of positive weight;
+    one that the pool does not know is new."""
+    hot = frozenset(
+        it.index for it in candidates if it.address in pool.hot or _fails(pool, it.address, now)
+    )
+    all_hot = len(hot) == len(candidates)  # then by what is in flight alone
+    heaviest = max(it.weight for it in candidates)
+    priced = []
+    for it in candidates:
+        times = 1.0 if all_hot else _times(pool.backends.get(it.address), now)
+        priced.append((it.index, min(MAX_COST, round(UNIT * times * heaviest / it.weight))))
+    return Costs(
+        tuple(priced),
+        candidates=DRAWN if len(candidates) > COMPARED else 0,
+        idle=pool.habits.idle,
+        hot=frozenset() if all_hot else hot,
+    )
+
+
+def _fails(pool: Pool, address: Endpoint, now: float) -> bool:
+    known = pool.backends.get(address)
+    return known is not None and known.failing and now - known.asked < COOLING
+
+
+def _times(known: Estimate | None, now: float) -> float:
+    """How many times the cost of a usual backend this one has: 1 to max(PRICES) / FIRST."""
+    if known is None:
+        return 1 / FIRST
+    quiet = max(0.0, now - known.asked)
+    price = 1 + (known.price - 1) * exp(-quiet / RETRY)
+    grown = max(FIRST, min(1.0, (now - known.since) / SLOW_START))
+    return (price if price > ALIKE else 1.0) / grown
+
+
+def _usual(backends: Collection[Estimate]) -> Usual | None:
+    """What a third of the backends do not exceed: while up to two thirds of them are in trouble it is
+    still that of a good one, and of three or more the fastest alone does not set it."""
+    times = sorted(it.response_time for it in backends if it.response_time is not None)
+    if not times:
+        return None
+    dispersions = sorted(it.dispersion for it in backends if it.dispersion is not None)
+    dispersion = dispersions[len(dispersions) // 3] if dispersions else 1.0
+    return Usual(max(SHORTEST, times[len(times) // 3]), max(1.0, dispersion / ORDINARY) ** 2)
+
+
+def _without_measurements(candidates: Sequence[Candidate]) -> Costs:
+    return costs(candidates, Pool(), 0.0)
+
+
+SCHEDULER = Scheduler("adaptive", "the lowest expected latency, by weight", _without_measurements)
+"""Without measurements: the fewest in flight, by weight."""

@@ -1,0 +1,123 @@
+import pytest
+
+from l4lb.model import WHOLE, Costs
+from l4lb.schedulers import adaptive
+from l4lb.schedulers.adaptive import Pool, costs, observe
+from l4lb.schedulers.estimate import PRICES
+from l4lb.schedulers.least_connection import UNIT
+from l4lb.schedulers.measured import Measured
+from tests.unit.schedulers.candidates import with_weights
+
+LOOK = 0.1
+WELL = Measured(opened=3, answers=3, answer_time=0.3)
+SLOW = Measured(opened=1, answers=1, answer_time=1.0)
+BACKENDS = with_weights(1, 1, 1)
+
+
+def after(seconds, looks, pool=None, start=0.0, candidates=BACKENDS):
+    """The pool after that time in which each look finds the same, one Measured a backend."""
+    pool = pool or Pool()
+    for look in range(round(seconds / LOOK)):
+        seen = {it.address: measured for it, measured in zip(candidates, looks, strict=False)}
+        pool = observe(pool, seen, start + look * LOOK)
+    return pool
+
+
+def prices(pool, now, candidates=BACKENDS):
+    return [cost / UNIT for _, cost in costs(candidates, pool, now).costs]
+
+
+def test_without_measurements_it_is_the_fewest_in_flight_by_weight():
+    selection = adaptive.SCHEDULER.compile(with_weights(4, 1, 2))
+    least = min(cost for _, cost in selection.costs)
+    assert [cost / least for _, cost in selection.costs] == [1, 4, 2]
+    assert (selection.idle, selection.hot, selection.candidates) == (0, frozenset(), 0)
+
+
+def test_equals_have_equal_costs():
+    assert prices(after(10, [WELL] * 3), 10) == [1, 1, 1]
+
+
+def test_a_difference_that_may_be_chance_is_none():
+    pool = after(10, [WELL, Measured(answers=3, answer_time=0.36), Measured(answers=2, answer_time=0.17)])
+    assert prices(pool, 10) == [1, 1, 1]
+
+
+def test_weights_divide_the_cost():
+    weighted = with_weights(1, 2, 4)
+    assert prices(after(10, [WELL] * 3, candidates=weighted), 10, weighted) == [4, 2, 1]
+
+
+def test_a_slow_one_is_dear_and_no_dearer_than_the_bound():
+    slow = prices(after(10, [WELL, WELL, SLOW]), 10)
+    assert slow[:2] == [1, 1]
+    assert 5 < slow[2] <= max(PRICES)
+
+
+def test_of_two_the_fast_one_is_the_usual():
+    two = with_weights(1, 1)
+    fast, slow = prices(after(10, [WELL, SLOW], candidates=two), 10, two)
+    assert fast == 1
+    assert slow > 5
+
+
+def test_who_lies_about_its_speed_gains_nothing():
+    liar = Measured(answers=1000, answer_time=1e-9)
+    assert prices(after(10, [WELL, WELL, liar]), 10) == [1, 1, 1]
+
+
+def test_one_that_is_not_asked_is_as_good_as_the_others_within_ten_seconds():
+    pool = after(5, [WELL, WELL, SLOW])
+    assert prices(pool, 5)[2] > 5
+    pool = after(10, [WELL, WELL, Measured()], pool, start=5)
+    assert prices(pool, 15) == [1, 1, 1]
+
+
+def test_one_that_recovers_costs_the_usual_within_seconds_of_its_first_good_answers():
+    pool = after(2, [WELL] * 3, after(10, [WELL, WELL, SLOW]), start=10)
+    assert prices(pool, 12)[2] < 1.2
+
+
+def test_a_new_one_begins_slowly():
+    pool = after(10, [WELL, WELL])
+    pool = after(LOOK, [WELL] * 3, pool, start=10)
+    growing = []
+    for second in range(5):
+        pool = after(1, [WELL] * 3, pool, start=10 + second)
+        growing.append(prices(pool, 11 + second)[2])
+    assert growing == sorted(growing, reverse=True)
+    assert growing[0] > 2
+    assert growing[-1] == 1
+
+
+def test_one_that_was_away_is_new():
+    pool = after(1, [WELL, WELL], after(10, [WELL] * 3), start=10)
+    assert set(pool.backends) == {it.address for it in BACKENDS[:2]}
+    assert prices(pool, 11)[2] == 10
+
+
+def test_a_backend_over_its_limits_is_hot_and_if_all_are_only_weights_count():
+    hot = Measured(opened=1, answers=1, answer_time=1.0, hot=True)
+    assert costs(BACKENDS, after(10, [WELL, hot, WELL]), 10).hot == {1}
+    weighted = with_weights(1, 2, 4)
+    everywhere = costs(weighted, after(10, [hot] * 3, candidates=weighted), 10)
+    assert everywhere == Costs(((0, 4 * UNIT), (1, 2 * UNIT), (2, UNIT)), idle=0)
+
+
+def test_one_that_lets_connections_fail_is_hot_until_it_is_tried_again():
+    pool = after(LOOK, [WELL, WELL, Measured(failures=5)], after(5, [WELL] * 3), start=5)
+    assert costs(BACKENDS, pool, 5.1).hot == {2}
+    pool = after(1.1, [WELL, WELL, Measured()], pool, start=5.1)
+    assert costs(BACKENDS, pool, 6.2).hot == frozenset()
+
+
+def test_connections_kept_for_many_requests_are_counted_while_idle():
+    kept = Measured(answers=3, answer_time=0.3, outstanding=3, idle=9)
+    opened = Measured(opened=1, answers=3, answer_time=0.3, outstanding=3, idle=9)
+    pool = after(60, [kept] * 3, after(LOOK, [opened] * 3), start=LOOK)
+    assert costs(BACKENDS, pool, 61).idle > 0.9 * WHOLE
+
+
+@pytest.mark.parametrize(("backends", "drawn"), [(64, 0), (65, adaptive.DRAWN)])
+def test_of_many_some_are_drawn(backends, drawn):
+    assert costs(with_weights(*[1] * backends), Pool(), 0).candidates == drawn
