@@ -1,0 +1,1 @@
+"""The real schedulers against modelled servers and clients, event by event. See main.py."""
