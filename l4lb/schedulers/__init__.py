@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from l4lb.model import Key, Selection, Table
-from l4lb.schedulers import least_connection, maglev, random, round_robin, source_hash
+from l4lb.schedulers import adaptive, least_connection, maglev, random, round_robin, source_hash
 from l4lb.schedulers.scheduler import Candidate, Scheduler
 
 __all__ = ["SCHEDULERS", "Candidate", "Scheduler", "compile_selection"]
@@ -19,6 +19,7 @@ SCHEDULERS: Final[Mapping[str, Scheduler]] = {
         source_hash.SCHEDULER,
         maglev.SCHEDULER,
         random.SCHEDULER,
+        adaptive.SCHEDULER,
     )
 }
 """Every scheduler by the name used in the config."""

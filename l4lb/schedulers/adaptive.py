@@ -59,6 +59,9 @@ ORDINARY: Final = 1.5
 though nothing about the requests has changed. Beyond, doubt grows with its square, as what lies
 behind it, few requests that are far longer than the others, lasts for many looks."""
 
+MOST_DOUBT: Final = 64.0
+"""However scattered the answers are, in a minute a backend that is slow is found out."""
+
 SHORTEST: Final = 1e-6
 """Seconds: no usual response time is taken for shorter, as nothing is measured more finely."""
 
@@ -138,7 +141,8 @@ def _usual(backends: Collection[Estimate]) -> Usual | None:
         return None
     dispersions = sorted(it.dispersion for it in backends if it.dispersion is not None)
     dispersion = dispersions[len(dispersions) // 3] if dispersions else 1.0
-    return Usual(max(SHORTEST, times[len(times) // 3]), max(1.0, dispersion / ORDINARY) ** 2)
+    doubt = min(MOST_DOUBT, max(1.0, dispersion / ORDINARY) ** 2)
+    return Usual(max(SHORTEST, times[len(times) // 3]), doubt)
 
 
 def _without_measurements(candidates: Sequence[Candidate]) -> Costs:

@@ -71,7 +71,7 @@ class Estimate:
     # Fading sums over the last AVERAGE seconds:
     waited: float = 0.0  # seconds
     answers: float = 0.0
-    expected: float = 0.0  # answers of a usual backend in the same time with as much to do
+    expected: float = 0.0  # answers in the same time of a backend as fast as this one on average
     scatter: float = 0.0  # squares of how far the answers of a look were from that
 
     @property
@@ -109,13 +109,17 @@ def observe(estimate: Estimate, measured: Measured, usual: Usual | None, now: fl
     waited = max(0.0, waited) + count(measured.half_open) * passed
     # Some servers end well with a reset.
     failures = max(0.0, count(measured.failures) + given_up - answers)
-    belief, expected, scatter = estimate.belief, 0.0, 0.0
+    belief = estimate.belief
     if usual is not None:
-        expected = waited / usual.response_time
-        scatter = (answers - expected) ** 2
         belief = _forget(belief, passed / usual.doubt)
-        belief = _weigh(belief, expected + FAILURE * failures, answers, usual.doubt)
+        waits = waited / usual.response_time + FAILURE * failures
+        belief = _weigh(belief, waits, answers, usual.doubt)
     fade = exp(-passed / AVERAGE)
+    all_waited, all_answers = estimate.waited * fade + waited, estimate.answers * fade + answers
+    # Against its own average, this look included: a service whose requests all become longer has not
+    # become more scattered.
+    expected = waited * all_answers / all_waited if all_waited and all_answers >= 1 else 0.0
+    scatter = (answers - expected) ** 2 if expected else 0.0
     return Estimate(
         since=estimate.since,
         looked=estimate.looked + passed,
@@ -123,8 +127,8 @@ def observe(estimate: Estimate, measured: Measured, usual: Usual | None, now: fl
         belief=belief,
         failing=failures > 0 or (estimate.failing and not answers),
         waiting=waiting,
-        waited=estimate.waited * fade + waited,
-        answers=estimate.answers * fade + answers,
+        waited=all_waited,
+        answers=all_answers,
         expected=estimate.expected * fade + expected,
         scatter=estimate.scatter * fade + scatter,
     )

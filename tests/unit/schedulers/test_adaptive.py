@@ -1,6 +1,9 @@
+from random import Random
+from statistics import median
+
 import pytest
 
-from l4lb.model import WHOLE, Costs
+from l4lb.model import WHOLE, Costs, Endpoint
 from l4lb.schedulers import adaptive
 from l4lb.schedulers.adaptive import Pool, costs, observe
 from l4lb.schedulers.estimate import PRICES
@@ -121,3 +124,33 @@ def test_connections_kept_for_many_requests_are_counted_while_idle():
 @pytest.mark.parametrize(("backends", "drawn"), [(64, 0), (65, adaptive.DRAWN)])
 def test_of_many_some_are_drawn(backends, drawn):
     assert costs(with_weights(*[1] * backends), Pool(), 0).candidates == drawn
+
+
+def test_what_is_usual_may_change_at_once():
+    """A service whose first requests were answered at once, as checks are, is not disbelieved for long."""
+    random, pool, now = Random(1), Pool(), 0.0
+    addresses = [Endpoint.parse(f"10.2.0.{number}:80") for number in range(1, 6)]
+    for _ in range(5):
+        now += 0.1
+        quick = Measured(opened=2, answers=2, answer_time=0.0005)
+        pool = observe(pool, dict.fromkeys(addresses, quick), now)
+    waiting = {address: list[tuple[float, float]]() for address in addresses}
+    for _ in range(100):
+        now += 0.1
+        seen = {}
+        for address, requests in waiting.items():
+            opened = sum(random.random() < 0.24 for _ in range(10))
+            requests += [(now, now + random.expovariate(10)) for _ in range(opened)]
+            done = [(begin, end) for begin, end in requests if end <= now]
+            requests[:] = [each for each in requests if each not in done]
+            seen[address] = Measured(
+                outstanding=len(requests),
+                waiting=sum(now - begin for begin, _ in requests),
+                opened=opened,
+                answers=len(done),
+                answer_time=sum(end - begin for begin, end in done),
+            )
+        pool = observe(pool, seen, now)
+    assert pool.usual is not None
+    assert pool.usual.doubt < 4
+    assert median(each.price for each in pool.backends.values()) < 1.5
