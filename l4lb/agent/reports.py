@@ -144,6 +144,11 @@ class Reports:
         state, reason = _judged(entry)
         return Sight(state, reason, entry.shown, age, entry.rtt)
 
+    def is_hot(self, service: str, backend: Endpoint, now: float) -> bool:
+        """Whether a backend's agent says that a figure is over its limit."""
+        sight = self.look(service, backend, now)
+        return sight is not None and sight.state is AgentState.HOT
+
     def drains(self, target: Target, now: float) -> bool:
         """Whether a backend wants no new connections: its agent says drain, maint or a weight of 0."""
         sight = self.look(*target, now)

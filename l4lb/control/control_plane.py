@@ -33,6 +33,7 @@ from l4lb.control.report import (
     service_report,
     vip_report,
 )
+from l4lb.control.signals import signals
 from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.datapath.base import ConnectionFilter, Datapath, DatapathError
 from l4lb.health.prober import Prober
@@ -108,8 +109,10 @@ class ControlPlane:
             self._convergence.prober.start()
             self._watch.subscribe(self._convergence.kernel_changed)
             passes = asyncio.create_task(self._convergence.run())
-            running.push_async_callback(asyncio.wait, (passes,))
+            looks = asyncio.create_task(self._convergence.adaptation.run())
+            running.push_async_callback(asyncio.wait, (passes, looks))
             running.callback(passes.cancel)
+            running.callback(looks.cancel)
             self._running = running.pop_all()
 
     async def stop(self, *, hold: bool) -> None:
@@ -302,11 +305,18 @@ class ControlPlane:
                 service,
                 plan,
                 {address: load for (_, address), load in found.items()},
-                {},
+                self._signals(service),
                 away(service, plan, states),
             ),
             client,
         )
+
+    def _signals(self, service: Service) -> dict[Endpoint, dict[str, str]]:
+        now = time.monotonic()
+        reports = self._convergence.agents.reports
+        sights = {each.address: reports.look(service.name, each.address, now) for each in service.backends}
+        agents = {address: sight for address, sight in sights.items() if sight is not None}
+        return signals(self._convergence.adaptation.pool(service.name), agents, now)
 
     def _backend(
         self, service: Service, backend: Backend, traffic: dict[tuple[str, Endpoint], Traffic]

@@ -14,12 +14,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from l4lb.agent.runner import AgentRunner, OnNews
+from l4lb.control.adaptation import ADAPTIVE, Adaptation
 from l4lb.control.config import Config
 from l4lb.control.desired import DesiredState
 from l4lb.control.health_log import HealthLog
 from l4lb.control.host_checks import Sysctls, warnings_for
 from l4lb.control.host_view import HostView, look
-from l4lb.control.reconcile import SelectionCache, Target, drained, plan_for
+from l4lb.control.reconcile import SelectionCache, Target, candidates_for, drained, plan_for
 from l4lb.control.standing_warnings import StandingWarnings
 from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.datapath.base import DatapathError
@@ -70,6 +71,7 @@ class Convergence:
         self._agents = make_agents(self._agent_news)
         self._drained: frozenset[Target] = frozenset()  # by their agents, in the last plan
         self._prober = make_prober(self._counters, self._health.state)
+        self._adaptation = Adaptation(lambda: supervisor.running, self._agents.reports.is_hot)
         self._health_log = HealthLog()
         self._cache = SelectionCache()
         self._warnings = StandingWarnings()
@@ -95,6 +97,11 @@ class Convergence:
         """The probes of the backends in force."""
         return self._prober
 
+    @property
+    def adaptation(self) -> Adaptation:
+        """The costs of the services whose scheduler is adaptive."""
+        return self._adaptation
+
     def plan_of(self, service: str) -> ServicePlan:
         """What the datapath has of a service.
 
@@ -103,7 +110,7 @@ class Convergence:
         """
         for plan in self._plan.services:
             if plan.name == service:
-                return plan
+                return self._adaptation.with_costs(plan)
         raise DatapathError(f"the datapath does not have service '{service}' yet")
 
     def warnings(self) -> tuple[str, ...]:
@@ -212,7 +219,13 @@ class Convergence:
             return view, plan
 
         # In a thread: compiling a Maglev table would hold up the checks and the API.
-        return await asyncio.to_thread(decide)
+        view, plan = await asyncio.to_thread(decide)
+        adaptive = {
+            service.name: candidates_for(service, down=down, sources=view.sources)
+            for service in services
+            if service.scheduler == ADAPTIVE
+        }
+        return view, self._adaptation.follow(plan, adaptive)
 
     async def _keep_vips(self, config: Config) -> None:
         """Bring the VIPs to what the config says, once the datapath takes their packets: before, the

@@ -85,23 +85,36 @@ def plan_for(
     return Plan(plans, gateway.timeouts, gateway.limits, gateway.snat_ports)
 
 
-def _service_plan(
-    service: Service, down: Collection[Target], sources: Mapping[bytes, bytes], cache: SelectionCache
-) -> ServicePlan:
-    alive = {backend.address for backend in service.backends if (service.name, backend.address) not in down}
-    weighty = {backend.address for backend in service.backends if backend.weight > 0}
-    if service.when_all_down is WhenAllDown.USE_ALL and not alive & weighty:
-        # Not a choice only: a backend that is used is alive, or its connections would be reset.
-        alive |= weighty
-    full = service.nat is Nat.FULL
-    candidates = tuple(
+def candidates_for(
+    service: Service, *, down: Collection[Target], sources: Mapping[bytes, bytes]
+) -> tuple[Candidate, ...]:
+    """The backends that new connections of a service may go to; arguments as of ``plan_for``."""
+    alive = _alive(service, down)
+    return tuple(
         Candidate(index, backend.address, backend.weight)
         for index, backend in enumerate(service.backends)
         if backend.address in alive
         and backend.weight > 0
         # Without an address of ours to put into the packet, full NAT to this backend is impossible.
-        and (not full or backend.address.ip in sources)
+        and (service.nat is not Nat.FULL or backend.address.ip in sources)
     )
+
+
+def _alive(service: Service, down: Collection[Target]) -> set[Endpoint]:
+    alive = {backend.address for backend in service.backends if (service.name, backend.address) not in down}
+    weighty = {backend.address for backend in service.backends if backend.weight > 0}
+    if service.when_all_down is WhenAllDown.USE_ALL and not alive & weighty:
+        # Not a choice only: a backend that is used is alive, or its connections would be reset.
+        alive |= weighty
+    return alive
+
+
+def _service_plan(
+    service: Service, down: Collection[Target], sources: Mapping[bytes, bytes], cache: SelectionCache
+) -> ServicePlan:
+    alive = _alive(service, down)
+    full = service.nat is Nat.FULL
+    candidates = candidates_for(service, down=down, sources=sources)
     return ServicePlan(
         name=service.name,
         address=service.address,

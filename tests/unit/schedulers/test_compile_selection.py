@@ -13,7 +13,8 @@ def chosen(selection: Selection) -> set[int]:
 
 
 def test_the_schedulers_of_the_config() -> None:
-    assert list(SCHEDULERS) == ["round_robin", "least_connection", "source_hash", "maglev", "random"]
+    names = ["round_robin", "least_connection", "source_hash", "maglev", "random", "adaptive"]
+    assert list(SCHEDULERS) == names
     assert all(scheduler.name == name for name, scheduler in SCHEDULERS.items())
 
 

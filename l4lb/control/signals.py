@@ -1,0 +1,50 @@
+"""What is known of how a backend is doing, in words, each with its age: for ``l4lb explain``. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from l4lb.agent.reports import Sight
+from l4lb.model import Endpoint
+from l4lb.schedulers.adaptive import Pool
+
+_JUST_NOW = 0.5
+"""Seconds: newer than this is said without an age."""
+
+
+def signals(
+    pool: Pool | None, agents: Mapping[Endpoint, Sight], now: float
+) -> dict[Endpoint, dict[str, str]]:
+    """By backend: name of the signal -> value and age.
+
+    Args:
+        pool: of an adaptive service.
+        agents: of the backends that have one.
+        now: seconds, on the clock of the pool.
+    """
+    found: dict[Endpoint, dict[str, str]] = {address: {} for address in agents}
+    for address, estimate in (pool.backends if pool is not None else {}).items():
+        said = found.setdefault(address, {})
+        quiet = now - estimate.asked
+        if estimate.response_time is not None:
+            said["response"] = _aged(f"{1_000 * estimate.response_time:.3g}ms", quiet)
+        said["slowness"] = _aged(f"x{estimate.price:.2g}", quiet)
+        if estimate.failing:
+            said["fails"] = "yes"
+    for address, sight in agents.items():
+        figures = sight.report.figures if sight.report is not None else None
+        shares = (
+            [
+                f"{name} {100 * share:.0f}%"
+                for name, share in (("cpu", figures.cpu), ("memory", figures.memory))
+                if share is not None
+            ]
+            if figures is not None
+            else []
+        )
+        found[address]["agent"] = _aged(", ".join([sight.state.value, *shares]), sight.age or 0.0)
+    return found
+
+
+def _aged(text: str, age: float) -> str:
+    return text if age < _JUST_NOW else f"{text}, {age:.0f}s ago"

@@ -1,0 +1,146 @@
+"""Looks at the backends of adaptive services, and costs for the datapath."""
+
+import asyncio
+
+import pytest
+
+from l4lb.control.adaptation import Adaptation
+from l4lb.datapath.base import DatapathError
+from l4lb.model import BackendPlan, Costs, Endpoint, Key, Load, Plan, Protocol, ServicePlan, Table
+from l4lb.schedulers import adaptive
+from l4lb.schedulers.scheduler import Candidate
+from tests.unit.control.fake_datapath import FakeDatapath
+
+VIP = Endpoint.parse("10.1.0.100:80")
+ONE, TWO = (Endpoint.parse(f"10.2.0.{number}:80") for number in (11, 12))
+CANDIDATES = (Candidate(0, ONE, 1), Candidate(1, TWO, 1))
+
+
+class Bench:
+    """An adaptation with a clock of its own, on a datapath that moves no packets."""
+
+    def __init__(self, hot=()):
+        self.now = 100.0
+        self.datapath = FakeDatapath()
+        self.hot = set(hot)
+        self.adaptation = Adaptation(
+            lambda: self.datapath,
+            lambda service, backend, now: backend in self.hot,
+            clock=lambda: self.now,
+        )
+
+    def follow(self, candidates=CANDIDATES, selection=None):
+        backends = tuple(BackendPlan(each) for each in (ONE, TWO))
+        selection = selection or adaptive.SCHEDULER.compile(CANDIDATES)
+        plan = Plan((ServicePlan("web", VIP, Protocol.TCP, selection, backends),))
+        return self.adaptation.follow(plan, {"web": candidates} if candidates is not None else {})
+
+    def look(self, one, two, times=1):
+        for _ in range(times):
+            self.now += 0.1
+            self.datapath.load = {("web", ONE): one, ("web", TWO): two}
+            asyncio.run(self.adaptation.look())
+
+    def answering(self, seconds, ratio=1.0, rate=2):
+        """Both answer in their time for a while: ``ratio`` is how much longer the second takes."""
+        answers = [0, 0.0, 0.0]
+        for _ in range(round(seconds / 0.1)):
+            answers[0] += rate
+            answers[1] += rate * 0.1
+            answers[2] += rate * 0.1 * ratio
+            self.look(*(Load(0, 2, 1, 0.05, answers[0], answers[side], answers[0]) for side in (1, 2)))
+
+
+def costs_of(bench):
+    return dict(bench.adaptation.with_costs(bench.follow().services[0]).selection.costs)
+
+
+def test_equals_cost_the_same_in_the_plan_and_later():
+    bench = Bench()
+    bench.follow()
+    bench.answering(10.0)
+    one, two = costs_of(bench).values()
+    assert one == two
+
+
+def test_a_slow_one_becomes_dear_and_the_datapath_is_told_once_per_change():
+    bench = Bench()
+    bench.follow()
+    bench.answering(10.0)
+    told = len(bench.datapath.costs)
+    bench.look(Load(0, 2, 1, 0.05, 999, 99.9, 999), Load(0, 2, 1, 0.05, 999, 99.9, 999))
+    bench.answering(5.0, ratio=8.0)
+    assert len(bench.datapath.costs) > told
+    costs = dict(bench.datapath.costs[-1]["web"].costs)
+    assert costs[1] > 2 * costs[0]
+
+
+def test_who_is_hot_by_its_agent_is_left_for_last():
+    bench = Bench(hot={TWO})
+    bench.follow()
+    bench.look(Load(), Load())
+    assert bench.datapath.costs[-1]["web"].hot == frozenset({1})
+
+
+def test_a_new_plan_has_the_costs_of_now():
+    bench = Bench(hot={ONE})
+    bench.follow()
+    bench.look(Load(), Load())
+    (service,) = bench.follow().services
+    assert service.selection.hot == frozenset({0})
+
+
+def test_other_services_are_left_alone():
+    bench = Bench()
+    table = Table(Key.TURN, (0, 1))
+    plan = bench.follow(candidates=None, selection=table)
+    assert plan.services[0].selection is table
+    asyncio.run(bench.adaptation.look())
+    assert bench.datapath.costs == []
+    assert bench.adaptation.pool("web") is None
+
+
+def test_without_a_candidate_the_plan_stays():
+    bench = Bench()
+    plan = bench.follow(candidates=(), selection=Costs(()))
+    assert plan.services[0].selection == Costs(())
+    bench.look(Load(), Load())
+
+
+def test_a_datapath_that_counts_anew_tells_nothing_of_the_past():
+    bench = Bench()
+    bench.follow()
+    bench.answering(5.0)
+    bench.look(Load(), Load(), times=3)
+    one, two = costs_of(bench).values()
+    assert one == two
+
+
+def test_looks_go_on_after_a_datapath_that_is_away():
+    bench = Bench()
+    bench.datapath.refusal = "restarting"
+    bench.follow()
+
+    async def scenario():
+        looks = 0
+        seen = asyncio.Event()
+
+        async def sleep(seconds):
+            nonlocal looks
+            looks += 1
+            if looks == 2:
+                bench.datapath.refusal = None
+            if looks == 4:
+                seen.set()
+            await asyncio.sleep(0)
+
+        bench.adaptation._sleep = sleep
+        task = asyncio.create_task(bench.adaptation.run())
+        async with asyncio.timeout(10):
+            await seen.wait()
+        task.cancel()
+
+    asyncio.run(scenario())
+    bench.datapath.refusal = "gone"
+    with pytest.raises(DatapathError):
+        asyncio.run(bench.adaptation.look())
