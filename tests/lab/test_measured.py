@@ -1,0 +1,89 @@
+"""What l4lb learns of backends from real packets, and what the adaptive scheduler makes of it."""
+
+import json
+import socket
+import struct
+from contextlib import ExitStack
+
+import pytest
+
+from tests.lab.clients import Browser, answers, begin_connecting, connected, wait_for
+from tests.lab.services import VIP, VIP6, backend, listed, service
+from tests.lab.test_probes import stalled
+
+pytestmark = pytest.mark.lab
+
+NAMES = ("web1", "web2", "web3")
+
+
+@pytest.fixture(scope="module")
+def daemon(lab):
+    config = service(scheduler="round_robin") + service("web6", vip=VIP6, scheduler="round_robin")
+    config += service("adaptive", port=8001, backend_port=80, scheduler="adaptive")
+    with lab.daemon(config) as daemon:
+        yield daemon
+
+
+def measured(daemon, name):
+    return {
+        field: listed(daemon, field, name)
+        for field in ("outstanding", "handshakes", "responses", "resets", "established")
+    }
+
+
+@pytest.mark.parametrize(("vip", "name"), [(VIP, "web"), (VIP6, "web6")])
+def test_every_request_of_a_kept_connection_is_timed(lab, daemon, vip, name):
+    before = measured(daemon, name)
+    with Browser(lab, vip) as browser:
+        for _ in range(5):
+            browser.get()
+        served = next(each for each in NAMES if listed(daemon, "established", name)[each])
+        now = measured(daemon, name)
+        assert now["responses"][served]["count"] - before["responses"][served]["count"] == 5
+        assert now["handshakes"][served]["count"] - before["handshakes"][served]["count"] == 1
+        assert 0 < now["responses"][served]["p50"] < 1
+    wait_for("nothing outstanding", lambda: not any(listed(daemon, "outstanding", name).values()))
+
+
+def test_what_nobody_answers_is_outstanding_until_it_ends(lab, daemon):
+    with ExitStack() as stack:
+        for name in NAMES:
+            stack.enter_context(stalled(lab, name))
+        clients = [stack.enter_context(begin_connecting(lab, VIP)) for _ in NAMES]
+        for client in clients:
+            assert connected(client)  # the kernel of a stalled server answers for it
+            client.sendall(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n")
+        wait_for(
+            "three requests outstanding",
+            lambda: list(listed(daemon, "outstanding").values()) == [1, 1, 1],
+        )
+        waited = listed(daemon, "waiting")
+        wait_for("them to grow older", lambda: listed(daemon, "waiting")["web1"] > waited["web1"] + 0.1)
+        clients[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        clients[0].close()  # with RST: by a FIN alone it would go on waiting
+        wait_for("one less", lambda: sum(listed(daemon, "outstanding").values()) == 2)
+    wait_for("none", lambda: not any(listed(daemon, "outstanding").values()))
+
+
+def test_adaptive_spreads_over_equals_and_leaves_one_that_stalls(lab, daemon):
+    found = answers(lab, VIP, 60, port=8001)
+    assert min(found.values()) >= 10
+    with ExitStack() as stack:
+        stack.enter_context(stalled(lab, "web1"))
+        # Until requests wait at the stalled one, nothing tells it from the others.
+        for _ in range(12):
+            client = stack.enter_context(begin_connecting(lab, VIP, 8001))
+            assert connected(client)
+            client.sendall(b"GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n")
+        wait_for("requests waiting at web1", lambda: listed(daemon, "outstanding", "adaptive")["web1"] > 0)
+        before = listed(daemon, "connections_total", "adaptive")["web1"]
+        wait_for("its costs to rise", lambda: cost(daemon, "web1") > 2 * cost(daemon, "web2"), 5.0)
+        assert set(answers(lab, VIP, 30, port=8001)) == {"web2", "web3"}
+        assert listed(daemon, "connections_total", "adaptive")["web1"] == before
+    wait_for("it to be taken back", lambda: answers(lab, VIP, 10, port=8001).get("web1", 0), 20.0)
+
+
+def cost(daemon, name):
+    said = daemon.cli("explain", "10.1.0.10:40000", "adaptive", "--json")
+    candidates = {each["address"]: each["cost"] for each in json.loads(said.stdout)["candidates"]}
+    return candidates[backend(name)]
