@@ -108,6 +108,11 @@ class Adaptation:
         known = self._services.get(service)
         return known.pool if known is not None else None
 
+    def shuns(self, service: str, backend: Endpoint) -> bool:
+        """True if an adaptive service keeps new connections from a backend because of how it is doing."""
+        known = self._services.get(service)
+        return known is not None and adaptive.shuns(known.pool, backend)
+
     async def run(self) -> None:
         """Look, until cancelled."""
         while True:

@@ -43,8 +43,16 @@ _LONGEST_RETRY: Final = 30.0
 """Seconds from a pass that failed to the next one that nothing else has asked for."""
 
 
-MakeProber = Callable[[Callable[[], Awaitable[Counters | None]], Callable[[str, Endpoint], Health]], Prober]
-"""From what tells of the datapath's counters and of a backend's health; see ``Prober``."""
+MakeProber = Callable[
+    [
+        Callable[[], Awaitable[Counters | None]],
+        Callable[[str, Endpoint], Health],
+        Callable[[str, Endpoint], bool],
+    ],
+    Prober,
+]
+"""From what tells of the datapath's counters, of a backend's health, and whether it is shunned; see
+``Prober``."""
 
 
 class Convergence:
@@ -70,8 +78,8 @@ class Convergence:
         self._health = make_health(self._health_changed)
         self._agents = make_agents(self._agent_news)
         self._drained: frozenset[Target] = frozenset()  # by their agents, in the last plan
-        self._prober = make_prober(self._counters, self._health.state)
         self._adaptation = Adaptation(lambda: supervisor.running, self._agents.reports.is_hot)
+        self._prober = make_prober(self._counters, self._health.state, self._adaptation.shuns)
         self._health_log = HealthLog()
         self._cache = SelectionCache()
         self._warnings = StandingWarnings()

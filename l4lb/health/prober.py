@@ -65,23 +65,23 @@ class Prober:
         self,
         counters: Callable[[], Awaitable[Counters | None]],
         health: Callable[[str, Endpoint], Health],
-        clock: Callable[[], float] = time.monotonic,
+        shunned: Callable[[str, Endpoint], bool] = never_shunned,
         *,
+        clock: Callable[[], float] = time.monotonic,
         random: Random | None = None,
         sender: Sender | None = None,
         freshness: Freshness | None = None,
-        shunned: Callable[[str, Endpoint], bool] = never_shunned,
     ) -> None:
         """Nothing is sent until ``start``.
 
         Args:
             counters: the datapath's; None while there is none.
             health: of a backend of a service given to ``update``.
+            shunned: see ``Probing``.
             clock: seconds, monotonic; that of the times in ``Health``.
             random: spreads the probes; by default seeded by the system.
             sender: sends them.
             freshness: what traffic measures by itself; by default ``TrafficAge``.
-            shunned: see ``Probing``.
         """
         self.problem = ""  # why probes cannot be sent, in one line
         self._counters = counters

@@ -59,6 +59,9 @@ ORDINARY: Final = 1.5
 though nothing about the requests has changed. Beyond, doubt grows with its square, as what lies
 behind it, few requests that are far longer than the others, lasts for many looks."""
 
+SHUNNED: Final = 2.0
+"""A backend of this price gets some, but few: half of its share where others have as much in flight."""
+
 MOST_DOUBT: Final = 64.0
 """However scattered the answers are, in a minute a backend that is slow is found out."""
 
@@ -116,6 +119,13 @@ def costs(candidates: Sequence[Candidate], pool: Pool, now: float) -> Costs:
         idle=pool.habits.idle,
         hot=frozenset() if all_hot else hot,
     )
+
+
+def shuns(pool: Pool, address: Endpoint) -> bool:
+    """True if a backend gets few new connections, or none, because of what is believed of it: then traffic
+    alone may not show soon that it is better."""
+    known = pool.backends.get(address)
+    return address in pool.hot or (known is not None and (known.failing or known.price >= SHUNNED))
 
 
 def _fails(pool: Pool, address: Endpoint, now: float) -> bool:

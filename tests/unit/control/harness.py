@@ -87,7 +87,7 @@ class Running:
             raise NoAnswer("nobody there")
         return Answer(report, 0.001)
 
-    def _make_prober(self, counters: Any, health: Any) -> FakeProber:
+    def _make_prober(self, counters: Any, health: Any, shunned: Any) -> FakeProber:
         self.prober = FakeProber(counters, health)
         return self.prober
 

@@ -75,6 +75,17 @@ def test_a_slow_one_becomes_dear_and_the_datapath_is_told_once_per_change():
     assert costs[1] > 2 * costs[0]
 
 
+def test_a_slow_one_is_shunned_and_probed_more():
+    bench = Bench()
+    bench.follow()
+    bench.answering(10.0)
+    assert not bench.adaptation.shuns("web", TWO)
+    bench.answering(5.0, ratio=8.0)
+    assert bench.adaptation.shuns("web", TWO)
+    assert not bench.adaptation.shuns("web", ONE)
+    assert not bench.adaptation.shuns("other", TWO)
+
+
 def test_who_is_hot_by_its_agent_is_left_for_last():
     bench = Bench(hot={TWO})
     bench.follow()

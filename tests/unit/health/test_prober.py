@@ -45,7 +45,7 @@ class Bench:
         self.prober = Prober(
             self.counters,
             lambda service, backend: Health(HealthState.UP, -1e6),
-            asyncio.get_running_loop().time,
+            clock=asyncio.get_running_loop().time,
             random=Random(1),
             sender=self.sender,
         )
