@@ -7,10 +7,11 @@ unknown until the next look.
 from __future__ import annotations
 
 import math
-import os
 import time
 from pathlib import Path
 from typing import Final
+
+from l4lb.agent.small_files import read_small
 
 _LARGEST: Final = 64  # bytes
 
@@ -29,11 +30,10 @@ def read_figure(path: Path, max_age: float) -> float:
         Unknown: the file is not there, too old, or has anything but a number from 0 to 1 in it.
     """
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            age = time.time() - os.fstat(file.fileno()).st_mtime
-            data = file.read(_LARGEST + 1) or b""
+        data, status = read_small(path, _LARGEST + 1)
     except OSError as error:
         raise Unknown(f"{path}: {error.strerror}") from None
+    age = time.time() - status.st_mtime
     if not -max_age <= age <= max_age:
         raise Unknown(f"{path}: not written for more than {max_age:g} s")
     return parse_figure(data, path)

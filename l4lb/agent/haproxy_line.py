@@ -69,7 +69,7 @@ def parse(data: bytes) -> Line:
     except UnicodeDecodeError:
         raise BadLine("not text") from None
     words, _, description = text.partition("#")
-    line = Line(description=description.strip())
+    line = Line(description="".join(each if each.isprintable() else "?" for each in description.strip()))
     for word in re.split(r"[ \t,]+", words):
         if word:
             line = _with(line, word)

@@ -12,6 +12,8 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from l4lb.agent.small_files import read_small
+
 _LARGEST: Final = 4_096  # bytes
 _MOST: Final = 2
 _SHORTEST: Final = 16  # bytes: as long as the MAC
@@ -28,13 +30,10 @@ def read_keys(path: Path) -> tuple[bytes, ...]:
         BadKeyFile: it cannot be read, others could read or change it, or there is no key in it.
     """
     try:
-        # Not blocking: the name may be a FIFO's. What is checked is what was opened.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            _check_private(path, os.fstat(file.fileno()))
-            data = file.read(_LARGEST + 1)
+        data, status = read_small(path, _LARGEST + 1)
     except OSError as error:
         raise BadKeyFile(f"{path}: cannot read the key: {error.strerror}") from None
+    _check_private(path, status)
     if len(data) > _LARGEST:
         raise BadKeyFile(f"{path}: larger than {_LARGEST} bytes: this is not a key file")
     return parse_keys(data, path)

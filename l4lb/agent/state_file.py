@@ -7,11 +7,11 @@ FILE`` takes down; without the file the backend is ready and up.
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 from l4lb.agent.haproxy_line import LONGEST, BadLine, Line, parse, write
 from l4lb.agent.report import Report
+from l4lb.agent.small_files import read_small
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +27,7 @@ def read_state(path: Path) -> Report:
         BadState: it cannot be read, or has other words in it.
     """
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            data = file.read(LONGEST) or b""
+        data, _ = read_small(path, LONGEST)
     except FileNotFoundError:
         return Report()
     except OSError as error:

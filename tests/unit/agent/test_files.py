@@ -50,7 +50,7 @@ def test_no_file_or_none_that_can_be_read(tmp_path: Path):
     with pytest.raises(Unknown, match="Is a directory"):
         read_figure(tmp_path, MAX_AGE)
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(Unknown, match="not a number"):  # and does not wait for a writer
+    with pytest.raises(Unknown, match="not a regular file"):  # and does not wait for a writer
         read_figure(tmp_path / "fifo", MAX_AGE)
 
 
