@@ -167,9 +167,9 @@ int look6(struct bpf_iter__bpf_map_elem *ctx)
 /* By how much a counter of the programs is wrong. What was counted is of different moments: of what went up and
  * down meanwhile, by up to `moved`, nothing is known. A counter that stood still is set right, another one as
  * far as it is wrong beyond doubt: or a busy backend would be said to have now one more and now one less. */
-ALWAYS_INLINE int error_of(__u32 now, __u32 before, __u32 counted, __u32 moved)
+ALWAYS_INLINE int error_of(int now, int before, int counted, int moved)
 {
-	__u32 least = now < before ? now : before, most = now < before ? before : now;
+	int least = now < before ? now : before, most = now < before ? before : now;
 
 	if (now == before && !moved)
 		return counted - now;
@@ -220,7 +220,7 @@ int settle(struct bpf_iter__bpf_map_elem *ctx)
 	struct count *count = ctx->value;
 	struct load *load;
 	__u32 number;
-	int error;
+	int error, still;
 
 	if (!key || !count || !find_counters(*key, &half_open, &established))
 		return 0;
@@ -236,12 +236,12 @@ int settle(struct bpf_iter__bpf_map_elem *ctx)
 	}
 	if (!load)
 		return 0;
+	still = !moved && load->outstanding == count->outstanding_before;
 	error = error_of(load->outstanding, count->outstanding_before, count->outstanding, moved);
-	if (error) {
+	if (error)
 		__sync_fetch_and_add(&load->outstanding, error);
-		if (!moved)
-			load->asked = count->asked;
-	}
+	if (still && load->asked != count->asked)
+		__sync_fetch_and_add(&load->asked, count->asked - load->asked);
 	return 0;
 }
 

@@ -36,7 +36,7 @@ def counters(maps: Mapping[str, Map], tables: Tables, now: int) -> Counters:
         )
         forwarded += traffic.packets_in + traffic.packets_out
         load = layout.LOAD.unpack(loads[number])
-        established += load.established
+        established += _signed(load.established)
         path = tables.paths[number]
         if number in planned or not path.flags & layout.PATH_GONE:
             target = tables.names.get(path.service, ""), ends_of(path)[1]
@@ -84,8 +84,8 @@ def _traffic(traffic: layout.Traffic, load: layout.Load, measured: bytes | None,
     times = layout.MEASURED.unpack(measured) if measured is not None else None
     return Traffic(
         connections_total=load.connections,
-        half_open=load.half_open,
-        established=load.established,
+        half_open=_signed(load.half_open),
+        established=_signed(load.established),
         packets_in=traffic.packets_in,
         packets_out=traffic.packets_out,
         bytes_in=traffic.bytes_in,

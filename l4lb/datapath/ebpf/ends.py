@@ -41,6 +41,10 @@ class Ends:
         end = Endpoint(*layout.read_end(key)[:2])
         raise OutOfNumbers(f"no place for {end} in the table of VIPs and backends: it is too crowded there")
 
+    def has(self, key: bytes, kind: int, number: int) -> bool:
+        """True if packets find it."""
+        return any(self._slots[at] == number << 2 | kind for at in _search(key))
+
     def remove(self, key: bytes, kind: int, number: int) -> None:
         """No packet finds it any more."""
         for at in _search(key):

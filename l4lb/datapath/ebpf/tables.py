@@ -279,10 +279,14 @@ class Tables:
             present.addresses.update(self._maps[f"addresses{version}"].keys())
         for service in map(layout.SERVICE.unpack, self._maps["services"].values()):
             if service.version:
-                present.services[layout.narrow_end(service.end, service.version)] = service
+                key = layout.narrow_end(service.end, service.version)
+                present.services[key] = service
+                self._complete(key, layout.END_SERVICE, service.number)
         for backend in map(layout.BACKEND.unpack, self._maps["backends"].values()):
             if backend.version:
-                present.backends[layout.narrow_end(backend.end, backend.version)] = backend
+                key = layout.narrow_end(backend.end, backend.version)
+                present.backends[key] = backend
+                self._complete(key, layout.END_BACKEND, backend.number)
         for key, value in self._maps["paths"].items():
             path = layout.PATH.unpack(value)._replace(hop=layout.NO_HOP)
             if path.flags & layout.PATH_GONE:
@@ -292,6 +296,11 @@ class Tables:
         for key, value in self._maps["interfaces"].items():
             self._interfaces[int.from_bytes(key, sys.byteorder)] = layout.INTERFACE.unpack(value)
         self._number()
+
+    def _complete(self, key: bytes, kind: int, number: int) -> None:
+        """A daemon that was killed may have written what an end is and not the end."""
+        if not self._ends.has(key, kind, number):
+            self._ends.add(key, kind, number)
 
     def _number(self) -> None:
         services = {_socket(key): each.number for key, each in self._present.services.items()}
