@@ -130,7 +130,7 @@ def shuns(pool: Pool, address: Endpoint) -> bool:
 
 def _fails(pool: Pool, address: Endpoint, now: float) -> bool:
     known = pool.backends.get(address)
-    return known is not None and known.failing and now - known.asked < COOLING
+    return known is not None and known.failing and now - known.failed < COOLING
 
 
 def _times(known: Estimate | None, now: float) -> float:

@@ -66,7 +66,8 @@ class Estimate:
     looked: float  # when it was last
     asked: float  # when it was last seen to have, or to have had, a request
     belief: tuple[float, ...] = PRIOR  # in each SLOWNESS; adds up to 1
-    failing: bool = False  # most of its last connections ended without an answer
+    failing: bool = False  # its last connections ended without an answer
+    failed: float = 0.0  # when one last did
     waiting: float = 0.0  # as it stood at the last look
     # Fading sums over the last AVERAGE seconds:
     waited: float = 0.0  # seconds
@@ -126,6 +127,7 @@ def observe(estimate: Estimate, measured: Measured, usual: Usual | None, now: fl
         asked=max(now, estimate.asked) if waited or answers or failures else estimate.asked,
         belief=belief,
         failing=failures > 0 or (estimate.failing and not answers),
+        failed=now if failures > 0 else estimate.failed,
         waiting=waiting,
         waited=all_waited,
         answers=all_answers,

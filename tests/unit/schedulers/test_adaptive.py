@@ -154,3 +154,20 @@ def test_what_is_usual_may_change_at_once():
     assert pool.usual is not None
     assert pool.usual.doubt < 4
     assert median(each.price for each in pool.backends.values()) < 1.5
+
+
+def test_one_request_that_hangs_does_not_keep_a_backend_hot():
+    """It is hot for a second after a failure, though it has been seen to have a request ever since."""
+    address = Endpoint.parse("10.2.0.1:80")
+    hanging = {"outstanding": 1}
+    pool, now = Pool(), 100.0
+    for step in range(1, 30):
+        now += 0.1
+        seen = Measured(waiting=0.1 * step, failures=step == 5, **hanging)
+        pool = observe(pool, {address: seen}, now)
+        if step == 6:
+            assert costs(
+                with_weights(1, 1), Pool({with_weights(1)[0].address: pool.backends[address]}), now
+            ).hot
+    chosen = costs(with_weights(1, 1), Pool({with_weights(1)[0].address: pool.backends[address]}), now)
+    assert not chosen.hot
