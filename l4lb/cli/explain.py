@@ -8,7 +8,7 @@ import click
 
 from l4lb.cli.completion import complete_service
 from l4lb.cli.options import Location, endpoint, json_option, pass_location
-from l4lb.cli.output import Column, quantity, write_fields, write_json, write_table
+from l4lb.cli.output import Column, printable, quantity, write_fields, write_json, write_table
 from l4lb.model import Endpoint
 
 
@@ -39,7 +39,7 @@ def explain(location: Location, client: Endpoint, service: str, as_json: bool) -
         click.echo()
         _write_candidates(answer["candidates"])
     for address, why in answer["away"].items():
-        click.echo(f"not {address}: {why}")
+        click.echo(printable(f"not {address}: {why}"))
 
 
 def _write_candidates(candidates: list[dict[str, Any]]) -> None:

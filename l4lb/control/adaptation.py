@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
@@ -53,8 +54,9 @@ class _Service:
 
     candidates: tuple[Candidate, ...]
     pool: Pool = field(default_factory=Pool)
-    loads: dict[Endpoint, Load] = field(default_factory=dict)  # at the last look
-    costs: Costs | None = None  # that the datapath has
+    loads: dict[Endpoint, Load] = field(default_factory=dict)  # of the candidates at the last look
+    looked: float = 0.0  # when that was
+    costs: Costs | None = None  # of now; None without candidates
 
 
 class Adaptation:
@@ -73,35 +75,44 @@ class Adaptation:
         self._clock = clock
         self._sleep = sleep
         self._services: dict[str, _Service] = {}
+        self._told: dict[str, Costs] = {}  # what the datapath has besides its plan
+        self._told_to: Looked | None = None
         self._some = asyncio.Event()
+        # Costs are by index, so none may be sent while the datapath goes over to another plan.
+        self._changing = asyncio.Lock()
 
-    def follow(self, plan: Plan, candidates: Mapping[str, Sequence[Candidate]]) -> Plan:
-        """The plan with costs from what is known; looks go on with its services.
+    @asynccontextmanager
+    async def following(
+        self, plan: Plan, candidates: Mapping[str, Sequence[Candidate]]
+    ) -> AsyncIterator[Plan]:
+        """The plan with costs from what is known, to be handed over to the datapath inside: if that
+        fails, looks go on with the services of the plan before.
 
         Args:
             plan: as the schedulers compiled it.
             candidates: of the adaptive services, by name; who is not among them is not looked at.
         """
-        before, self._services = self._services, {}
-        for name, chosen in candidates.items():
-            known = before.get(name, _Service(()))
-            self._services[name] = replace(known, candidates=tuple(chosen))
-        if self._services:
-            self._some.set()
-        else:
-            self._some.clear()
-        now = self._clock()
-        for service in self._services.values():
-            if service.candidates:
-                service.costs = adaptive.costs(service.candidates, service.pool, now)
+        async with self._changing:
+            now = self._clock()
+            services = {
+                name: self._service(name, tuple(chosen), now) for name, chosen in candidates.items()
+            }
+            yield replace(plan, services=tuple(_with_costs(services, each) for each in plan.services))
+            self._services = services
+            self._told.clear()  # what it has now may be of a moment ago
+            if services:
+                self._some.set()
             else:
-                service.costs = None
-        return replace(plan, services=tuple(map(self.with_costs, plan.services)))
+                self._some.clear()
+
+    def _service(self, name: str, candidates: tuple[Candidate, ...], now: float) -> _Service:
+        known = self._services.get(name, _Service(()))
+        costs = adaptive.costs(candidates, known.pool, now) if candidates else None
+        return replace(known, candidates=candidates, costs=costs)
 
     def with_costs(self, plan: ServicePlan) -> ServicePlan:
-        """A service's plan with the costs that the datapath has now."""
-        service = self._services.get(plan.name)
-        return plan if service is None or service.costs is None else replace(plan, selection=service.costs)
+        """A service's plan with the costs of now."""
+        return _with_costs(self._services, plan)
 
     def pool(self, service: str) -> Pool | None:
         """What is known of an adaptive service's backends; None of another one."""
@@ -131,26 +142,45 @@ class Adaptation:
         Raises:
             DatapathError: it does not run, or does not take the costs.
         """
-        datapath = self._datapath()
-        loads = await datapath.loads(self._services.keys())
-        now = self._clock()
-        changed = {}
-        for name, service in self._services.items():
-            if not service.candidates:
-                continue
-            costs = self._learn(name, service, loads, now)
-            if costs != service.costs:
-                changed[name] = service.costs = costs
-        if changed:
-            await datapath.reweigh(changed)
+        async with self._changing:
+            datapath = self._datapath()
+            if datapath is not self._told_to:
+                self._told.clear()  # another one begins with its plan
+                self._told_to = datapath
+            loads = await datapath.loads(self._services.keys())
+            now = self._clock()
+            changed = {}
+            for name, service in self._services.items():
+                if service.candidates:
+                    service.costs = self._learn(name, service, loads, now)
+                    if service.costs != self._told.get(name):
+                        changed[name] = service.costs
+            if changed:
+                await datapath.reweigh(changed)
+                self._told |= changed
 
     def _learn(self, name: str, service: _Service, loads: Mapping[Target, Load], now: float) -> Costs:
-        seen = {}
+        seen, looked = {}, {}
         for candidate in service.candidates:
             address = candidate.address
             load = loads.get((name, address), Load())
-            before = service.loads.get(address, load)  # of the first look nothing is new
+            # Of the first look nothing is new, also of one that was away.
+            before = service.loads.get(address, load)
+            load = looked[address] = _believable(load, before, now - service.looked)
             seen[address] = between(before, load, hot=self._is_hot(name, address, now))
-            service.loads[address] = load
+        service.loads, service.looked = looked, now
         service.pool = adaptive.observe(service.pool, seen, now)
         return adaptive.costs(service.candidates, service.pool, now)
+
+
+def _believable(load: Load, before: Load, passed: float) -> Load:
+    """A datapath's counters are not of one moment, and the sum of waiting times is a difference of large
+    numbers. No request has waited for longer since the last look than that is ago; twice, as the clocks are
+    read at two moments too."""
+    most = before.waiting + 2 * passed * load.outstanding
+    return replace(load, waiting=most) if load.waiting > most else load
+
+
+def _with_costs(services: Mapping[str, _Service], plan: ServicePlan) -> ServicePlan:
+    service = services.get(plan.name)
+    return plan if service is None or service.costs is None else replace(plan, selection=service.costs)

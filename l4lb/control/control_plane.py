@@ -289,7 +289,7 @@ class ControlPlane:
         service = find_service(self._desired.config, name)
         plan = self._convergence.plan_of(name)
         found = await self._supervisor.running.loads({name})
-        health, reports, now = self._convergence.health, self._convergence.agents.reports, time.monotonic()
+        reports, now = self._convergence.agents.reports, time.monotonic()
         states = {
             backend.address: "drained by its agent"
             for backend in service.backends
@@ -298,7 +298,7 @@ class ControlPlane:
         states |= {
             backend.address: f"down: {state.reason}"
             for backend in service.backends
-            if not (state := health.state(name, backend.address)).usable
+            if not (state := self._health(name, backend.address)).usable
         }
         return explain(
             Known(
@@ -318,16 +318,18 @@ class ControlPlane:
         agents = {address: sight for address, sight in sights.items() if sight is not None}
         return signals(self._convergence.adaptation.pool(service.name), agents, now)
 
+    def _health(self, service: str, backend: Endpoint) -> Health:
+        try:
+            return self._convergence.health.state(service, backend)
+        except KeyError:  # so new that no pass has met it
+            return Health(HealthState.UNKNOWN, time.monotonic())
+
     def _backend(
         self, service: Service, backend: Backend, traffic: dict[tuple[str, Endpoint], Traffic]
     ) -> Json:
         target, now = (service.name, backend.address), time.monotonic()
-        try:
-            health = self._convergence.health.state(*target)
-        except KeyError:  # so new that no pass has met it
-            health = Health(HealthState.UNKNOWN, now)
         facts = BackendFacts(
-            health,
+            self._health(*target),
             self._drains.get(target),
             traffic.get(target, Traffic()),
             self._desired.in_file(*target, backend.weight),

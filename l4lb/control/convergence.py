@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from l4lb.agent.runner import AgentRunner, OnNews
@@ -31,6 +31,7 @@ from l4lb.model import Counters, Endpoint, Plan, ServicePlan
 from l4lb.netlink.state import Change
 from l4lb.netlink.vips import VipError, VipKeeper
 from l4lb.netlink.watch import KernelWatch
+from l4lb.schedulers import Candidate
 
 log = logging.getLogger(__name__)
 
@@ -165,8 +166,9 @@ class Convergence:
         self._prober.update(config.services, config.gateway.probes)
         # Counted before the datapath knows: it will reset them.
         self._health_log.write(await self._counters() if self._health_log.concerns_connections else None)
-        self._view, plan = await self._decide(config)
-        await hand_over(self._view.interfaces, plan)
+        self._view, compiled, adaptive = await self._decide(config)
+        async with self._adaptation.following(compiled, adaptive) as plan:
+            await hand_over(self._view.interfaces, plan)
         self._plan = plan
         await self._keep_vips(config)
         self.warnings()
@@ -201,8 +203,8 @@ class Convergence:
             except Exception:
                 log.exception("a change was not brought to the datapath")
 
-    async def _decide(self, config: Config) -> tuple[HostView, Plan]:
-        """What the datapath should be doing, and where."""
+    async def _decide(self, config: Config) -> tuple[HostView, Plan, Mapping[str, tuple[Candidate, ...]]]:
+        """Where the datapath should work, at what, and the candidates of adaptive services."""
         state = self._watch.state
         down: set[Target] = {
             (service.name, backend.address)
@@ -233,7 +235,7 @@ class Convergence:
             for service in services
             if service.scheduler == ADAPTIVE
         }
-        return view, self._adaptation.follow(plan, adaptive)
+        return view, plan, adaptive
 
     async def _keep_vips(self, config: Config) -> None:
         """Bring the VIPs to what the config says, once the datapath takes their packets: before, the

@@ -147,10 +147,11 @@ def _counted(plan: ServicePlan, load: Load) -> tuple[int, int]:
 
 
 def _report(known: Known, address: Endpoint) -> Json:
-    weight = next(each.weight for each in known.service.backends if each.address == address)
+    # The config may be ahead of the datapath by a moment.
+    weights = {each.address: each.weight for each in known.service.backends}
     return {
         "address": str(address),
-        "weight": weight,
+        "weight": weights.get(address, 0),
         "signals": dict(known.signals.get(address, {})),
     }
 
@@ -162,15 +163,17 @@ def away(service: Service, plan: ServicePlan, states: Mapping[Endpoint, str]) ->
     chosen = (
         set(selection.slots) if isinstance(selection, Table) else {index for index, _ in selection.costs}
     )
+    taken = {plan.backends[index].address for index in chosen}
+    sources = {each.address: each.snat for each in plan.backends}
     reasons = {}
-    for index, backend in enumerate(service.backends):
-        if index in chosen:
+    for backend in service.backends:
+        if backend.address in taken:
             continue
         if backend.weight == 0:
             reasons[backend.address] = "drained: weight 0"
         elif backend.address in states:
             reasons[backend.address] = states[backend.address]
-        elif service.nat is Nat.FULL and plan.backends[index].snat is None:
+        elif service.nat is Nat.FULL and sources.get(backend.address) is None:
             reasons[backend.address] = "no route to it, so no address of the gateway for full NAT"
         else:
             reasons[backend.address] = "left out by the scheduler"

@@ -12,20 +12,24 @@ from dataclasses import replace
 from l4lb.director.affinity import Affinity
 from l4lb.director.connection import Path
 from l4lb.director.select import ServiceState
-from l4lb.model import Costs, Endpoint, Plan, ServicePlan, Table, WhenBackendDown
+from l4lb.model import Costs, Endpoint, Plan, Selection, ServicePlan, Table, WhenBackendDown
 
 EndpointKey = tuple[int, bytes, int]
 """Protocol, packed address, port."""
 
 
 def reweighed(plans: Mapping[str, ServicePlan], costs: Mapping[str, Costs]) -> dict[str, ServicePlan]:
-    """The services with other costs, those that choose by costs at all."""
+    """The services with other costs: those that choose by costs at all, among the same backends."""
     return {
         name: replace(plan, selection=costs[name])
-        if name in costs and isinstance(plan.selection, Costs)
+        if name in costs and _of_the_same(costs[name], plan.selection)
         else plan
         for name, plan in plans.items()
     }
+
+
+def _of_the_same(costs: Costs, selection: Selection) -> bool:
+    return isinstance(selection, Costs) and dict(costs.costs).keys() == dict(selection.costs).keys()
 
 
 class Services:

@@ -33,7 +33,11 @@ class Bench:
         backends = tuple(BackendPlan(each) for each in (ONE, TWO))
         selection = selection or adaptive.SCHEDULER.compile(CANDIDATES)
         plan = Plan((ServicePlan("web", VIP, Protocol.TCP, selection, backends),))
-        return self.adaptation.follow(plan, {"web": candidates} if candidates is not None else {})
+        return asyncio.run(self.handed_over(plan, {"web": candidates} if candidates is not None else {}))
+
+    async def handed_over(self, plan, candidates):
+        async with self.adaptation.following(plan, candidates) as followed:
+            return followed
 
     def look(self, one, two, times=1):
         for _ in range(times):
@@ -99,6 +103,72 @@ def test_a_new_plan_has_the_costs_of_now():
     bench.look(Load(), Load())
     (service,) = bench.follow().services
     assert service.selection.hot == frozenset({0})
+
+
+def test_a_plan_that_is_not_taken_changes_nothing():
+    bench = Bench()
+    bench.follow()
+
+    async def refused():
+        backends = tuple(BackendPlan(each) for each in (TWO, ONE))
+        plan = Plan((ServicePlan("web", VIP, Protocol.TCP, Costs(((0, 1),)), backends),))
+        async with bench.adaptation.following(plan, {"web": (Candidate(0, TWO, 1),)}):
+            raise DatapathError("no")
+
+    with pytest.raises(DatapathError):
+        asyncio.run(refused())
+    bench.look(Load(), Load())
+    assert dict(bench.datapath.costs[-1]["web"].costs).keys() == {0, 1}
+
+
+def test_no_costs_are_sent_while_a_plan_is_handed_over():
+    bench = Bench()
+    bench.follow()
+
+    async def scenario():
+        plan = Plan((ServicePlan("web", VIP, Protocol.TCP, Costs(()), ()),))
+        async with bench.adaptation.following(plan, {}):
+            look = asyncio.create_task(bench.adaptation.look())
+            await asyncio.sleep(0)
+            assert bench.datapath.costs == []
+        await look
+        assert bench.datapath.costs == []  # the service is adaptive no more
+
+    asyncio.run(scenario())
+
+
+def test_a_datapath_that_was_started_again_is_told_anew():
+    bench = Bench()
+    bench.follow()
+    bench.look(Load(), Load())
+    bench.look(Load(), Load(), times=200)  # nothing changes any more
+    told = len(bench.datapath.costs)
+    bench.look(Load(), Load())
+    assert len(bench.datapath.costs) == told
+    bench.datapath = FakeDatapath()
+    bench.look(Load(), Load())
+    assert len(bench.datapath.costs) == 1
+
+
+def test_what_a_backend_did_while_it_was_away_is_not_held_against_it():
+    bench = Bench()
+    bench.follow()
+    bench.answering(5.0)
+    bench.follow(candidates=CANDIDATES[:1])
+    bench.look(Load(), Load())
+    bench.follow()
+    bench.look(Load(), Load(unanswered=50, resets=50, connections_total=100))
+    assert not bench.adaptation.pool("web").backends[TWO].failing
+
+
+def test_waiting_that_cannot_be_is_not_believed():
+    bench = Bench()
+    bench.follow()
+    bench.answering(10.0)
+    torn = Load(0, 2, 1, 17_000.0, 200, 20.0, 200)
+    bench.look(Load(0, 2, 1, 0.05, 200, 20.0, 200), torn)
+    one, two = (bench.adaptation.pool("web").backends[each].price for each in (ONE, TWO))
+    assert two < 1.5 * one
 
 
 def test_other_services_are_left_alone():
