@@ -160,4 +160,4 @@ def _without_measurements(candidates: Sequence[Candidate]) -> Costs:
 
 
 SCHEDULER = Scheduler("adaptive", "the lowest expected latency, by weight", _without_measurements)
-"""Without measurements: the fewest in flight, by weight."""
+"""Without measurements: least connection."""

@@ -36,9 +36,10 @@ class Habits:
 
     @property
     def idle(self) -> int:
-        """What an idle connection counts, in 1/256 of one in flight: 0 to 256."""
+        """What an idle connection counts, in 1/256 of one in flight: 0 to 256. While nobody has seen what
+        they are for it counts in full: many that are opened in advance would else all go to one backend."""
         if not self.established or not self.answers:
-            return 0
+            return WHOLE
         first = min(1.0, self.opened / self.answers)  # part of the requests that are the first
         duty = self.outstanding / self.established
         later = (1 - first) * duty

@@ -30,11 +30,11 @@ def prices(pool, now, candidates=BACKENDS):
     return [cost / UNIT for _, cost in costs(candidates, pool, now).costs]
 
 
-def test_without_measurements_it_is_the_fewest_in_flight_by_weight():
+def test_without_measurements_it_is_least_connection():
     selection = adaptive.SCHEDULER.compile(with_weights(4, 1, 2))
     least = min(cost for _, cost in selection.costs)
     assert [cost / least for _, cost in selection.costs] == [1, 4, 2]
-    assert (selection.idle, selection.hot, selection.candidates) == (0, frozenset(), 0)
+    assert (selection.idle, selection.hot, selection.candidates) == (WHOLE, frozenset(), 0)
 
 
 def test_equals_have_equal_costs():
@@ -100,7 +100,7 @@ def test_one_that_was_away_is_new():
 
 
 def test_a_backend_over_its_limits_is_hot_and_if_all_are_only_weights_count():
-    hot = Measured(opened=1, answers=1, answer_time=1.0, hot=True)
+    hot = Measured(opened=1, answers=1, answer_time=1.0, outstanding=1, hot=True)
     assert costs(BACKENDS, after(10, [WELL, hot, WELL]), 10).hot == {1}
     weighted = with_weights(1, 2, 4)
     everywhere = costs(weighted, after(10, [hot] * 3, candidates=weighted), 10)

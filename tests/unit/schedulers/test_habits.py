@@ -27,8 +27,8 @@ def test_those_that_hardly_ever_ask_count_little():
 
 
 @pytest.mark.parametrize("counted", [{}, {"opened": 5}, {"idle": 5}, {"answers": 5}, {"outstanding": 5}])
-def test_while_little_is_known_only_what_is_in_flight_counts(counted):
-    assert idle(**counted) == 0
+def test_while_little_is_known_connections_count_as_in_least_connection(counted):
+    assert idle(**counted) == WHOLE
 
 
 def test_habits_change_slowly():
