@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from l4lb.cli.options import Command, Failure, endpoint
+from l4lb.cli.options import Command, Failure, endpoint, seconds_between
 from l4lb.model import Endpoint
 
 _FILE = click.Path(readable=False, path_type=Path)  # what is wrong with a file is found out by using it
-
-
-def _seconds(least: float, most: float) -> Callable[[str], float]:
-    """The value of an option in seconds; not click.FloatRange, which takes nan."""
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not least <= value <= most:
-            raise click.BadParameter(f"'{text}' is not a number of seconds from {least:g} to {most:g}")
-        return value
-
-    return parse
 
 
 @click.command(cls=Command)
@@ -35,7 +18,7 @@ def _seconds(least: float, most: float) -> Callable[[str], float]:
 @click.option("--key", type=_FILE, metavar="FILE", help="The key of the questions; --listen needs one.")
 @click.option(
     "--interval",
-    type=_seconds(0.05, 60),
+    type=seconds_between(0.05, 60),
     default="0.5",
     show_default=True,
     metavar="SECONDS",
@@ -49,7 +32,7 @@ def _seconds(least: float, most: float) -> Callable[[str], float]:
 )
 @click.option(
     "--application-max-age",
-    type=_seconds(0.1, 86_400),
+    type=seconds_between(0.1, 86_400),
     default="10",
     show_default=True,
     metavar="SECONDS",

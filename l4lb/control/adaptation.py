@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
+from l4lb.control.reconcile import Target
 from l4lb.datapath.base import DatapathError
 from l4lb.model import Costs, Endpoint, Load, Plan, ServicePlan
 from l4lb.schedulers import adaptive
@@ -28,8 +29,6 @@ ADAPTIVE: Final = adaptive.SCHEDULER.name
 LOOK: Final = 0.1
 """Seconds between two looks. A backend that turned slow is noticed after two or three of them, and a look
 takes a millisecond for a hundred backends."""
-
-Target = tuple[str, Endpoint]
 
 
 class Looked(Protocol):
