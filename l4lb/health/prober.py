@@ -83,7 +83,7 @@ class Prober:
             sender: sends them.
             freshness: what traffic measures by itself; by default ``TrafficAge``.
         """
-        self.problem = ""  # why probes cannot be sent, in one line
+        self._problems: dict[tuple[ProbeKind, int], str] = {}  # by kind and IP version
         self._counters = counters
         self._health = health
         self._clock = clock
@@ -99,6 +99,11 @@ class Prober:
         self._look_interval = LOOK
         self._running: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def problem(self) -> str:
+        """Why this host can send no probes of some kind, in one line; empty if it can."""
+        return next(iter(self._problems.values()), "")
 
     def start(self) -> None:
         """Begin to send."""
@@ -152,20 +157,25 @@ class Prober:
 
     async def _send(self, probe: Probe) -> None:
         result = ProbeResult(Outcome.UNSENT, reason="given up")
+        problem = ""
         try:
             result = await self._sender.send(probe.kind, probe.target, probe.check)
         except CannotProbe as error:
+            problem = f"backends are not probed: {error}"
             result = ProbeResult(Outcome.UNSENT, reason=str(error))
         except Exception as error:
             log.exception("the probe of %s is broken", probe.target)
             result = ProbeResult(Outcome.UNSENT, reason=f"internal error: {error!r}")
         finally:
             self._probing.finish(probe, result, self._clock())
-        self._note_problem(result)
+        self._note_problem((probe.kind, probe.target.version), problem)
 
-    def _note_problem(self, result: ProbeResult) -> None:
-        """A fault of this host is logged when it begins."""
-        problem = f"backends are not probed: {result.reason}" if result.outcome is Outcome.UNSENT else ""
-        if problem and not self.problem:
+    def _note_problem(self, of: tuple[ProbeKind, int], problem: str) -> None:
+        """A fault of this host is logged when it begins. That one backend has no route is none: the reason
+        is with its last probe, and ``host_checks`` tells of it."""
+        if not problem:
+            self._problems.pop(of, None)
+            return
+        if problem not in self._problems.values():
             log.warning("%s", problem)
-        self.problem = problem
+        self._problems[of] = problem

@@ -16,7 +16,7 @@ from typing import Final
 from l4lb.health.checks import GATEWAY_FAULTS, open_socket
 from l4lb.health.http_get import BadAnswer, HttpGet
 from l4lb.health.probes import kernel_time
-from l4lb.health.probes.result import Outcome, ProbeResult
+from l4lb.health.probes.result import CannotProbe, Outcome, ProbeResult
 from l4lb.health.tcp_packets import packets_until_reset
 from l4lb.model import Endpoint, HealthCheck
 
@@ -33,6 +33,9 @@ async def probe(target: Endpoint, check: HealthCheck, timeout: float) -> ProbeRe
         target: the address and port to connect to.
         check: path, host and good statuses; all else is not looked at.
         timeout: an answer that comes later finds the connection reset.
+
+    Raises:
+        CannotProbe: no socket, for want of file descriptors for example.
     """
     try:
         get = HttpGet(target, check)
@@ -41,7 +44,7 @@ async def probe(target: Endpoint, check: HealthCheck, timeout: float) -> ProbeRe
     try:
         sock = open_socket(target)
     except OSError as error:
-        return ProbeResult(Outcome.UNSENT, reason=_words(error))
+        raise CannotProbe(f"there can be no connection: {_words(error)}") from None
     with sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         kernel_time.stamp_received(sock)

@@ -64,7 +64,7 @@ class SynProbes:
         """Ask a backend's kernel, and wait for its answer for at most ``timeout`` seconds.
 
         Raises:
-            CannotProbe: no permission for raw sockets.
+            CannotProbe: no permission for raw sockets, or no port is free.
         """
         if _SCAPY not in sys.modules:
             # In a thread: it takes a quarter of a second, for which the event loop would stand still.
@@ -99,7 +99,10 @@ class _Channel:
         self._turn = 0
         with contextlib.ExitStack() as opened:
             self._socket = opened.enter_context(_raw_socket(version))
-            held = [opened.enter_context(_hold_port(version)) for _ in range(_PORTS)]
+            try:
+                held = [opened.enter_context(_hold_port(version)) for _ in range(_PORTS)]
+            except OSError as error:
+                raise CannotProbe(f"no port of its own for SYN probes: {_words(error)}") from None
             self._ports = [int(sock.getsockname()[1]) for sock in held]
             _attach(self._socket, port_filter(version, self._ports))
             self._opened = opened.pop_all()
@@ -201,11 +204,13 @@ def _raw_socket(version: int) -> socket.socket:
 
 
 def _hold_port(version: int) -> socket.socket:
-    sock = socket.socket(_FAMILIES[version], socket.SOCK_STREAM)
-    if version == 6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    sock.bind((_ANY[version], 0))
-    return sock
+    with contextlib.ExitStack() as opened:
+        sock = opened.enter_context(socket.socket(_FAMILIES[version], socket.SOCK_STREAM))
+        if version == 6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((_ANY[version], 0))
+        opened.pop_all()
+        return sock
 
 
 def _attach(sock: socket.socket, program: bytes) -> None:

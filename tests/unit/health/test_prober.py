@@ -155,6 +155,18 @@ def test_a_host_that_cannot_probe_says_so_once_and_goes_on_trying(run, caplog):
     run(scenario())
 
 
+def test_one_backend_without_a_route_is_no_fault_of_the_host(run, caplog):
+    async def scenario():
+        async with bench() as b:
+            b.sender.result = ProbeResult(Outcome.UNSENT, reason="network is unreachable")
+            await asyncio.sleep(60)
+            assert b.prober.problem == ""
+            assert caplog.records == []
+            assert b.prober.last("web", A).result.reason == "network is unreachable"
+
+    run(scenario())
+
+
 def test_a_broken_sender_does_not_end_the_prober(run, caplog):
     async def scenario():
         async with bench() as b:
