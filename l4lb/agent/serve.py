@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -25,6 +24,7 @@ from l4lb.agent.report import Report
 from l4lb.agent.state_file import WantedState
 from l4lb.agent.weight import weight
 from l4lb.control.notify import notify
+from l4lb.control.stop_signals import STOP, ignored_at_the_end
 from l4lb.model import Endpoint
 
 log = logging.getLogger(__name__)
@@ -73,10 +73,11 @@ class Agent:
         """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOP:
             loop.add_signal_handler(number, stop.set)
         self._began = time.monotonic()
         async with AsyncExitStack() as running:
+            running.enter_context(ignored_at_the_end())
             self._measure()
             await self._open(running)
             measuring = asyncio.create_task(self._keep_measuring())

@@ -74,11 +74,13 @@ def agent(
     from l4lb.agent.keys import BadKeyFile, read_keys
     from l4lb.agent.serve import Agent, CannotServe, Options
     from l4lb.control import log as logs
+    from l4lb.control.stop_signals import ignored_at_the_end
 
     logs.configure(log_level)
     try:
         keys = read_keys(key) if key is not None else ()
         options = Options(listen, tcp, keys, interval, application, application_max_age, state)
-        asyncio.run(Agent(options).run())
+        with ignored_at_the_end():
+            asyncio.run(Agent(options).run())
     except (BadKeyFile, CannotServe) as error:
         raise Failure(str(error)) from None

@@ -28,6 +28,7 @@ from l4lb.control.desired import DesiredState
 from l4lb.control.lock import ControlSocket, Refused, claim_socket, lock_namespace
 from l4lb.control.notify import notify, reloading
 from l4lb.control.state_files import state_prefix, vip_file
+from l4lb.control.stop_signals import STOP, ignored_at_the_end
 from l4lb.datapath.base import DatapathError
 from l4lb.netlink.ledger import Ledger
 from l4lb.netlink.vips import VipKeeper
@@ -49,7 +50,8 @@ def run(config_path: Path, socket_path: Path, *, log_level: str = "info") -> int
     """
     logs.configure(log_level)
     try:
-        asyncio.run(_run(config_path, socket_path))
+        with ignored_at_the_end():
+            asyncio.run(_run(config_path, socket_path))
     except ConfigError as error:
         print(*error.errors, sep="\n", file=sys.stderr)
         return 1
@@ -61,7 +63,7 @@ def run(config_path: Path, socket_path: Path, *, log_level: str = "info") -> int
 
 async def _run(config_path: Path, socket_path: Path) -> None:
     desired = DesiredState(config_path)
-    with contextlib.closing(lock_namespace()) as lock:
+    with ignored_at_the_end(), contextlib.closing(lock_namespace()) as lock:
         control_socket = claim_socket(socket_path)
         await Daemon(desired, host_edges(socket_path), control_socket, lock).serve()
 
@@ -100,7 +102,7 @@ class Daemon:
         """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOP:
             loop.add_signal_handler(number, self._stop_asked.set)
         try:
             if await self._started():

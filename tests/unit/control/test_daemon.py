@@ -463,6 +463,11 @@ class TestRun:
         monkeypatch.setattr("l4lb.control.lock._ABSTRACT_NAME", f"\0l4lb.test.{os.getpid()}")
         monkeypatch.setattr(daemon.logs, "configure", lambda level: None)
         monkeypatch.setattr(daemon, "host_edges", lambda path: self.l4lb.edges())
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        before = {number: signal.getsignal(number) for number in numbers}
+        yield
+        for number, action in before.items():
+            signal.signal(number, action)
 
     def run(self):
         return daemon.run(self.l4lb.config, self.l4lb.socket)
@@ -476,6 +481,12 @@ class TestRun:
     def test_a_stop_is_success(self):
         self.stop_when_ready()
         assert self.run() == 0
+
+    def test_more_signals_while_it_ends_are_ignored(self):
+        self.stop_when_ready()
+        self.run()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            os.kill(os.getpid(), number)
 
     def test_all_errors_of_the_config_are_on_stderr(self, capsys):
         self.l4lb.config.write_text(CONFIG.replace("10.2.0.11", "10.2.0.300").replace("udp", "icmp"))
