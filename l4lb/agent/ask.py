@@ -46,13 +46,25 @@ _ANCILLARY: Final = socket.CMSG_SPACE(_TIMESPEC.size)
 class NoAnswer(Exception):
     """An agent was asked and has not said anything that counts. The message is one line."""
 
+    def __init__(self, message: str, packets: int = 1, *, wrong: bool = False) -> None:
+        """Say why.
+
+        Args:
+            message: for people.
+            packets: that were caused all the same, in both directions: the question, if nothing else.
+            wrong: something came, but it was no answer.
+        """
+        super().__init__(message)
+        self.packets, self.wrong = packets, wrong
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an agent said, and the seconds from question to answer."""
+    """What an agent said, the seconds from question to answer, and the packets of both."""
 
     report: Report
     rtt: float
+    packets: int = 2
 
 
 @dataclass(slots=True, eq=False)
@@ -160,7 +172,7 @@ class AgentSocket:
         except BadPacket as bad:
             # Anybody can send nonsense: the question goes on. What the agent itself says counts.
             if bad.refusal in (Refusal.BAD_FIGURE, Refusal.MALFORMED):
-                waiting.answer.set_exception(NoAnswer(f"the agent lies: {bad}"))
+                waiting.answer.set_exception(NoAnswer(f"the agent lies: {bad}", packets=2, wrong=True))
             raise
         waiting.answer.set_result(Answer(report, _elapsed(waiting, received)))
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from l4lb.agent.ask import NoAnswer
 from l4lb.agent.haproxy_line import LONGEST, BadLine, Line, parse
+from l4lb.health.tcp_packets import packets_until_reset
 from l4lb.model import Endpoint
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
@@ -19,10 +20,11 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True, slots=True)
 class LineAnswer:
-    """What an agent's line says, and the seconds until it was there, connecting included."""
+    """What an agent's line says, the seconds until it was there, connecting included, and all packets."""
 
     line: Line
     rtt: float
+    packets: int
 
 
 async def ask_line(endpoint: Endpoint, timeout: float) -> LineAnswer:
@@ -34,19 +36,24 @@ async def ask_line(endpoint: Endpoint, timeout: float) -> LineAnswer:
     loop = asyncio.get_running_loop()
     started = loop.time()
     family = socket.AF_INET if endpoint.version == 4 else socket.AF_INET6
+    packets = 0
     try:
-        async with asyncio.timeout(timeout):
-            with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-                await loop.sock_connect(sock, (endpoint.host, endpoint.port))
-                data = await _read_line(sock)
-        return LineAnswer(parse(data), loop.time() - started)
+        with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            try:
+                async with asyncio.timeout(timeout):
+                    await loop.sock_connect(sock, (endpoint.host, endpoint.port))
+                    data = await _read_line(sock)
+            finally:
+                packets = packets_until_reset(sock)
+        return LineAnswer(parse(data), loop.time() - started, packets)
     except TimeoutError:
-        raise NoAnswer(f"no answer within {timeout:g} s") from None
+        raise NoAnswer(f"no answer within {timeout:g} s", packets) from None
     except OSError as error:
-        raise NoAnswer(os.strerror(error.errno).lower() if error.errno else str(error)) from None
+        why = os.strerror(error.errno).lower() if error.errno else str(error)
+        raise NoAnswer(why, packets) from None
     except BadLine as bad:
-        raise NoAnswer(f"not an agent's line: {bad}") from None
+        raise NoAnswer(f"not an agent's line: {bad}", packets, wrong=True) from None
 
 
 async def _read_line(sock: socket.socket) -> bytes:

@@ -1,6 +1,7 @@
 """Asks the agents of all services at their intervals and keeps what they say. Edge: tasks, the clock.
 
-Services that have a backend in common and ask its agent alike share the questions.
+Services that have a backend in common and ask its agent alike share the questions. All are paid from the
+budget of the probes; what it does not allow at once is asked later, those first who wait longest.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from l4lb.agent.ask_line import LineAnswer
 from l4lb.agent.configured import ask_agent, why
 from l4lb.agent.keys import BadKeyFile
 from l4lb.agent.reports import Reports, Target
+from l4lb.health.budget import Budget
+from l4lb.health.probes.result import ProbeKind
 from l4lb.health.schedule import Schedule
 from l4lb.model import AgentCheck, Endpoint, Service
 
@@ -27,11 +30,23 @@ log = logging.getLogger(__name__)
 _AT_ONCE: Final = 1_024
 """Questions under way. All share a socket, so this bounds only how many answers can come at once."""
 
+_BROKE: Final = 0.02  # seconds until the budget is asked again
+
 OnNews = Callable[[Target], None]
 """Called when something is new of a target: it has answered, or has not in time."""
 
 Ask = Callable[[Endpoint, AgentCheck], Awaitable[Answer | LineAnswer]]
 """Asks an agent once; raises NoAnswer, OSError or BadKeyFile."""
+
+
+@dataclass(slots=True)
+class QuestionCounters:
+    """Since the start. Questions, except where it says packets."""
+
+    asked: int = 0
+    answered: int = 0
+    withheld: int = 0  # were due and the budget did not allow them
+    packets: int = 0  # caused, in both directions
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +67,8 @@ class AgentRunner:
 
     def __init__(
         self,
-        on_news: OnNews = lambda target: None,
+        on_news: OnNews,
+        budget: Budget,
         clock: Callable[[], float] = time.monotonic,
         *,
         random: Random | None = None,
@@ -62,11 +78,14 @@ class AgentRunner:
 
         Args:
             on_news: called once ``reports`` has it, from the event loop; must not call ``update``.
-            clock: seconds, monotonic; the ``now`` of ``reports``.
+            budget: what may be spent, by others too.
+            clock: seconds, monotonic; the ``now`` of ``reports`` and of the budget.
             random: spreads the questions; by default seeded by the system.
             ask: asks once; by default over the network.
         """
         self.reports: Final = Reports()
+        self.counted: Final = QuestionCounters()
+        self._budget = budget
         self._on_news = on_news
         self._clock = clock
         self._socket = AgentSocket()
@@ -118,7 +137,7 @@ class AgentRunner:
     def _dispatch(self) -> None:
         """Ask whom it is time to ask, and set the timer for the next."""
         now = self._clock()
-        for agent in self._schedule.start_due(now):
+        for agent in self._schedule.start_due(now, partial(self._may_ask, now)):
             agent.task = asyncio.ensure_future(self._ask(agent.endpoint, agent.how))
             self._tasks.add(agent.task)
             # A callback, not a finally in the task: a task cancelled before its first step runs none.
@@ -127,7 +146,15 @@ class AgentRunner:
             self._timer.cancel()
             self._timer = None
         if (due := self._schedule.next_start()) is not None:
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, due - now), self._dispatch)
+            pause = due - now if due > now else _BROKE
+            self._timer = asyncio.get_running_loop().call_later(pause, self._dispatch)
+
+    def _may_ask(self, now: float, agent: _Agent, due: float) -> bool:
+        """Whether the budget has it."""
+        if not self._budget.take(ProbeKind.of(agent.how).cost, now):
+            return False
+        self.counted.withheld += int((now - due) / agent.how.interval)
+        return True
 
     def _finished(self, agent: _Agent, task: asyncio.Future[Answer | LineAnswer]) -> None:
         now = self._clock()
@@ -142,6 +169,11 @@ class AgentRunner:
 
     def _record(self, agent: _Agent, task: asyncio.Future[Answer | LineAnswer], now: float) -> None:
         error = task.exception()
+        packets = getattr(error if error else task.result(), "packets", 0)
+        self._budget.owe(max(0, packets - ProbeKind.of(agent.how).cost))
+        self.counted.asked += 1
+        self.counted.answered += not error
+        self.counted.packets += packets
         if error is not None:
             if not isinstance(error, NoAnswer | OSError | BadKeyFile):
                 log.error("asking the agent at %s failed", agent.endpoint, exc_info=error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -42,7 +43,7 @@ def _fields(answer: dict[str, Any]) -> list[tuple[str, str]]:
         ("connections", f"{connections['established']} established, {connections['half_open']} half-open"),
         ("packets", ", ".join(f"{_words(name)} {count}" for name, count in answer["verdicts"].items())),
     ]
-    fields += [("probes", _probes(answer["probes"])), ("  packets", _probe_packets(answer["probes"]))]
+    fields += _probe_fields(answer["probes"])
     fields.append(("health checks", "{made} made, {packets} packets".format(**answer["checks"])))
     if answer["drops"]:
         fields.append(("dropped", ""))
@@ -54,6 +55,14 @@ def _vip(vip: dict[str, Any]) -> str:
     if vip["interface"] is None:
         return f"{vip['address']}, on no interface"
     return f"{vip['address']} on {vip['interface']}{', added by l4lb' if vip['ours'] else ''}"
+
+
+def _probe_fields(probes: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "probes", _probes(probes)
+    if any(probes["agents"].values()):
+        counts = "{asked} asked, {answered} answered, {withheld} withheld".format(**probes["agents"])
+        yield "  agents", counts
+    yield "  packets", _probe_packets(probes)
 
 
 def _probes(probes: dict[str, Any]) -> str:

@@ -13,10 +13,10 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from l4lb.agent.runner import AgentRunner, OnNews
+from l4lb.agent.runner import AgentRunner
 from l4lb.control.changes import describe_changes, describe_gateway_changes
 from l4lb.control.config import Config
-from l4lb.control.convergence import Convergence, MakeProber
+from l4lb.control.convergence import Convergence, MakeAgents, MakeProber
 from l4lb.control.desired import Change, DesiredState
 from l4lb.control.drains import Drains
 from l4lb.control.edits import Edit, SetWeight, find_backend, find_service
@@ -36,6 +36,7 @@ from l4lb.control.report import (
 from l4lb.control.signals import signals
 from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.datapath.base import ConnectionFilter, Datapath, DatapathError
+from l4lb.health.budget import with_agents
 from l4lb.health.prober import Prober
 from l4lb.health.rise_fall import Health, HealthState
 from l4lb.health.runner import HealthRunner, OnChange
@@ -56,7 +57,7 @@ class Edges:
     make_datapath: Callable[[Config], Datapath]
     make_health: Callable[[OnChange], HealthRunner] = HealthRunner
     read_sysctls: Callable[[], Sysctls] = read_sysctls
-    make_agents: Callable[[OnNews], AgentRunner] = AgentRunner
+    make_agents: MakeAgents = AgentRunner
     make_prober: MakeProber = Prober
 
 
@@ -231,7 +232,11 @@ class ControlPlane:
                 "details": details,
             },
             **counters_report(counters),
-            "probes": probes_report(self._convergence.prober.report(), config.gateway.probes),
+            "probes": probes_report(
+                self._convergence.prober.report(),
+                self._convergence.agents.counted,
+                with_agents(config.gateway.probes, config.services),
+            ),
             "checks": {"made": self._convergence.health.made, "packets": self._convergence.health.packets},
             "services": len(config.services),
             "vips": vip_report(config.services, self._watch.state, self._our_vips()),

@@ -24,10 +24,11 @@ from l4lb.control.reconcile import SelectionCache, Target, candidates_for, drain
 from l4lb.control.standing_warnings import StandingWarnings
 from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.datapath.base import DatapathError
+from l4lb.health.budget import Budget, with_agents
 from l4lb.health.prober import Prober
 from l4lb.health.rise_fall import Health, HealthState
 from l4lb.health.runner import HealthRunner, OnChange
-from l4lb.model import Counters, Endpoint, Plan, ServicePlan
+from l4lb.model import Counters, Endpoint, Plan, Probes, ServicePlan
 from l4lb.netlink.state import Change
 from l4lb.netlink.vips import VipError, VipKeeper
 from l4lb.netlink.watch import KernelWatch
@@ -49,11 +50,15 @@ MakeProber = Callable[
         Callable[[], Awaitable[Counters | None]],
         Callable[[str, Endpoint], Health],
         Callable[[str, Endpoint], bool],
+        Budget,
     ],
     Prober,
 ]
-"""From what tells of the datapath's counters, of a backend's health, and whether it is shunned; see
-``Prober``."""
+"""From what tells of the datapath's counters, of a backend's health, whether it is shunned, and the budget;
+see ``Prober``."""
+
+MakeAgents = Callable[[OnNews, Budget], AgentRunner]
+"""See ``AgentRunner``."""
 
 
 class Convergence:
@@ -67,7 +72,7 @@ class Convergence:
         vips: VipKeeper,
         supervisor: DatapathSupervisor,
         make_health: Callable[[OnChange], HealthRunner],
-        make_agents: Callable[[OnNews], AgentRunner],
+        make_agents: MakeAgents,
         make_prober: MakeProber,
         read_sysctls: Callable[[], Sysctls],
     ) -> None:
@@ -77,10 +82,11 @@ class Convergence:
         self._supervisor = supervisor
         self._read_sysctls = read_sysctls
         self._health = make_health(self._health_changed)
-        self._agents = make_agents(self._agent_news)
+        self._budget = Budget(Probes(), time.monotonic())
+        self._agents = make_agents(self._agent_news, self._budget)
         self._drained: frozenset[Target] = frozenset()  # by their agents, in the last plan
         self._adaptation = Adaptation(lambda: supervisor.running, self._agents.reports.is_hot)
-        self._prober = make_prober(self._counters, self._health.state, self._adaptation.shuns)
+        self._prober = make_prober(self._counters, self._health.state, self._adaptation.shuns, self._budget)
         self._health_log = HealthLog()
         self._cache = SelectionCache()
         self._warnings = StandingWarnings()
@@ -162,8 +168,9 @@ class Convergence:
     async def _pass(self, hand_over: Callable[[Sequence[str], Plan], Awaitable[None]]) -> None:
         config = self._desired.config
         self._health.update(config.services)
+        self._budget.change(with_agents(config.gateway.probes, config.services), time.monotonic())
         self._agents.update(config.services)
-        self._prober.update(config.services, config.gateway.probes)
+        self._prober.update(config.services, enabled=config.gateway.probes.enabled)
         # Counted before the datapath knows: it will reset them.
         self._health_log.write(await self._counters() if self._health_log.concerns_connections else None)
         self._view, compiled, adaptive = await self._decide(config)

@@ -14,6 +14,7 @@ from l4lb.control.config import Config
 from l4lb.control.host_view import HostView
 from l4lb.datapath.base import Capabilities
 from l4lb.datapath.hops import is_ethernet
+from l4lb.health.budget import for_agents
 from l4lb.model import Nat
 
 _PROC_NET: Final = Path("/proc/sys/net")
@@ -61,6 +62,7 @@ def warnings_for(
         *_foreign_rules(foreign_rules),
         *_forwarding(config, sysctls, capabilities),
         *_ports(config, sysctls),
+        *_agents(config),
     ]
 
 
@@ -94,6 +96,15 @@ def _routes(config: Config, view: HostView) -> Iterator[str]:
             else:
                 why = "has no route: add one, or bring its interface up"
             yield f"service {service.name}: backend {backend.address} {why}"
+
+
+def _agents(config: Config) -> Iterator[str]:
+    packets, ceiling = for_agents(config.services), config.gateway.probes.ceiling
+    if packets > ceiling:
+        yield (
+            f"to ask all agents at their intervals takes {packets:.0f} packets a second, and "
+            f"gateway.probes.ceiling allows {ceiling:g}: they are asked less often; raise one of the two"
+        )
 
 
 def _foreign_rules(present: bool) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from l4lb.agent.report import Figures
 from l4lb.agent.reports import Sight
+from l4lb.agent.runner import QuestionCounters
 from l4lb.control.drains import Drain
 from l4lb.health.probing import LastProbe, ProbeCounters
 from l4lb.health.rise_fall import Health, HealthState
@@ -162,10 +163,17 @@ def counters_report(counters: Counters) -> Json:
     }
 
 
-def probes_report(counted: ProbeCounters, limits: Probes) -> Json:
-    """The probes of all backends, and what they may cost. ``part`` is of the packets forwarded."""
-    part = counted.packets / counted.forwarded_packets if counted.forwarded_packets else None
-    return {**dataclasses.asdict(counted), "part": part, "limits": dataclasses.asdict(limits)}
+def probes_report(counted: ProbeCounters, agents: QuestionCounters, limits: Probes) -> Json:
+    """The probes of all backends and the questions to their agents, and what both may cost together.
+    ``packets`` are those of both, and ``part`` is theirs of the packets forwarded."""
+    packets = counted.packets + agents.packets
+    return {
+        **dataclasses.asdict(counted),
+        "packets": packets,
+        "part": packets / counted.forwarded_packets if counted.forwarded_packets else None,
+        "agents": dataclasses.asdict(agents),
+        "limits": dataclasses.asdict(limits),
+    }
 
 
 def vip_report(services: Sequence[Service], state: KernelState, ours: Collection[bytes]) -> list[Json]:

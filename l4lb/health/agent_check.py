@@ -32,7 +32,7 @@ async def check_agent(target: Endpoint, check: HealthCheck, agent: AgentCheck) -
     try:
         answer = await ask_agent(socket, target, replace(agent, timeout=check.timeout))
     except NoAnswer as error:
-        return Result(Outcome.FAILED, f"agent: {error}")
+        return Result(Outcome.FAILED, f"agent: {error}", packets=error.packets)
     except BadKeyFile as error:
         return Result(Outcome.UNDECIDED, f"the gateway cannot check: {error}")
     except OSError as error:
@@ -43,8 +43,8 @@ async def check_agent(target: Endpoint, check: HealthCheck, agent: AgentCheck) -
         socket.close()
     report = answer.report if isinstance(answer, Answer) else answer.line.applied_to(Report())
     if (against := objection(report)) is not None:
-        return Result(Outcome.FAILED, f"agent: {against}")
-    return Result(Outcome.PASSED, latency=loop.time() - started)
+        return Result(Outcome.FAILED, f"agent: {against}", packets=answer.packets)
+    return Result(Outcome.PASSED, latency=loop.time() - started, packets=answer.packets)
 
 
 def objection(report: Report) -> str | None:

@@ -1,4 +1,5 @@
-"""One token bucket for all probes of a gateway. Pure: times and counts in, yes or no out.
+"""One token bucket for all probes of a gateway, and for the questions to agents. Pure: times and counts
+in, yes or no out.
 
 A token is a packet, in either direction. The bucket fills at a share of the packets forwarded, but not
 slower than the floor and not faster than the ceiling, and holds at most a burst. What was forwarded
@@ -11,14 +12,35 @@ window of time never sees more than
 It starts empty: from the start on, under traffic that is worth more than the floor, the part of the probes
 never exceeds the share. (Tested over all windows in ``tests/property/test_probe_budget.py``.)
 
-Health checks are not limited by it: they have intervals of their own and decide over up and down.
+Agents have an interval, and who sets it says what he will spend on them: the floor is raised by it, the
+ceiling is not. Health checks are not limited: they have intervals of their own and decide over up and down.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from math import inf
 
-from l4lb.model import Probes
+from l4lb.health.probes.result import ProbeKind
+from l4lb.model import Probes, Service
+
+
+def for_agents(services: Iterable[Service]) -> float:
+    """Packets a second that it takes to ask all agents at their intervals. Services whose backends and
+    settings are alike share the questions."""
+    agents = {
+        (backend.address.ip, service.agent)
+        for service in services
+        if service.agent is not None
+        for backend in service.backends
+    }
+    return sum(ProbeKind.of(agent).cost / agent.interval for _, agent in agents)
+
+
+def with_agents(limits: Probes, services: Iterable[Service]) -> Probes:
+    """The limits, with a floor that has room for the agents of these services."""
+    return replace(limits, floor=min(limits.floor + for_agents(services), limits.ceiling))
 
 
 class Budget:

@@ -13,12 +13,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import Final, Protocol
 
+from l4lb.health.budget import Budget
 from l4lb.health.probes.result import CannotProbe, Outcome, ProbeKind, ProbeResult
 from l4lb.health.probes.senders import Senders
-from l4lb.health.probing import LastProbe, Probe, ProbeCounters, Probing, never_shunned
+from l4lb.health.probing import LastProbe, Probe, ProbeCounters, Probing
 from l4lb.health.rise_fall import Health
 from l4lb.health.traffic_age import Freshness, TrafficAge
-from l4lb.model import Counters, Endpoint, HealthCheck, Probes, Service
+from l4lb.model import Counters, Endpoint, HealthCheck, Service
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,8 @@ class Prober:
         self,
         counters: Callable[[], Awaitable[Counters | None]],
         health: Callable[[str, Endpoint], Health],
-        shunned: Callable[[str, Endpoint], bool] = never_shunned,
+        shunned: Callable[[str, Endpoint], bool],
+        budget: Budget,
         *,
         clock: Callable[[], float] = time.monotonic,
         random: Random | None = None,
@@ -78,6 +80,7 @@ class Prober:
             counters: the datapath's; None while there is none.
             health: of a backend of a service given to ``update``.
             shunned: see ``Probing``.
+            budget: see ``Probing``; on the same clock.
             clock: seconds, monotonic; that of the times in ``Health``.
             random: spreads the probes; by default seeded by the system.
             sender: sends them.
@@ -89,8 +92,7 @@ class Prober:
         self._clock = clock
         self._sender = sender or Senders()
         self._probing = Probing(
-            Probes(),
-            clock(),
+            budget,
             random=random or Random(),
             freshness=freshness or TrafficAge(),
             shunned=shunned,
@@ -109,11 +111,11 @@ class Prober:
         """Begin to send."""
         self._running = asyncio.create_task(self._run())
 
-    def update(self, services: Sequence[Service], limits: Probes) -> None:
-        """Probe the backends of these services from now on and no others."""
+    def update(self, services: Sequence[Service], *, enabled: bool) -> None:
+        """Probe the backends of these services from now on and no others; if not ``enabled``, nobody."""
         backends = sum(len(service.backends) for service in services)
         self._look_interval = min(max(LOOK, _LOOK_PER_BACKEND * backends), _LONGEST_LOOK)
-        self._probing.update(services, limits, self._clock())
+        self._probing.update(services, self._clock(), enabled=enabled)
 
     def last(self, service: str, backend: Endpoint) -> LastProbe | None:
         """The last probe of a backend that is over; its time is on the clock."""

@@ -23,7 +23,7 @@ from l4lb.health.need import Needs, Standing, standing
 from l4lb.health.probes.result import Outcome, ProbeKind, ProbeResult
 from l4lb.health.rise_fall import Health
 from l4lb.health.traffic_age import BackendKey, Freshness
-from l4lb.model import Counters, Endpoint, HealthCheck, Probes, Protocol, Service, Verdict
+from l4lb.model import Counters, Endpoint, HealthCheck, Protocol, Service, Verdict
 
 MAX_AT_ONCE: Final = 512
 """Probes under way. An HTTP probe holds a file descriptor, of which a process has 1,024 by default."""
@@ -50,7 +50,7 @@ class LastProbe:
 
 @dataclass(frozen=True, slots=True)
 class ProbeCounters:
-    """Since the start. Probes, except where it says packets."""
+    """Since the start, without the questions to agents. Probes, except where it says packets."""
 
     sent: int = 0
     answered: int = 0
@@ -75,8 +75,7 @@ class Probing:
 
     def __init__(
         self,
-        limits: Probes,
-        now: float,
+        budget: Budget,
         *,
         random: Random,
         freshness: Freshness,
@@ -85,14 +84,13 @@ class Probing:
         """Begin with no services.
 
         Args:
-            limits: what may be spent.
-            now: when.
+            budget: what may be spent, by others too.
             random: spreads the probes.
             freshness: what traffic has measured by itself.
             shunned: whether a service's scheduler keeps new connections from a backend.
         """
-        self._enabled = limits.enabled
-        self._budget = Budget(limits, now)
+        self._enabled = False
+        self._budget = budget
         self._needs: Needs[BackendKey] = Needs(random)
         self._freshness = freshness
         self._shunned = shunned
@@ -104,10 +102,10 @@ class Probing:
         self._forwarded: int | None = None  # at the last look
         self._forwarded_since = 0
 
-    def update(self, services: Sequence[Service], limits: Probes, now: float) -> None:
-        """Probe the backends of these services from the next ``look`` on, and no others."""
-        self._enabled = limits.enabled
-        self._budget.change(limits, now)
+    def update(self, services: Sequence[Service], now: float, *, enabled: bool) -> None:
+        """Probe the backends of these services from the next ``look`` on, and no others; if not
+        ``enabled``, nobody."""
+        self._enabled = enabled
         self._probes = {
             (service.name, backend.address): _probe_of(service, backend.address)
             for service in services

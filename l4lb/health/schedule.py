@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from itertools import count
 from random import Random
 from typing import Final, Generic, TypeVar
@@ -57,11 +57,19 @@ class Schedule(Generic[Key]):
         """Forget ``key``. If its check is under way it keeps its place until ``finish``."""
         del self._intervals[key]
 
-    def start_due(self, now: float) -> list[Key]:
-        """The checks to start now, first due first; each is under way until ``finish``."""
+    def start_due(self, now: float, may: Callable[[Key, float], bool] | None = None) -> list[Key]:
+        """The checks to start now, first due first; each is under way until ``finish``.
+
+        Args:
+            now: when.
+            may: whether the next one, which is due since some time, may start; if not, it and the others
+                go on waiting.
+        """
         starting: list[Key] = []
         free = self._max_at_once - len(self._started)
         while len(starting) < free and (due := self._first_due()) is not None and due <= now:
+            if may is not None and not may(self._waiting[0][2], due):
+                break
             key = heapq.heappop(self._waiting)[2]
             self._started[key] = now
             starting.append(key)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.lab.clients import Browser, wait_for
 from tests.lab.lab import L4LB
+from tests.lab.nft import nft_table
 from tests.lab.services import BACKENDS, UNCHECKED, VIP, backend, listed, service
 
 pytestmark = pytest.mark.lab
@@ -41,17 +42,6 @@ table inet probes {
     }
 }
 """
-
-
-@contextmanager
-def table(lab, host, text):
-    """A host with this nftables table."""
-    name = re.search(r"table inet (\w+)", text)[1]
-    lab.exec(host, "nft", "-f", "-", text=text)
-    try:
-        yield
-    finally:
-        lab.exec(host, "nft", "delete", "table", "inet", name)
 
 
 def counted(lab, host):
@@ -86,7 +76,7 @@ def stalled(lab, name):
 @pytest.mark.datapath("auto")
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_syn_probe_is_three_packets_and_leaves_nothing_half_open(lab, version):
-    with table(lab, "web1", COUNTERS):
+    with nft_table(lab, "web1", COUNTERS):
         status, done = probe(lab, backend("web1", version), "--count", "3", "--interval", "0")
         assert (status, done["answered"], done["packets"]) == (0, 3, 9)
         assert counted(lab, "web1") == {"in": 6, "syn": 3, "rst": 3, "out": 3}
@@ -96,7 +86,7 @@ def test_a_syn_probe_is_three_packets_and_leaves_nothing_half_open(lab, version)
 @pytest.mark.datapath("auto")
 @pytest.mark.parametrize("version", [4, 6])
 def test_an_http_probe_tells_how_many_packets_it_was(lab, version):
-    with table(lab, "web1", COUNTERS):
+    with nft_table(lab, "web1", COUNTERS):
         status, done = probe(lab, backend("web1", version), "--kind", "http", "--count", "1")
         assert (status, done["answered"]) == (0, 1)
         seen = counted(lab, "web1")
@@ -123,7 +113,7 @@ def test_a_host_that_lets_no_new_connection_in_answers_no_probe_while_old_connec
         chain in { type filter hook input priority -300; tcp flags & (syn | ack) == syn drop; }
     }
     """
-    with Browser(lab, BACKENDS[4]["web1"]) as browser, table(lab, "web1", closed):
+    with Browser(lab, BACKENDS[4]["web1"]) as browser, nft_table(lab, "web1", closed):
         for kind in ("syn", "http"):
             options = ("--kind", kind, "--count", "1", "--timeout", "0.2")
             status, done = probe(lab, backend("web1"), *options)
@@ -142,7 +132,7 @@ def test_an_answer_that_comes_too_late_is_thrown_away_and_counted(lab):
         }
     }
     """
-    with table(lab, "web1", lossy):
+    with nft_table(lab, "web1", lossy):
         status, done = probe(lab, backend("web1"), "--count", "2", "--interval", "2", "--timeout", "0.2")
     assert [one["outcome"] for one in done["probes"]] == ["lost", "answered"]
     assert (status, done["late"], done["forged"]) == (0, 1, 0)
@@ -165,7 +155,7 @@ def probes_shown(daemon):
 @pytest.mark.datapath("raw")
 def test_an_idle_backend_is_probed_at_the_floor(lab):
     config = "[gateway.probes]\nfloor = 6.0\n" + service(health=UNCHECKED, weights={"web1": 1})
-    with table(lab, "web1", COUNTERS), lab.daemon(config) as daemon:
+    with nft_table(lab, "web1", COUNTERS), lab.daemon(config) as daemon:
         wait_for("two probes", lambda: probes_shown(daemon)["answered"] >= 2)
         shown = listed(daemon, "probe")["web1"]
         assert (shown["kind"], shown["outcome"]) == ("syn", "answered")
@@ -185,9 +175,9 @@ def test_probes_under_traffic_stay_within_their_share_on_the_wire(lab):
         + service("idle", port=81, health=UNCHECKED, weights=idle)
     )
     with (
-        table(lab, "web1", COUNTERS),
-        table(lab, "web2", COUNTERS),
-        table(lab, "web3", COUNTERS),
+        nft_table(lab, "web1", COUNTERS),
+        nft_table(lab, "web2", COUNTERS),
+        nft_table(lab, "web3", COUNTERS),
         lab.daemon(config) as daemon,
     ):
 
@@ -233,7 +223,7 @@ def settled(daemon):
 def test_what_probes_and_health_checks_are_said_to_cost_is_what_the_backend_counts(lab):
     health = 'check = "http"\ninterval = 0.2\ntimeout = 5.0'
     config = "[gateway.probes]\nfloor = 50.0\n" + service(health=health, weights={"web1": 1})
-    with table(lab, "web1", COUNTERS), lab.daemon(config) as daemon:
+    with nft_table(lab, "web1", COUNTERS), lab.daemon(config) as daemon:
 
         def said():
             status = daemon.api.get("status")

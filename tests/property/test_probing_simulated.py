@@ -19,6 +19,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from l4lb.health.budget import Budget
 from l4lb.health.probes.result import Outcome, ProbeResult
 from l4lb.health.probing import Probing
 from l4lb.health.rise_fall import Health, HealthState
@@ -36,8 +37,8 @@ UP = Health(HealthState.UP, -1e6)
 def simulate(packets_per_second, busy):
     """Four minutes with so many packets in each second, to the first ``busy`` backends."""
     limits = Probes()
-    probing = Probing(limits, 0.0, random=Random(1), freshness=TrafficAge())
-    probing.update([SERVICE], limits, 0.0)
+    probing = Probing(Budget(limits, 0.0), random=Random(1), freshness=TrafficAge())
+    probing.update([SERVICE], 0.0, enabled=True)
     forwarded, connections = 0, [0] * len(BACKENDS)
     spent, asked, heads = Counter(), Counter(), [0]
     for second in range(SECONDS):

@@ -11,22 +11,33 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from l4lb.model import AgentCheck
+
 
 class ProbeKind(str, Enum):
     """What is asked. A kind of one's own begins here, and with its sender in ``senders``."""
 
     SYN = "syn"
     HTTP = "http"
+    AGENT = "agent"  # l4lb's own, by UDP
+    AGENT_CHECK = "agent-check"  # HAProxy's line, by TCP
+
+    @classmethod
+    def of(cls, agent: AgentCheck) -> ProbeKind:
+        """How an agent is asked."""
+        return cls.AGENT_CHECK if agent.protocol == "tcp" else cls.AGENT
 
     @property
     def cost(self) -> int:
         """Packets that one probe causes if nothing is lost, and hence what it takes from the budget.
 
         SYN: the SYN, the SYN/ACK, the RST. HTTP: the handshake (3), the request and its ACK (2), two
-        segments of the answer and their ACKs (4), the server's FIN and its ACK (2), the RST. What was
-        really sent and received is in ``ProbeResult.packets``.
+        segments of the answer and their ACKs (4), the server's FIN and its ACK (2), the RST. An agent: the
+        question and the answer; its line: the handshake (3), the line and its ACK (2), the FIN and its ACK
+        (2), the RST. What was really sent and received is in ``ProbeResult.packets``.
         """
-        return {ProbeKind.SYN: 3, ProbeKind.HTTP: 12}[self]
+        costs = {ProbeKind.SYN: 3, ProbeKind.HTTP: 12, ProbeKind.AGENT: 2, ProbeKind.AGENT_CHECK: 8}
+        return costs[self]
 
     @property
     def shows(self) -> str:
@@ -35,6 +46,8 @@ class ProbeKind(str, Enum):
             ProbeKind.SYN: "reachability and the network's round trip only: "
             "the backend's kernel answers, also for a server that has stalled",
             ProbeKind.HTTP: "the time from a request to the first byte of the server's answer",
+            ProbeKind.AGENT: "what the backend says of itself, and that its agent runs",
+            ProbeKind.AGENT_CHECK: "what the backend says of itself, and that its agent runs",
         }[self]
 
 
@@ -60,12 +73,14 @@ class ProbeResult:
         round_trip: seconds from question to answer; None unless answered or refused.
         packets: caused in both directions.
         reason: one line; empty if answered.
+        said: by an agent, in one line; else empty.
     """
 
     outcome: Outcome
     round_trip: float | None = None
     packets: int = 0
     reason: str = ""
+    said: str = ""
 
 
 class CannotProbe(Exception):

@@ -1,14 +1,15 @@
-"""What sends each kind of probe. A new kind is a method here and a line in ``send``.
+"""What sends each kind of probe. A new kind is a method here, or a line in ``send``.
 
-One object for all of a process, because SYN probes share their sockets.
+One object for all of a process, because probes share their sockets.
 """
 
 from __future__ import annotations
 
-from l4lb.health.probes import http
+from l4lb.agent.ask import AgentSocket
+from l4lb.health.probes import agent, http
 from l4lb.health.probes.result import ProbeKind, ProbeResult
 from l4lb.health.probes.syn import SynProbes
-from l4lb.model import Endpoint, HealthCheck
+from l4lb.model import AgentCheck, Endpoint, HealthCheck
 
 
 class Senders:
@@ -16,6 +17,7 @@ class Senders:
 
     def __init__(self) -> None:
         self._syn = SynProbes()
+        self._agents = AgentSocket()
 
     @property
     def late(self) -> int:
@@ -44,7 +46,17 @@ class Senders:
                 return await self._syn.probe(target, check.timeout)
             case ProbeKind.HTTP:
                 return await http.probe(target, check, check.timeout)
+        raise ValueError(f"ask an agent: {kind.value} is no check")
+
+    async def ask(self, target: Endpoint, how: AgentCheck) -> ProbeResult:
+        """Ask the agent at ``target`` once.
+
+        Raises:
+            CannotProbe: its key cannot be read.
+        """
+        return await agent.probe(self._agents, target, how)
 
     def close(self) -> None:
         """Give up what is under way."""
         self._syn.close()
+        self._agents.close()

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
-from l4lb.health.probes.result import ProbeKind, ProbeResult
+from l4lb.health.probes.result import ProbeResult
 from l4lb.health.probes.senders import Senders
-from l4lb.model import Endpoint, HealthCheck
+
+Send = Callable[[Senders], Awaitable[ProbeResult]]
+"""Sends one probe."""
 
 
 def probe_times(
     count: int,
     interval: float,
-    kind: ProbeKind,
-    target: Endpoint,
-    check: HealthCheck,
+    send: Send,
     take: Callable[[ProbeResult], None],
 ) -> dict[str, int]:
     """Probe ``count`` times and hand over each result as it comes.
 
     Args:
         interval: seconds from the start of a probe to the start of the next, if it is over by then.
-        check: see ``Senders.send``.
+        send: sends one.
+        take: is called with what it came to.
 
     Returns:
         How many answers were ``late`` and how many ``forged``.
@@ -31,22 +32,20 @@ def probe_times(
     Raises:
         CannotProbe: this host does not let us.
     """
-    return asyncio.run(_probe_times(count, interval, kind, target, check, take))
+    return asyncio.run(_probe_times(count, interval, send, take))
 
 
 async def _probe_times(
     count: int,
     interval: float,
-    kind: ProbeKind,
-    target: Endpoint,
-    check: HealthCheck,
+    send: Send,
     take: Callable[[ProbeResult], None],
 ) -> dict[str, int]:
     senders = Senders()
     try:
         for number in range(count):
             began = time.monotonic()
-            take(await senders.send(kind, target, check))
+            take(await send(senders))
             if number < count - 1:
                 await asyncio.sleep(max(0.0, began + interval - time.monotonic()))
     finally:

@@ -19,7 +19,8 @@ from l4lb.agent.keys import BadKeyFile
 from l4lb.agent.report import Administrative, Figures, Report
 from l4lb.agent.reports import AgentState, Target
 from l4lb.agent.runner import AgentRunner
-from l4lb.model import AgentCheck, Backend, Endpoint, Service
+from l4lb.health.budget import Budget, with_agents
+from l4lb.model import AgentCheck, Backend, Endpoint, Probes, Service
 from tests.unit.health.conftest import run
 from tests.unit.health.runner_bench import VIP
 
@@ -30,6 +31,7 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 A, B = Endpoint.parse("10.2.0.11:80"), Endpoint.parse("10.2.0.12:80")
 AGENT = AgentCheck(7077, key="/key", interval=2.0, timeout=1.0)
 AGENT_OF_A, AGENT_OF_B = Endpoint.parse("10.2.0.11:7077"), Endpoint.parse("10.2.0.12:7077")
+PLENTY = Probes(floor=1_000.0)
 GOOD = Answer(Report(Figures(cpu=0.5)), 0.001)
 
 
@@ -40,13 +42,13 @@ def service(*backends: Endpoint, name: str = "web", agent: AgentCheck | None = A
 class Agents:
     """Agents that answer as set, and when they were asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Probes = PLENTY) -> None:
         self.answer: dict[Endpoint, Answer | LineAnswer | Exception] = {}
         self.asked: list[tuple[float, Endpoint]] = []
         self.news: list[Target] = []
-        self.runner = AgentRunner(
-            self.news.append, asyncio.get_running_loop().time, random=Random(7), ask=self.ask
-        )
+        clock = asyncio.get_running_loop().time
+        self.budget = Budget(limits, clock())
+        self.runner = AgentRunner(self.news.append, self.budget, clock, random=Random(7), ask=self.ask)
 
     async def ask(self, endpoint: Endpoint, how: AgentCheck) -> Answer | LineAnswer:
         self.asked.append((asyncio.get_running_loop().time(), endpoint))
@@ -63,8 +65,8 @@ class Agents:
 
 
 @asynccontextmanager
-async def agents(*services: Service):
-    made = Agents()
+async def agents(*services: Service, limits: Probes = PLENTY):
+    made = Agents(limits)
     made.runner.update(services)
     try:
         yield made
@@ -136,9 +138,9 @@ def test_an_agent_that_falls_silent_is_told_of_when_it_is_stale(run: Run):
 def test_a_line_is_added_to_what_is_known(run: Run):
     async def scenario() -> None:
         async with agents(service(A, agent=replace(AGENT, protocol="tcp"))) as made:
-            made.answer[AGENT_OF_A] = LineAnswer(Line(Administrative.DRAIN), 0.001)
+            made.answer[AGENT_OF_A] = LineAnswer(Line(Administrative.DRAIN), 0.001, 8)
             await asyncio.sleep(5)
-            made.answer[AGENT_OF_A] = LineAnswer(Line(percentage=50), 0.001)
+            made.answer[AGENT_OF_A] = LineAnswer(Line(percentage=50), 0.001, 8)
             await asyncio.sleep(5)
             assert made.state() == (AgentState.DRAIN, "")
 
@@ -154,5 +156,58 @@ def test_nobody_is_asked_after_an_update_without_them(run: Run):
             await asyncio.sleep(20)
             assert {endpoint for _, endpoint in made.asked[before:]} == {AGENT_OF_B}
             assert made.runner.reports.look("web", A, 0.0) is None
+
+    run(scenario())
+
+
+MANY = [Endpoint(bytes((10, 2, n >> 8, n & 255)), 80) for n in range(1_000)]
+
+
+def test_the_floor_has_room_for_the_intervals_that_were_asked_for(run: Run):
+    async def scenario() -> None:
+        services = [service(A, B), service(A, B, name="shop")]
+        async with agents(*services, limits=with_agents(Probes(), services)) as made:
+            await asyncio.sleep(60)
+            assert len(made.asked) == pytest.approx(60, abs=4)
+            assert made.runner.counted.withheld == 0
+            assert made.runner.counted.packets == 2 * len(made.asked)
+
+    run(scenario())
+
+
+def test_a_thousand_agents_stay_below_the_ceiling_and_nobody_is_passed_over(run: Run):
+    async def scenario() -> None:
+        limits = Probes(ceiling=200.0)
+        many = [service(*MANY)]
+        async with agents(*many, limits=with_agents(limits, many)) as made:
+            await asyncio.sleep(60)
+            assert 0.95 * 200 * 60 <= made.runner.counted.packets <= 200 * 60 + limits.burst
+            asked = [endpoint for _, endpoint in made.asked]
+            assert len(set(asked)) == 1_000
+            assert {asked.count(endpoint) for endpoint in set(asked)} <= {5, 6, 7}
+            assert made.runner.counted.withheld > 10_000
+
+    run(scenario())
+
+
+def test_an_answer_of_more_packets_than_expected_is_paid_too(run: Run):
+    async def scenario() -> None:
+        line = [service(A, agent=replace(AGENT, protocol="tcp", interval=0.5))]
+        async with agents(*line, limits=Probes(floor=8.0)) as made:
+            made.answer[AGENT_OF_A] = LineAnswer(Line(percentage=50), 0.001, 80)
+            await asyncio.sleep(100)
+            assert made.runner.counted.packets <= 100 * 8 + 80
+
+    run(scenario())
+
+
+def test_what_has_no_answer_is_counted_as_asked(run: Run):
+    async def scenario() -> None:
+        async with agents(service(A)) as made:
+            made.answer[AGENT_OF_A] = NoAnswer("no answer within 1 s")
+            await asyncio.sleep(20)
+            counted = made.runner.counted
+            assert (counted.answered, counted.packets) == (0, counted.asked)
+            assert counted.asked == len(made.asked)
 
     run(scenario())

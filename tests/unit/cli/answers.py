@@ -100,6 +100,7 @@ STATUS: dict[str, Any] = {
         "packets": 56,
         "forwarded_packets": 100_000,
         "part": 0.00056,
+        "agents": {"asked": 9, "answered": 8, "withheld": 1, "packets": 17},
         "limits": {"enabled": True, "share": 0.001, "floor": 1.0, "ceiling": 1000.0, "burst": 24.0},
     },
     "checks": {"made": 50, "packets": 200},

@@ -139,6 +139,7 @@ def test_status(l4lb, daemon):
         "connections             1200 established, 3 half-open",
         "packets                 pass 1, forward 2, reply 3, drop 4",
         "probes                  20 sent, 17 answered, 3 lost, 1 late, 40 withheld",
+        "  agents                9 asked, 8 answered, 1 withheld",
         "  packets               56, 0.056% of those forwarded (budget 0.100%, at least 1/s)",
         "health checks           50 made, 200 packets",
         "dropped",

@@ -69,7 +69,8 @@ def test_json_has_every_probe_and_the_summary(l4lb, results):
         *("--timeout", "0.5", "--count", "1", "--json"),
     )
     answer = json.loads(done.stdout)
-    assert answer["probes"] == [{"outcome": "answered", "round_trip": 0.001, "packets": 3, "reason": ""}]
+    (one,) = answer["probes"]
+    assert one == {"outcome": "answered", "round_trip": 0.001, "packets": 3, "reason": "", "said": ""}
     assert (answer["kind"], answer["address"]) == ("http", "10.2.0.11:80")
     assert (answer["sent"], answer["answered"], answer["median"], answer["late"]) == (1, 1, 0.001, 0)
     assert asked == [("http", "10.2.0.11:80", 0.5, "/x")]
@@ -119,3 +120,32 @@ def test_bad_input_is_wrong_usage_and_sends_nothing(l4lb, results, arguments, wo
     assert words in " ".join(done.stderr.split())
     assert done.exit_code == 2
     assert asked == []
+
+
+def test_an_agent_is_asked_with_its_key_and_what_it_says_is_shown(l4lb, monkeypatch):
+    asked = []
+
+    async def ask(self, target, how):
+        asked.append((str(target), how.protocol, how.key, how.timeout))
+        return ProbeResult(Outcome.ANSWERED, 0.001, 2, said="up ready, cpu 12%")
+
+    monkeypatch.setattr(Senders, "ask", ask)
+    done = l4lb("probe", "10.2.0.11:7077", "--kind", "agent", "--key", "/the/key", "--count", "1")
+    assert done.stdout.splitlines()[1] == "1: answered in 1.000 ms: up ready, cpu 12%"
+    done = l4lb("probe", "10.2.0.11:7077", "--kind", "agent-check", "--count", "1", "--json")
+    assert json.loads(done.stdout)["probes"][0]["said"] == "up ready, cpu 12%"
+    assert asked == [("10.2.0.11:7077", "udp", "/the/key", 1.0), ("10.2.0.11:7077", "tcp", None, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--kind", "agent"), "--kind agent needs --key"),
+        (("--key", "/the/key"), "--key is for --kind agent"),
+        (("--kind", "agent-check", "--key", "/the/key"), "--key is for --kind agent"),
+    ],
+)
+def test_keys_belong_to_questions_by_udp(l4lb, options, message):
+    done = l4lb("probe", "10.2.0.11:7077", *options)
+    assert done.exit_code == 2
+    assert message in done.stderr

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from l4lb.health.probing import LastProbe, ProbeCounters
 from l4lb.health.rise_fall import Health, HealthState
 from l4lb.health.runner import OnChange
-from l4lb.model import Endpoint, Probes, Service
+from l4lb.model import Endpoint, Service
 from l4lb.netlink.state import Address, Change, KernelState, Link, Route, RouteKind
 from l4lb.netlink.vips import VipError
 
@@ -120,14 +120,14 @@ class FakeProber:
         self.problem = ""
         self.counted = ProbeCounters()
         self.results: dict[tuple[str, Endpoint], LastProbe] = {}
-        self.updates: list[tuple[Sequence[Service], Probes]] = []
+        self.updates: list[tuple[Sequence[Service], bool]] = []
         self.running = False
 
     def start(self) -> None:
         self.running = True
 
-    def update(self, services: Sequence[Service], limits: Probes) -> None:
-        self.updates.append((services, limits))
+    def update(self, services: Sequence[Service], *, enabled: bool) -> None:
+        self.updates.append((services, enabled))
 
     def last(self, service: str, backend: Endpoint) -> LastProbe | None:
         return self.results.get((service, backend))

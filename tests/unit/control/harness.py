@@ -87,7 +87,7 @@ class Running:
             raise NoAnswer("nobody there")
         return Answer(report, 0.001)
 
-    def _make_prober(self, counters: Any, health: Any, shunned: Any) -> FakeProber:
+    def _make_prober(self, counters: Any, health: Any, shunned: Any, budget: Any) -> FakeProber:
         self.prober = FakeProber(counters, health)
         return self.prober
 
@@ -99,7 +99,7 @@ class Running:
             lambda config: self._unused.pop(0),
             self._make_health,
             lambda: self.sysctls,
-            lambda on_news: AgentRunner(on_news, ask=self._ask_agent),
+            lambda on_news, budget: AgentRunner(on_news, budget, ask=self._ask_agent),
             self._make_prober,
         )
 

@@ -20,7 +20,6 @@ from l4lb.model import (
     Counters,
     DropReason,
     Endpoint,
-    Probes,
     Protocol,
     State,
     Traffic,
@@ -79,6 +78,7 @@ def test_status(tmp_path):
                 "packets": 54,
                 "forwarded_packets": 60_000,
                 "part": 0.0009,
+                "agents": {"asked": 0, "answered": 0, "withheld": 0, "packets": 0},
                 "limits": {"enabled": True, "share": 0.001, "floor": 1.0, "ceiling": 1000.0, "burst": 24.0},
             },
             "checks": {"made": 50, "packets": 200},
@@ -138,16 +138,18 @@ def test_the_last_probe_of_a_backend(tmp_path):
 def test_probes_follow_the_config_from_start_to_stop(tmp_path):
     async def scenario(l4lb):
         assert l4lb.prober.running
-        assert l4lb.prober.updates[-1][1] == Probes()
+        assert l4lb.prober.updates[-1][1]
         l4lb.config.write_text("[gateway.probes]\nenabled = false\nshare = 0.01\n" + CONFIG)
         changes = (await l4lb.change("POST", "/v1/reload"))["changes"]
         assert changes == [
             "gateway: probes.enabled true -> false",
             "gateway: probes.share 0.001 -> 0.01",
         ]
-        services, limits = l4lb.prober.updates[-1]
+        services, enabled = l4lb.prober.updates[-1]
         assert [service.name for service in services] == ["web", "dns"]
-        assert limits == Probes(enabled=False, share=0.01)
+        assert not enabled
+        limits = (await l4lb.get("/v1/status"))["probes"]["limits"]
+        assert (limits["enabled"], limits["share"]) == (False, 0.01)
 
     assert not with_daemon(tmp_path, scenario).prober.running
 

@@ -12,7 +12,7 @@ from l4lb.control.config import Config, GatewayConfig
 from l4lb.control.host_checks import Sysctls, read_sysctls, warnings_for
 from l4lb.control.host_view import look
 from l4lb.datapath.base import Capabilities
-from l4lb.model import Backend, Endpoint, Nat, Service
+from l4lb.model import AgentCheck, Backend, Endpoint, Nat, Probes, Service
 from tests.unit.control.fake_host import GATEWAY
 
 WEB = Service("web", Endpoint.parse("10.1.0.100:80"), backends=(Backend(Endpoint.parse("10.2.0.11:80")),))
@@ -146,3 +146,13 @@ def test_sysctls_are_read_and_missing_ones_cause_no_warning(files, expected, tmp
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert read_sysctls() == expected
+
+
+def test_more_questions_to_agents_than_the_ceiling_allows():
+    asked = replace(WEB, agent=AgentCheck(7077, key="/key", interval=0.1))
+    assert found(asked) == []
+    (line,) = found(asked, gateway=GatewayConfig(probes=Probes(ceiling=10.0)))
+    assert line == (
+        "to ask all agents at their intervals takes 20 packets a second, and gateway.probes.ceiling allows "
+        "10: they are asked less often; raise one of the two"
+    )

@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from l4lb.health.budget import Budget
 from l4lb.health.prober import Prober
 from l4lb.health.probes.result import CannotProbe, Outcome, ProbeResult
 from l4lb.health.rise_fall import Health, HealthState
@@ -45,6 +46,8 @@ class Bench:
         self.prober = Prober(
             self.counters,
             lambda service, backend: Health(HealthState.UP, -1e6),
+            lambda service, backend: False,
+            Budget(Probes(), asyncio.get_running_loop().time()),
             clock=asyncio.get_running_loop().time,
             random=Random(1),
             sender=self.sender,
@@ -58,9 +61,9 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(*services, limits=Probes()):  # noqa: B008 - frozen
+async def bench(*services):
     bench = Bench()
-    bench.prober.update(services or (WEB,), limits)
+    bench.prober.update(services or (WEB,), enabled=True)
     bench.prober.start()
     try:
         yield bench
@@ -206,11 +209,11 @@ def test_after_an_update_only_the_new_backends_are_probed(run):
         async with bench() as b:
             await asyncio.sleep(15)
             other = Endpoint.parse("10.2.0.12:80")
-            b.prober.update([Service("web", WEB.address, backends=(Backend(other),))], Probes())
+            b.prober.update([Service("web", WEB.address, backends=(Backend(other),))], enabled=True)
             b.sender.sent.clear()
             await asyncio.sleep(30)
             assert {target for _, target in b.sender.sent} == {other}
-            b.prober.update([WEB], Probes(enabled=False))
+            b.prober.update([WEB], enabled=False)
             b.sender.sent.clear()
             await asyncio.sleep(60)
             assert b.sender.sent == []

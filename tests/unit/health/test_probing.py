@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from l4lb.health.budget import Budget
 from l4lb.health.probes.result import Outcome, ProbeKind, ProbeResult
 from l4lb.health.probing import MAX_AT_ONCE, LastProbe, Probing
 from l4lb.health.rise_fall import Health, HealthState
@@ -36,8 +37,7 @@ class World:
 
     def __init__(self, *services, limits=LIMITS, shunned=()):
         self.probing = Probing(
-            limits,
-            0.0,
+            Budget(limits, 0.0),
             random=Random(1),
             freshness=TrafficAge(),
             shunned=lambda service, backend: backend in shunned,
@@ -46,7 +46,7 @@ class World:
         self.health = {}
         self.traffic = {}
         self.forwarded = 0
-        self.probing.update(services, limits, 0.0)
+        self.probing.update(services, 0.0, enabled=limits.enabled)
 
     def look(self, now):
         counters = Counters(dict(self.traffic), {Verdict.FORWARD: self.forwarded}, {})
@@ -95,9 +95,9 @@ def test_who_gets_no_new_connections_or_has_no_question_is_not_probed(service):
 def test_probes_can_be_switched_off_and_on():
     world = World(WEB, limits=replace(LIMITS, enabled=False))
     assert world.sent(30) == []
-    world.probing.update(world.services, LIMITS, 30.0)
+    world.probing.update(world.services, 30.0, enabled=True)
     assert world.sent(30, begin=30.0)
-    world.probing.update(world.services, replace(LIMITS, enabled=False), 60.0)
+    world.probing.update(world.services, 60.0, enabled=False)
     assert world.sent(30, begin=60.0) == []
 
 
@@ -178,7 +178,7 @@ def test_the_last_result_of_a_backend_is_kept_until_it_is_gone():
     probe = world.sent(20)[0]
     world.probing.finish(probe, ANSWERED, 33.0)
     assert world.probing.last("web", A) == LastProbe(ProbeKind.SYN, ANSWERED, 33.0)
-    world.probing.update([replace(WEB, backends=(Backend(B),))], LIMITS, 40.0)
+    world.probing.update([replace(WEB, backends=(Backend(B),))], 40.0, enabled=True)
     assert world.probing.last("web", A) is None
     world.probing.finish(probe, ANSWERED, 41.0)
     assert world.probing.last("web", A) is None, "a probe that was under way"

@@ -1,0 +1,15 @@
+"""nftables of hosts in the lab: counters and filters of a test."""
+
+import re
+from contextlib import contextmanager
+
+
+@contextmanager
+def nft_table(lab, host, text):
+    """A host with this nftables table."""
+    name = re.search(r"table inet (\w+)", text)[1]
+    lab.exec(host, "nft", "-f", "-", text=text)
+    try:
+        yield
+    finally:
+        lab.exec(host, "nft", "delete", "table", "inet", name)
