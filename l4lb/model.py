@@ -420,6 +420,54 @@ class Counters:
     established: int = 0
 
 
+class Rule(IntEnum):
+    """What gave a new connection its backend; the first four are those of ``Key``."""
+
+    TURN = 0
+    RANDOM = 1
+    SOURCE = 2
+    FLOW = 3
+    COSTS = 4
+    AFFINITY = 5  # the client was remembered
+
+    @property
+    def label(self) -> str:
+        """The name shown to people."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a backend would have cost a connection, by ``Costs``, when it was looked at."""
+
+    backend: Endpoint
+    hot: bool
+    price: int
+    cost: int
+    in_flight: int
+    idle: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A choice that was really made. Offers are those of a choice by costs."""
+
+    at: float  # seconds, CLOCK_MONOTONIC
+    service: str
+    client: Endpoint
+    backend: Endpoint
+    rule: Rule
+    compared: int = 0  # backends
+    best: Offer | None = None  # the chosen one's
+    runner_up: Offer | None = None
+
+
+DECISIONS_KEPT: Final = 512
+DECISIONS_APART: Final = 0.1
+"""Seconds. A datapath keeps the last so many decisions, of each service at most one in that time: what a
+busy service decides is alike from one connection to the next, and must not push out a quiet one's."""
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionInfo:
     """One connection as shown by ``l4lb connection list``."""

@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from l4lb.cli.completion import complete_backend, complete_service
-from l4lb.cli.options import Group, Location, endpoint, ip_address, json_option, pass_location
+from l4lb.cli.filters import connection_filters
+from l4lb.cli.options import Group, Location, json_option, pass_location
 from l4lb.cli.output import Column, counted, duration, write_json, write_table
 from l4lb.model import Endpoint
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _filters(function: F) -> F:
-    for option in (
-        click.option("--client", "client_ip", type=ip_address, metavar="IP", help="Only from this client."),
-        click.option(
-            "--backend",
-            type=endpoint,
-            metavar="ADDRESS:PORT",
-            shell_complete=complete_backend,
-            help="Only to this backend.",
-        ),
-        click.option("--service", shell_complete=complete_service, help="Only of this service."),
-    ):
-        function = option(function)
-    return function
 
 
 @click.group(cls=Group)
@@ -37,7 +18,7 @@ def connection() -> None:
 
 
 @connection.command("list")
-@_filters
+@connection_filters
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=1000, show_default=True)
 @json_option
 @pass_location
@@ -92,7 +73,7 @@ def _row(one: dict[str, Any], translated: bool) -> tuple[str, ...]:
 
 
 @connection.command()
-@_filters
+@connection_filters
 @click.option("--all", "everything", is_flag=True, help="All connections of all services.")
 @json_option
 @pass_location

@@ -15,6 +15,8 @@ what is there) or 500 (the daemon cannot). Addresses in a path are percent-encod
     DELETE /v1/services/{name}/backends/{address}?runtime=1
     GET    /v1/connections?service&backend&client&limit
     DELETE /v1/connections?service&backend&client     or ?all=1
+    GET    /v1/explain?service&client                 which backend a client would get
+    GET    /v1/decisions?service&client&limit         and what clients got: some of the last choices
     POST   /v1/reload
     POST   /v1/stop
 
@@ -88,6 +90,7 @@ class Api:
                 web.get("/v1/connections", self._connections),
                 web.delete("/v1/connections", self._flush),
                 web.get("/v1/explain", self._explain),
+                web.get("/v1/decisions", self._decisions),
                 web.post("/v1/reload", self._reload),
                 web.post("/v1/stop", self._stop_daemon),
             ]
@@ -167,6 +170,11 @@ class Api:
             return web.json_response(await self._plane.explain(service, client))
         except ValueError as error:
             raise BadRequest(str(error)) from None
+
+    async def _decisions(self, request: web.Request) -> web.Response:
+        limit = _whole_number(request.query.get("limit", str(_DEFAULT_LIMIT)))
+        which = _filter(request)
+        return web.json_response({"decisions": await self._plane.decisions(which, limit)})
 
     async def _reload(self, request: web.Request) -> web.Response:
         return web.json_response({"changes": await self._plane.reload()})

@@ -20,7 +20,7 @@ from l4lb.control.convergence import Convergence, MakeAgents, MakeProber
 from l4lb.control.desired import Change, DesiredState
 from l4lb.control.drains import Drains
 from l4lb.control.edits import Edit, SetWeight, find_backend, find_service
-from l4lb.control.explain import Known, away, explain
+from l4lb.control.explain import Known, away, concerns, explain
 from l4lb.control.host_checks import Sysctls, read_sysctls
 from l4lb.control.lock import Refused
 from l4lb.control.report import (
@@ -29,6 +29,7 @@ from l4lb.control.report import (
     backend_report,
     connection_report,
     counters_report,
+    decision_report,
     probes_report,
     service_report,
     vip_report,
@@ -315,6 +316,19 @@ class ControlPlane:
             ),
             client,
         )
+
+    async def decisions(self, which: ConnectionFilter, limit: int) -> list[Json]:
+        """The last choices that were kept, the newest first.
+
+        Raises:
+            NotFound: there is no such service.
+            DatapathError: the datapath is not running.
+        """
+        if which.service is not None:
+            find_service(self._desired.config, which.service)
+        kept = await self._supervisor.running.decisions()
+        now = time.monotonic()
+        return [decision_report(each, now) for each in reversed(kept) if concerns(which, each)][:limit]
 
     def _signals(self, service: Service) -> dict[Endpoint, dict[str, str]]:
         now = time.monotonic()

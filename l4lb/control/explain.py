@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from l4lb.datapath.base import ConnectionFilter
 from l4lb.director.connection import tuple_key
-from l4lb.model import Costs, Endpoint, Key, Load, Nat, Protocol, Service, ServicePlan, Table
+from l4lb.model import Costs, Decision, Endpoint, Key, Load, Nat, Protocol, Service, ServicePlan, Table
 from l4lb.schedulers.hash import flow_hash, source_hash
 from l4lb.schedulers.price import price
 
@@ -66,6 +67,15 @@ def explain(known: Known, client: Endpoint) -> Json:
         "candidates": candidates,
         "away": {str(address): why for address, why in known.away.items()},
     }
+
+
+def concerns(which: ConnectionFilter, decision: Decision) -> bool:
+    """Whether a choice is among those that are asked for."""
+    return (
+        which.service in (None, decision.service)
+        and which.backend in (None, decision.backend)
+        and which.client in (None, decision.client.ip)
+    )
 
 
 def _but(known: Known) -> str | None:

@@ -14,7 +14,17 @@ from l4lb.control.drains import Drain
 from l4lb.health.probing import LastProbe, ProbeCounters
 from l4lb.health.rise_fall import Health, HealthState
 from l4lb.metrics.times import quantile
-from l4lb.model import Backend, ConnectionInfo, Counters, HealthCheck, Probes, Service, Times, Traffic
+from l4lb.model import (
+    Backend,
+    ConnectionInfo,
+    Counters,
+    Decision,
+    HealthCheck,
+    Probes,
+    Service,
+    Times,
+    Traffic,
+)
 from l4lb.netlink.state import KernelState
 
 Json = dict[str, Any]
@@ -151,6 +161,24 @@ def connection_report(connection: ConnectionInfo) -> Json:
         "state": connection.state.label,
         "idle": round(connection.idle, 3),
         "expires": round(connection.expires, 3),
+    }
+
+
+def decision_report(decision: Decision, now: float) -> Json:
+    """One choice that was made; ``age`` in seconds. ``best`` is what the chosen backend asked,
+    ``runner_up`` what the second best did; null for a choice that was not by costs."""
+    offers = {"best": decision.best, "runner_up": decision.runner_up}
+    return {
+        "age": round(max(0.0, now - decision.at), 3),
+        "service": decision.service,
+        "client": str(decision.client),
+        "backend": str(decision.backend),
+        "rule": decision.rule.label,
+        "compared": decision.compared,
+        **{
+            name: None if offer is None else {**dataclasses.asdict(offer), "backend": str(offer.backend)}
+            for name, offer in offers.items()
+        },
     }
 
 

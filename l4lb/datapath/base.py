@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol as Interface
 
-from l4lb.model import ConnectionInfo, Costs, Counters, Endpoint, Load, Plan
+from l4lb.model import ConnectionInfo, Costs, Counters, Decision, Endpoint, Load, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,11 @@ class Datapath(Interface):
 
     async def loads(self, services: Collection[str]) -> dict[tuple[str, Endpoint], Load]:
         """How the backends of these services are doing."""
+        ...
+
+    async def decisions(self) -> list[Decision]:
+        """Some of the choices that were made for new connections, the oldest first: see
+        ``l4lb.model.DECISIONS_KEPT``."""
         ...
 
     async def connections(self, which: ConnectionFilter, limit: int) -> tuple[list[ConnectionInfo], int]:

@@ -20,7 +20,7 @@ from l4lb.datapath.claim import Claim
 from l4lb.datapath.packet_process import PacketProcess
 from l4lb.datapath.shield import Shield
 from l4lb.director.lookup import reweighed
-from l4lb.model import ConnectionInfo, Costs, Counters, Endpoint, Load, Plan, ServicePlan
+from l4lb.model import ConnectionInfo, Costs, Counters, Decision, Endpoint, Load, Plan, ServicePlan
 from l4lb.netlink.state import Change
 from l4lb.netlink.watch import KernelWatch
 
@@ -108,6 +108,11 @@ class RawDatapath:
     async def loads(self, services: Collection[str]) -> dict[tuple[str, Endpoint], Load]:
         """See ``Datapath``."""
         answer: dict[tuple[str, Endpoint], Load] = await self._running.request("loads", frozenset(services))
+        return answer
+
+    async def decisions(self) -> list[Decision]:
+        """See ``Datapath``."""
+        answer: list[Decision] = await self._running.request("decisions")
         return answer
 
     async def connections(self, which: ConnectionFilter, limit: int) -> tuple[list[ConnectionInfo], int]:

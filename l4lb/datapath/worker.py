@@ -36,7 +36,7 @@ from l4lb.director.director import Director
 from l4lb.director.fastpath import fast_path
 from l4lb.director.lookup import reweighed
 from l4lb.director.parse import parse
-from l4lb.model import Costs, Counters, DropReason, Endpoint, Load, Plan, ServicePlan, Verdict
+from l4lb.model import Costs, Counters, Decision, DropReason, Endpoint, Load, Plan, ServicePlan, Verdict
 from l4lb.netlink.state import Address, KernelState, Neighbour
 from l4lb.wire.frame import ETHERNET, FRAME_MAX
 
@@ -281,6 +281,10 @@ class Worker:
     def on_loads(self, services: Collection[str]) -> dict[tuple[str, Endpoint], Load]:
         """How the backends of these services are doing."""
         return loads(self._director, services, monotonic())
+
+    def on_decisions(self) -> list[Decision]:
+        """Decisions that were kept, the oldest first."""
+        return list(self._director.decisions)
 
     def on_counters(self) -> Counters:
         """A snapshot of the counters."""

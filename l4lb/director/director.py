@@ -7,7 +7,7 @@ path (fastpath.py) does for them, with one lookup, exactly what this file spells
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from random import Random
 
@@ -23,7 +23,7 @@ from l4lb.director.select import ServiceState, select, select_again
 from l4lb.director.states import BACKEND, CLIENT, REUSABLE
 from l4lb.director.track import track
 from l4lb.director.translate import translate, translate_error
-from l4lb.model import DropReason, Endpoint, Nat, Plan, Protocol, State, Verdict
+from l4lb.model import DECISIONS_KEPT, Decision, DropReason, Endpoint, Nat, Plan, Protocol, State, Verdict
 from l4lb.wire import ipv4, ipv6, tcp
 from l4lb.wire.frame import IP
 
@@ -53,6 +53,7 @@ class Director:
         self.out: list[Outgoing] = []
         self.verdicts: Counter[Verdict] = Counter()
         self.drops: Counter[DropReason] = Counter()
+        self.decisions: deque[Decision] = deque(maxlen=DECISIONS_KEPT)
         self._route = route
         self._random = random
         self._fragments = Fragments(self.plan.limits.fragments)
@@ -215,7 +216,7 @@ class Director:
             # its answer tells the segment of a client from a forged one.
             state = State.SYN_SENT
 
-        path = select(service, packet, now, self._random)
+        path = select(service, packet, now, self._random, self.decisions)
         if path is None:
             return self._refuse(frame, packet, DropReason.NO_BACKEND, now)
         if self._hop_to_backend(path) is None:

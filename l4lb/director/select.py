@@ -6,12 +6,25 @@ datapaths do. Affinity comes first: a client that is remembered is not scheduled
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from random import Random
 
 from l4lb.director.affinity import Affinity
 from l4lb.director.connection import Path
 from l4lb.director.parse import Packet
-from l4lb.model import Costs, Endpoint, Key, Nat, ServicePlan, Table
+from l4lb.model import (
+    DECISIONS_APART,
+    Costs,
+    Decision,
+    Endpoint,
+    Key,
+    Nat,
+    Offer,
+    Rule,
+    ServicePlan,
+    Table,
+)
 from l4lb.schedulers.hash import flow_hash, source_hash
 from l4lb.schedulers.price import price
 
@@ -19,7 +32,7 @@ from l4lb.schedulers.price import price
 class ServiceState:
     """A service as the director runs it: its plan, its paths, and where its turn stands."""
 
-    __slots__ = ("affinity", "choices", "paths", "plan", "turn")
+    __slots__ = ("affinity", "choices", "keep_at", "paths", "plan", "turn")
 
     def __init__(self, plan: ServicePlan) -> None:
         self.plan = plan
@@ -27,6 +40,7 @@ class ServiceState:
         self.choices: tuple[Path, ...] = ()  # by index, as the selection counts them
         self.affinity: Affinity | None = None
         self.turn = 0
+        self.keep_at = 0.0  # when a decision is to be kept again
 
     @property
     def finds_again(self) -> bool:
@@ -35,16 +49,49 @@ class ServiceState:
         return self.plan.selection.consistent and self.affinity is None and self.plan.nat is not Nat.FULL
 
 
-def select(service: ServiceState, packet: Packet, now: float, random: Random) -> Path | None:
-    """The path for a new connection that begins with ``packet``; None if no backend can take it."""
-    if service.affinity is not None:
-        path = service.affinity.find(packet.source, now)
-        if path is not None:
-            return path
+def select(
+    service: ServiceState, packet: Packet, now: float, random: Random, kept: deque[Decision]
+) -> Path | None:
+    """The path for a new connection that begins with ``packet``; None if no backend can take it. Some of
+    the decisions are added to ``kept``."""
+    path = None if service.affinity is None else service.affinity.find(packet.source, now)
+    rule = Rule.AFFINITY
+    candidates: _Candidates = ()
+    if path is None:
+        selection = service.plan.selection
+        if isinstance(selection, Table):
+            rule = Rule(selection.key)
+            path = _from_table(service, selection, packet.source, packet.key, random)
+        else:
+            rule = Rule.COSTS
+            candidates = _candidates(service, selection, random)
+            path = _least_cost(service, selection, candidates)
+    if path is not None and now >= service.keep_at:
+        service.keep_at = now + DECISIONS_APART
+        kept.append(_decision(service, packet, now, path, rule, candidates))
+    return path
+
+
+def _decision(
+    service: ServiceState,
+    packet: Packet,
+    now: float,
+    path: Path,
+    rule: Rule,
+    candidates: _Candidates,
+) -> Decision:
+    client = Endpoint(packet.source, packet.sport)
     selection = service.plan.selection
-    if isinstance(selection, Table):
-        return _from_table(service, selection, packet.source, packet.key, random)
-    return _least_cost(service, selection, random)
+    offers: list[Offer] = []
+    if isinstance(selection, Costs):
+        for index, cost in candidates:
+            other = service.choices[index]
+            in_flight, idle = other.in_flight, other.load - other.in_flight
+            hot, asked = price(selection, index, cost, in_flight=in_flight, idle=idle)
+            offers.append(Offer(other.address, hot, asked, cost, in_flight, idle))
+    offers.sort(key=lambda offer: (offer.hot, offer.price))
+    best, runner_up = (*offers[:2], None, None)[:2]
+    return Decision(now, service.plan.name, client, path.address, rule, len(candidates), best, runner_up)
 
 
 def select_again(service: ServiceState, client: bytes, original: bytes) -> Path | None:
@@ -79,16 +126,22 @@ def _from_table(
     return service.choices[slots[slot]]
 
 
-def _least_cost(service: ServiceState, selection: Costs, random: Random) -> Path | None:
+_Candidates = Sequence[tuple[int, int]]
+"""Of ``Costs.costs``, in the order in which they are looked at."""
+
+
+def _candidates(service: ServiceState, selection: Costs, random: Random) -> _Candidates:
     costs = selection.costs
     if not costs:
-        return None
+        return ()
     if 0 < selection.candidates < len(costs):
-        candidates = tuple(random.sample(costs, selection.candidates))
-    else:
-        start = service.turn % len(costs)
-        service.turn += 1
-        candidates = costs[start:] + costs[:start]
+        return random.sample(costs, selection.candidates)
+    start = service.turn % len(costs)
+    service.turn += 1
+    return costs[start:] + costs[:start]
+
+
+def _least_cost(service: ServiceState, selection: Costs, candidates: _Candidates) -> Path | None:
     best: Path | None = None
     least = (False, 0)
     for index, cost in candidates:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from l4lb.model import DropReason, Limits, Plan, State, Verdict
+from l4lb.model import DropReason, Limits, Plan, Rule, State, Verdict
 from tests.conformance import cases
 from tests.conformance.packets import IPV4, IPV6, Frame
 from tests.conformance.world import NETS, Host, Net, Side
@@ -33,6 +33,7 @@ class Need(Enum):
     HELD_FRAGMENTS = "fragments that wait for their first one"
     RESETS = "resets that nobody's packet asks for"
     REFUSED_HALF_OPEN = "half-open connections that are refused, or counted when they are pushed out"
+    DECISIONS = "decisions that are kept of this case alone"
     EXACT_LIMITS = "small limits of affinity and fragments that are kept exactly"
     SHARED_PICKUP = "backends of several services whose lost connections are found again"
     HELD_SWEEP = "pause between a change of plan and the sweep through the connections"
@@ -128,7 +129,27 @@ class Measured:
     unanswered: int = 0
 
 
-Step = Send | Change | Sweep | Table | Traffic | Measured
+@dataclass(frozen=True)
+class Decided:
+    """A decision that was kept. ``best`` and ``runner_up`` are its offers: backend, whether it is hot,
+    price, cost, connections in flight and idle."""
+
+    client: Host
+    backend: Host
+    rule: Rule
+    compared: int = 0
+    best: tuple[Host, bool, int, int, int, int] | None = None
+    runner_up: tuple[Host, bool, int, int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """All decisions that were kept since the case began, the oldest first."""
+
+    kept: tuple[Decided, ...]
+
+
+Step = Send | Change | Sweep | Table | Traffic | Measured | Decisions
 Steps = Sequence[Step | Sequence["Step"]]
 Make = Callable[[Net], tuple[Plan, Steps]]
 
@@ -191,6 +212,11 @@ def measured(backend: Host, **counts: int) -> Measured:
     return Measured(backend, **counts)
 
 
+def decisions(*kept: Decided) -> Decisions:
+    """What is kept of the choices made so far."""
+    return Decisions(kept)
+
+
 # -- the table of cases ----------------------------------------------------------------------------
 
 
@@ -232,7 +258,9 @@ class Case:
 def _needs(step: Step) -> set[Need]:
     """What an engine must be capable of for one step."""
     needs = set()
-    if isinstance(step, Sweep):
+    if isinstance(step, Decisions):
+        needs.add(Need.DECISIONS)
+    elif isinstance(step, Sweep):
         if step.seconds:
             needs.add(Need.CLOCK)
         if step.out:

@@ -11,7 +11,19 @@ from scapy.packet import Packet
 from scapy.utils import hexdump
 
 from l4lb.model import DropReason, Verdict
-from tests.conformance.case import Case, Chosen, Measured, Row, Send, Step, Sweep, Table, Traffic, Wire
+from tests.conformance.case import (
+    Case,
+    Chosen,
+    Decisions,
+    Measured,
+    Row,
+    Send,
+    Step,
+    Sweep,
+    Table,
+    Traffic,
+    Wire,
+)
 from tests.conformance.engines.engine import Engine
 from tests.conformance.packets import ETHERNET, IPV4, IPV6, VLAN, VNET, Frame, Vnet
 from tests.conformance.world import GATEWAY_MAC, Side, route, side_of
@@ -62,6 +74,8 @@ class _Play:
                 _compare("what is counted", self._engine.traffic(step.backend), step)
             case Measured():
                 _compare("what is learnt", self._engine.measured(step.backend), step)
+            case Decisions():
+                _compare("what is kept of decisions", tuple(self._engine.decisions()), step.kept)
             case _:
                 self._engine.configure(step.plan)
 

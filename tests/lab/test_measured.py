@@ -3,12 +3,14 @@
 import json
 import socket
 import struct
+import time
 from contextlib import ExitStack
 
 import pytest
 
+from l4lb.model import DECISIONS_APART
 from tests.lab.clients import Browser, answers, begin_connecting, connected, wait_for
-from tests.lab.services import VIP, VIP6, backend, listed, service
+from tests.lab.services import VIP, VIP6, backend, endpoint, listed, service
 from tests.lab.test_probes import stalled
 
 pytestmark = pytest.mark.lab
@@ -86,3 +88,21 @@ def cost(daemon, name):
     said = daemon.cli("explain", "10.1.0.10:40000", "adaptive", "--json")
     candidates = {each["address"]: each["cost"] for each in json.loads(said.stdout)["candidates"]}
     return candidates[backend(name)]
+
+
+@pytest.mark.parametrize(("vip", "name", "rule"), [(VIP, "adaptive", "costs"), (VIP6, "web6", "turn")])
+def test_the_decision_that_was_kept_is_the_one_that_was_made(lab, daemon, vip, name, rule):
+    time.sleep(2 * DECISIONS_APART)  # or it may be left out, as alike to the one before
+    with Browser(lab, vip, 8001 if name == "adaptive" else 80) as browser:
+        served = browser.get()
+        (kept,) = daemon.api.get("decisions", service=name, limit=1)["decisions"]
+        client, port, *_ = browser.socket.getsockname()
+        assert kept["client"] == endpoint(client, port)
+        assert kept["backend"] == backend(served, 6 if vip == VIP6 else 4)
+        assert kept["rule"] == rule
+        assert 0 <= kept["age"] < 10
+        if rule == "costs":
+            assert (kept["compared"], kept["best"]["backend"]) == (3, kept["backend"])
+            assert kept["runner_up"]["price"] >= kept["best"]["price"]
+        table = daemon.cli("explain", "--last", "--service", name, "--limit", "1").stdout
+        assert kept["client"] in table

@@ -86,7 +86,7 @@ CHECKED_ALONE int begin(context *ctx, struct work *w, const struct service *serv
 	__builtin_memset(c, 0, sizeof(*c));
 	c->state = UDP_NEW;
 	c->seen = p->now;
-	w->turned = 0;
+	w->choice.turned = 0;
 	if (p->protocol == IPPROTO_TCP) {
 		if (!flags_are_valid(p->flags))
 			return dropped(BAD_TCP_FLAGS);
@@ -102,7 +102,7 @@ CHECKED_ALONE int begin(context *ctx, struct work *w, const struct service *serv
 		}
 		c->state = SYN_SENT;
 	}
-	number = select(service, &p->source, &p->destination, p->version, p->now, &w->turned);
+	number = select(w, service);
 	path = bpf_map_lookup_elem(&paths, &number);
 	if (!path)
 		return refuse(ctx, w, settings, NO_BACKEND);
@@ -199,7 +199,7 @@ CHECKED_ALONE int unknown_reply(struct work *w, const struct backend *backend, c
 	w->to.source.port = path->vip_port;
 	service = find_service(&w->to.source, p->version);
 	if (!service || !finds_again(service) ||
-	    scheduled(service, &p->destination, &w->to.source, p->version) != number)
+	    from_table(service, &p->destination, &w->to.source, p->version) != number)
 		goto direct;
 	flow.key = p->destination;
 	flow.key.id = service->number;
@@ -283,7 +283,7 @@ ALWAYS_INLINE int process_flow(context *ctx, struct work *w, const struct settin
 	result = forward(ctx, w, &flow, c, path, settings, begins);
 end:
 	/* The TC hook selects anew. */
-	if (HOOK_IS_XDP && result == HOOK_PASS && selects && w->turned)
+	if (HOOK_IS_XDP && result == HOOK_PASS && selects && w->choice.turned)
 		give_turn_back(flow.service);
 	return result;
 }

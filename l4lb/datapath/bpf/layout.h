@@ -11,7 +11,7 @@
 
 #include <linux/types.h>
 
-#define LAYOUT_VERSION 5
+#define LAYOUT_VERSION 6
 
 /* One end of something, and what it is one end of: the key of every hash. Of IPv4 only the last 8 bytes
  * are the key, so one struct serves the maps of both versions. */
@@ -204,6 +204,36 @@ struct measured {
 	struct times responses;	 /* a request's first packet to its answer's */
 };
 
+/* What a path would have cost a connection, l4lb.model.Offer. */
+struct offer {
+	__u64 price; /* with HOT_PRICE if it was hot */
+	__u32 path;
+	__u32 cost;
+	__u32 in_flight;
+	__u32 idle;
+};
+
+#define NO_PATH 0xffffffff
+#define HOT_PRICE (1ull << 63) /* dearer than any other */
+
+#define DECISIONS_KEPT 512
+#define DECISIONS_APART 100000000 /* ns: of each service at most one in that time */
+
+/* Values of decisions, a ring of choices that were made; l4lb.model.Decision. */
+struct decision {
+	__u64 number; /* of all, from 1; 0: not whole, or none yet */
+	__u64 when;   /* ns */
+	struct end client; /* its id the service's number */
+	__u16 compared;
+	__u8 rule; /* enum rule */
+	__u8 version;
+	struct offer best; /* of the chosen path; by a table its path alone is known */
+	struct offer next; /* of the second best, its path NO_PATH without one */
+};
+
+/* l4lb.model.Rule: those before are of enum selection_kind. */
+enum rule { RULE_AFFINITY = KIND_COSTS + 1 };
+
 /* Values of affinity*: the end is the client without a port, its id the service's number. */
 struct affinity {
 	__u64 until; /* ns */
@@ -246,6 +276,7 @@ struct settings {
 struct totals {
 	__u32 established; /* entries of connections*, the RESTED too */
 	__u32 half_open;   /* entries of half_open*; those pushed out are found by the daemon's count */
+	__u32 decisions;   /* that were kept, modulo 2^32 */
 };
 
 /* In the order of l4lb.model.Verdict. */

@@ -94,6 +94,8 @@ PAIR(LRU_HASH, affinities, sizeof(struct affinity), 262144, 0);
 MAP(LRU_HASH, fragments, sizeof(struct datagram), sizeof(struct fragment), 4096, 0);
 
 MAP(ARRAY, turns, sizeof(__u32), sizeof(__u32), 4096, 0);
+MAP(ARRAY, decisions, sizeof(__u32), sizeof(struct decision), DECISIONS_KEPT, 0);
+MAP(ARRAY, keep_at, sizeof(__u32), sizeof(__u64), 4096, 0); /* ns, by a service's number */
 MAP(ARRAY, loads, sizeof(__u32), sizeof(struct load), 65536, 0);
 MAP(HASH, measured, sizeof(__u32), sizeof(struct measured), 65536, BPF_F_NO_PREALLOC);
 MAP(ARRAY, totals, sizeof(__u32), sizeof(struct totals), 1, 0);

@@ -5,10 +5,9 @@
  */
 #pragma once
 
-#include "count.h"
+#include "decisions.h"
 #include "hash.h"
 
-#define NO_PATH 0xffffffff
 #define MOST_COSTS 1024 /* backends that are compared for one connection; loops must end for the verifier */
 
 ALWAYS_INLINE __u32 entry(void *selection, __u32 at)
@@ -35,43 +34,30 @@ ALWAYS_INLINE void give_turn_back(const struct service *service)
 		__sync_fetch_and_add(turn, -1);
 }
 
-/* The walk over the candidates of one choice. */
-struct choice {
-	__u64 least;
-	__u32 service;
-	__u32 size; /* paths */
-	__u32 at;
-	__u32 step;
-	__u32 best; /* path */
-	__u16 idle; /* what an idle connection counts */
-	__u8 protocol;
-};
-
-#define HOT_PRICE (1ull << 63) /* dearer than any other */
-
 /* What a path with this load costs: l4lb.model.Costs. What CPUs count at a time may be below zero for a moment. */
-ALWAYS_INLINE __u64 price(__u32 cost, const struct load *load, const struct choice *choice)
+ALWAYS_INLINE void ask(struct offer *offer, __u32 cost, const struct load *load, const struct choice *choice)
 {
 	int all = load->half_open + load->established, in_flight = load->outstanding;
-	__u64 counted;
 
 	if (choice->protocol == IPPROTO_TCP)
 		in_flight += load->half_open;
 	if (in_flight < 0)
 		in_flight = 0;
-	counted = WHOLE * (in_flight + 1ull);
-	if (all > in_flight)
-		counted += (__u64)choice->idle * (__u32)(all - in_flight);
-	return (cost & HOT ? HOT_PRICE : 0) | (cost & ~HOT) * counted;
+	offer->cost = cost & ~HOT;
+	offer->in_flight = in_flight;
+	offer->idle = all > in_flight ? all - in_flight : 0;
+	offer->price = offer->cost * (WHOLE * (in_flight + 1ull) + (__u64)choice->idle * offer->idle);
+	if (cost & HOT)
+		offer->price |= HOT_PRICE;
 }
 
 /* Compare the next candidate. By itself, so that the verifier need not follow it through every round. */
 CHECKED_ALONE int consider(struct choice *choice)
 {
-	__u32 service, path, *cost;
+	struct offer offer = {};
+	__u32 service, *cost;
 	struct load *load;
 	void *selection;
-	__u64 asks;
 
 	if (!choice)
 		return 0;
@@ -79,49 +65,53 @@ CHECKED_ALONE int consider(struct choice *choice)
 	selection = bpf_map_lookup_elem(&selections, &service);
 	if (!selection || !choice->size)
 		return 0;
-	path = entry(selection, 1 + choice->at);
-	choice->at = (choice->at + choice->step) % choice->size;
-	load = bpf_map_lookup_elem(&loads, &path);
-	cost = bpf_map_lookup_elem(&costs, &path);
+	offer.path = entry(selection, 1 + choice->at);
+	choice->at += choice->stride ? 1 + bpf_get_prandom_u32() % choice->stride : 1;
+	choice->at %= choice->size;
+	load = bpf_map_lookup_elem(&loads, &offer.path);
+	cost = bpf_map_lookup_elem(&costs, &offer.path);
 	if (!load || !cost)
 		return 0;
-	asks = price(*cost, load, choice);
-	if (choice->best == NO_PATH || asks < choice->least) {
-		choice->best = path;
-		choice->least = asks;
+	ask(&offer, *cost, load, choice);
+	choice->compared++;
+	if (choice->best.path == NO_PATH || offer.price < choice->best.price) {
+		choice->next = choice->best;
+		choice->best = offer;
+	} else if (choice->next.path == NO_PATH || offer.price < choice->next.price) {
+		choice->next = offer;
 	}
 	return 0;
 }
 
-/* The least price; the first met of equals. */
-CHECKED_ALONE __u32 least_price(const struct service *service)
+/* The least price; the first met of equals. Candidates that are drawn are drawn once around the circle of all, so
+ * none comes twice. */
+CHECKED_ALONE int find_least(struct choice *choice, const struct service *service)
 {
-	struct choice choice = {.step = 1, .best = NO_PATH};
 	__u32 looks, number, candidates;
 	void *selection;
 
-	if (!service)
-		return NO_PATH;
-	choice.service = number = service->number;
-	choice.protocol = service->end.id;
-	choice.idle = service->idle;
+	if (!choice || !service)
+		return 0;
+	number = service->number;
+	choice->protocol = service->end.id;
+	choice->idle = service->idle;
 	candidates = service->candidates;
 	selection = bpf_map_lookup_elem(&selections, &number);
 	if (!selection)
-		return NO_PATH;
-	choice.size = looks = entry(selection, 0);
+		return 0;
+	choice->size = looks = entry(selection, 0);
 	if (!looks)
-		return NO_PATH;
+		return 0;
 	if (candidates && candidates < looks) {
-		choice.at = bpf_get_prandom_u32() % choice.size;
-		choice.step = 1 + bpf_get_prandom_u32() % (choice.size - 1);
+		choice->at = bpf_get_prandom_u32() % choice->size;
+		choice->stride = choice->size / candidates;
 		looks = candidates;
 	} else {
-		choice.at = next_turn(number) % choice.size;
+		choice->at = next_turn(number) % choice->size;
 	}
 	for (__u32 i = 0; i < MOST_COSTS && i < looks; i++)
-		consider(&choice);
-	return choice.best;
+		consider(choice);
+	return 0;
 }
 
 /* The path's number may be another service's by now. */
@@ -133,8 +123,8 @@ ALWAYS_INLINE int is_usable(__u32 number, const struct service *service)
 }
 
 /* The path that the table gives, NO_PATH if no backend can take a connection. */
-ALWAYS_INLINE __u32 scheduled(const struct service *service, const struct end *client, const struct end *vip,
-			      int version)
+ALWAYS_INLINE __u32 from_table(const struct service *service, const struct end *client, const struct end *vip,
+			       int version)
 {
 	__u32 number = service->number, size, slot;
 	void *selection = bpf_map_lookup_elem(&selections, &number);
@@ -154,22 +144,30 @@ ALWAYS_INLINE __u32 scheduled(const struct service *service, const struct end *c
 	case KIND_SOURCE:
 		slot = source_hash(client, version);
 		break;
-	case KIND_FLOW:
-		slot = flow_hash(client, vip, version);
-		break;
 	default:
-		return least_price(service);
+		slot = flow_hash(client, vip, version);
 	}
 	return entry(selection, 1 + slot % size);
 }
 
-/* `turned`: this took a turn. */
-ALWAYS_INLINE __u32 select(const struct service *service, const struct end *client, const struct end *vip,
-			   int version, __u64 now, __u8 *turned)
+/* The path for a new connection that begins with the packet, NO_PATH if no backend can take it. */
+CHECKED_ALONE __u32 select(struct work *w, const struct service *service)
 {
-	__u32 path;
+	const struct end *client;
+	struct choice *choice;
+	int version;
+	__u64 now;
 
-	*turned = 0;
+	if (!w || !service)
+		return NO_PATH;
+	client = &w->packet.source;
+	version = w->packet.version;
+	choice = &w->choice;
+	now = w->packet.now;
+	__builtin_memset(choice, 0, sizeof(*choice));
+	choice->best.path = choice->next.path = NO_PATH;
+	choice->service = service->number;
+	choice->version = version;
 	if (service->affinity) {
 		struct end key = *client;
 		struct affinity *last;
@@ -177,15 +175,25 @@ ALWAYS_INLINE __u32 select(const struct service *service, const struct end *clie
 		key.port = 0;
 		key.id = service->number;
 		last = FIND(affinities, version, &key);
-		if (last && last->until > now && is_usable(last->path, service))
-			return last->path;
+		if (last && last->until > now && is_usable(last->path, service)) {
+			choice->best.path = last->path;
+			choice->rule = RULE_AFFINITY;
+			keep(choice, client, now);
+			return choice->best.path;
+		}
 		if (last)
 			DELETE(affinities, version, &key);
 	}
-	path = scheduled(service, client, vip, version);
-	*turned = path != NO_PATH &&
-		  (service->kind == KIND_TURN || (service->kind == KIND_COSTS && !service->candidates));
-	return path;
+	choice->rule = service->kind;
+	if (choice->rule == KIND_COSTS)
+		find_least(choice, service);
+	else
+		choice->best.path = from_table(service, client, &w->packet.destination, version);
+	if (choice->best.path == NO_PATH)
+		return NO_PATH;
+	keep(choice, client, now);
+	choice->turned = service->kind == KIND_TURN || (service->kind == KIND_COSTS && !service->candidates);
+	return choice->best.path;
 }
 
 /* A connection of this client began on this path. */

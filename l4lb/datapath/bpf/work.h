@@ -23,13 +23,28 @@ struct way {
 	__u8 version;
 };
 
+/* What is known of one choice. Of one by a table, the path alone. */
+struct choice {
+	struct offer best, next; /* paths are NO_PATH where there is none */
+	__u32 service;
+	__u32 size; /* paths */
+	__u32 at;
+	__u32 stride; /* drawn candidates are at most so far apart; 0: all are looked at */
+	__u16 compared;
+	__u16 idle; /* what an idle connection counts */
+	__u8 protocol;
+	__u8 rule;
+	__u8 turned; /* it took a turn */
+	__u8 version;
+};
+
 struct work {
 	struct packet packet;
 	struct translation to;
 	struct way way;
 	struct connection new;
 	struct end seen; /* of `new`, by the backend */
-	__u8 turned;	 /* selecting its backend took a turn */
+	struct choice choice; /* of its backend */
 	__u32 confirmed[2]; /* in TICKs, by HOOK_IS_XDP: when a packet last went to a neighbour by its address */
 };
 

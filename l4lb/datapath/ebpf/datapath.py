@@ -31,6 +31,7 @@ from l4lb.datapath.base import Capabilities, ConnectionFilter, DatapathError
 from l4lb.datapath.ebpf import layout, pins
 from l4lb.datapath.ebpf.connections import EVERY_STATE, Connections, Found, Query, info, resets
 from l4lb.datapath.ebpf.counters import counters, loads
+from l4lb.datapath.ebpf.decisions import decisions
 from l4lb.datapath.ebpf.exits import known_interfaces, missing
 from l4lb.datapath.ebpf.hooks import NATIVE
 from l4lb.datapath.ebpf.numbers import OutOfNumbers
@@ -40,7 +41,7 @@ from l4lb.datapath.ebpf.route_mtus import RouteMtus
 from l4lb.datapath.ebpf.sweep import Sweep
 from l4lb.datapath.ebpf.tables import Tables
 from l4lb.datapath.libbpf import LibbpfError
-from l4lb.model import ConnectionInfo, Costs, Counters, Endpoint, Limits, Load, Plan, State
+from l4lb.model import ConnectionInfo, Costs, Counters, Decision, Endpoint, Limits, Load, Plan, State
 from l4lb.netlink.state import Change
 from l4lb.netlink.watch import KernelWatch
 from l4lb.netlink.xdp_features import xdp_features
@@ -174,6 +175,10 @@ class EbpfDatapath:
     async def counters(self) -> Counters:
         """See ``Datapath``."""
         return await self._work(counters, self._loaded.maps, self._tables, time.monotonic_ns())
+
+    async def decisions(self) -> list[Decision]:
+        """See ``Datapath``."""
+        return await self._work(decisions, self._loaded.maps, self._tables)
 
     async def connections(self, which: ConnectionFilter, limit: int) -> tuple[list[ConnectionInfo], int]:
         """See ``Datapath``."""

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from l4lb.metrics.times import BUCKETS
 from l4lb.model import DropReason, State, Verdict
 
-LAYOUT_VERSION: Final = 5
+LAYOUT_VERSION: Final = 6
 
 _Value = TypeVar("_Value", bound=tuple[object, ...])
 
@@ -361,9 +361,52 @@ class Totals(NamedTuple):
 
     established: int
     half_open: int
+    decisions: int = 0
 
 
-TOTALS: Final = Layout("totals", Totals, established="I", half_open="I")
+TOTALS: Final = Layout("totals", Totals, established="I", half_open="I", decisions="I")
+
+
+class Offer(NamedTuple):
+    """``l4lb.model.Offer``."""
+
+    price: int  # with HOT_PRICE if it was hot
+    path: int
+    cost: int
+    in_flight: int
+    idle: int
+
+
+OFFER: Final = Layout("offer", Offer, price="Q", path="I", cost="I", in_flight="I", idle="I")
+NO_PATH: Final = 0xFFFF_FFFF
+HOT_PRICE: Final = 1 << 63
+
+
+class Decision(NamedTuple):
+    """A value of decisions."""
+
+    number: int  # 0: not whole, or none yet
+    when: int  # ns
+    client: bytes  # with the service's number: see ``wide_end``
+    compared: int
+    rule: int
+    version: int
+    best: bytes  # OFFER
+    next: bytes  # OFFER
+
+
+DECISION: Final = Layout(
+    "decision",
+    Decision,
+    number="Q",
+    when="Q",
+    client=f"{END_SIZE}s",
+    compared="H",
+    rule="B",
+    version="B",
+    best=f"{OFFER.size}s",
+    next=f"{OFFER.size}s",
+)
 
 COUNT: Final = Struct("=Q")
 """A value of drops and of verdicts, by CPU."""
@@ -382,4 +425,6 @@ LAYOUTS: Final[tuple[Layout[Any], ...]] = (
     SETTINGS,
     TOTALS,
     MEASURED,
+    OFFER,
+    DECISION,
 )

@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from l4lb.model import ConnectionInfo, Counters, DropReason, Endpoint, Plan, Verdict
-from tests.conformance.case import Measured, Need, Row, Traffic
+from l4lb.model import ConnectionInfo, Counters, Decision, DropReason, Endpoint, Offer, Plan, Verdict
+from tests.conformance.case import Decided, Measured, Need, Row, Traffic
 from tests.conformance.world import Host, Side
 
 
@@ -67,6 +67,10 @@ class Engine(ABC):
     def measured(self, backend: Host) -> Measured:
         """What was learnt of a backend, by all services."""
 
+    def decisions(self) -> Sequence[Decided]:
+        """What was kept of the choices made since the case began, the oldest first."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """Leave nothing behind."""
         return
@@ -75,6 +79,20 @@ class Engine(ABC):
 def row(info: ConnectionInfo) -> Row:
     """A connection as a datapath shows it."""
     return Row(host(info.client), host(info.backend), info.state, host(info.source))
+
+
+def decided(decision: Decision) -> Decided:
+    """A decision as a datapath shows it."""
+    best, runner_up = (_offer(offer) for offer in (decision.best, decision.runner_up))
+    return Decided(
+        host(decision.client), host(decision.backend), decision.rule, decision.compared, best, runner_up
+    )
+
+
+def _offer(offer: Offer | None) -> tuple[Host, bool, int, int, int, int] | None:
+    if offer is None:
+        return None
+    return host(offer.backend), offer.hot, offer.price, offer.cost, offer.in_flight, offer.idle
 
 
 @functools.lru_cache(10_000)

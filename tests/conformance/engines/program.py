@@ -25,14 +25,14 @@ from typing import ClassVar, Final
 from l4lb.datapath.ebpf.layout import COUNT
 from l4lb.datapath.libbpf import Map, Object, Program
 from l4lb.model import DropReason, Plan, Verdict
-from tests.conformance.case import Measured, Need, Row, Traffic
-from tests.conformance.engines.engine import Engine, Result, added_up, learnt, row
+from tests.conformance.case import Decided, Measured, Need, Row, Traffic
+from tests.conformance.engines.engine import Engine, Result, added_up, decided, learnt, row
 from tests.conformance.engines.namespaces import Namespaces, inside, remove_abandoned
 from tests.conformance.engines.program_maps import REMEMBERED, ProgramMaps
 from tests.conformance.packets import VNET
 from tests.conformance.world import GATEWAY_MAC, Host, Side, route
 
-OFFERS: Final = frozenset({Need.CLOCK, Need.HELD_SWEEP})
+OFFERS: Final = frozenset({Need.CLOCK, Need.DECISIONS, Need.HELD_SWEEP})
 
 OBJECTS: Final = Path(__file__).parents[3] / "l4lb/datapath/bpf"
 
@@ -129,6 +129,10 @@ class ProgramEngine(Engine):
     def measured(self, backend: Host) -> Measured:
         """See ``Engine``."""
         return learnt(backend, self._state.counters(self._clock))
+
+    def decisions(self) -> list[Decided]:
+        """See ``Engine``."""
+        return [decided(each) for each in self._state.decisions()]
 
     def forget_gone(self) -> None:
         """Forget the connections that the daemon would reset, as their backends or services went away."""

@@ -13,13 +13,14 @@ from typing import Final
 from l4lb.datapath.ebpf import layout
 from l4lb.datapath.ebpf.connections import Connections, Found, Query, info
 from l4lb.datapath.ebpf.counters import counters
+from l4lb.datapath.ebpf.decisions import decisions
 from l4lb.datapath.ebpf.layout import word
 from l4lb.datapath.ebpf.route_mtus import RouteMtus
 from l4lb.datapath.ebpf.sweep import Sweep
 from l4lb.datapath.ebpf.tables import Tables
 from l4lb.datapath.libbpf import Map, Program
 from l4lb.director.states import timeouts_by_state
-from l4lb.model import ConnectionInfo, Counters, Plan
+from l4lb.model import DECISIONS_KEPT, ConnectionInfo, Counters, Decision, Plan
 from l4lb.netlink.state import Route
 from tests.conformance.world import MTU, NARROW_HOSTS, NARROW_MTU, PREFIXES
 
@@ -60,7 +61,11 @@ class ProgramMaps:
             self._maps[name].delete_batch([key for key, _ in self._maps[name].items()])
         for number in self._services:
             self._maps["turns"].update(word(number), word(0))
+            self._maps["keep_at"].update(word(number), bytes(8))
         self._services.clear()
+        kept = layout.TOTALS.unpack(self._maps["totals"].lookup(word(0)) or b"").decisions
+        for number in range(min(kept, DECISIONS_KEPT)):
+            self._maps["decisions"].update(word(number), bytes(layout.DECISION.size))
         self._maps["totals"].update(word(0), bytes(layout.TOTALS.size))
         self._begun = False
 
@@ -108,6 +113,10 @@ class ProgramMaps:
                 pass
             self._tables.free(gone & self._tables.numbers.retired.keys())
             self._tables.apply(self._plan)
+
+    def decisions(self) -> list[Decision]:
+        """All that are kept."""
+        return decisions(self._maps, self._tables)
 
     def counters(self, clock: int) -> Counters:
         """All of them."""

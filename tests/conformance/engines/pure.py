@@ -11,8 +11,8 @@ from l4lb.director.connection import Connection, Ends, Hop
 from l4lb.director.director import Director
 from l4lb.model import DropReason, Plan, Verdict
 from l4lb.wire.frame import ETHERNET, FRAME_MAX, IP
-from tests.conformance.case import Measured, Need, Row, Traffic
-from tests.conformance.engines.engine import Engine, Result, added_up, host, learnt
+from tests.conformance.case import Decided, Measured, Need, Row, Traffic
+from tests.conformance.engines.engine import Engine, Result, added_up, decided, host, learnt
 from tests.conformance.world import GATEWAY_MAC, Host, Side, route
 
 _STALE = (bytes(range(256)) * (FRAME_MAX // 256 + 1))[:FRAME_MAX]
@@ -82,6 +82,10 @@ class PureEngine(Engine):
     def measured(self, backend: Host) -> Measured:
         """See ``Engine``."""
         return learnt(backend, counters(self._director, 0, self._now))
+
+    def decisions(self) -> list[Decided]:
+        """See ``Engine``."""
+        return [decided(each) for each in self._director.decisions]
 
     def _emit(self, out: list[tuple[Side, bytes]]) -> list[bytes]:
         """What the worker does with the director's output; the frames for the host."""

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 ASKED = "GET /v1/explain?client=10.1.0.7%3A40000&service=web"
 CERTAIN = {
     "service": "web",
@@ -67,3 +69,52 @@ def test_a_client_without_a_port_is_wrong_usage(l4lb, daemon):
     result = l4lb("explain", "10.1.0.7", "web")
     assert result.exit_code == 2
     assert "has no port" in result.stderr
+
+
+OFFER = {"backend": "10.2.0.11:80", "hot": False, "price": 512, "cost": 1, "in_flight": 1, "idle": 0}
+SECOND = {"backend": "10.2.0.12:80", "hot": True, "price": 768, "cost": 1, "in_flight": 2, "idle": 3}
+MADE = {
+    "age": 1.25,
+    "service": "web",
+    "client": "10.1.0.7:40000",
+    "backend": "10.2.0.11:80",
+    "rule": "costs",
+    "compared": 5,
+    "best": OFFER,
+    "runner_up": SECOND,
+}
+
+
+def test_the_last_choices(l4lb, daemon):
+    turn = MADE | {"rule": "turn", "compared": 0, "best": None, "runner_up": None}
+    alone = MADE | {"best": OFFER | {"hot": True}, "runner_up": None, "compared": 1}
+    daemon.answers["GET /v1/decisions?limit=20"] = {"decisions": [MADE, turn, alone]}
+    header, one, two, three = l4lb("explain", "--last").stdout.splitlines()
+    assert header.split() == ["AGE", "CLIENT", "SERVICE", "BACKEND", "WHY", "SECOND", "BEST"]
+    assert one.split("  ")[0].strip() == "1.2s"
+    assert "the least of 5: cost 1, 1 in flight, 0 idle" in one
+    assert "10.2.0.12:80: hot, 1.5 times as dear, cost 1, 2 in flight, 3 idle" in one
+    assert two.split("  ")[-1].strip() == "-"
+    assert "  its turn  " in two
+    assert "all hot, the least of 1" in three
+
+
+def test_the_last_choices_of_some(l4lb, daemon):
+    daemon.answers["GET /v1/decisions?client=10.1.0.7&limit=5&service=web"] = {"decisions": []}
+    done = l4lb("explain", "--last", "--service=web", "--client=10.1.0.7", "--limit=5", "--json")
+    assert json.loads(done.stdout) == {"decisions": []}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "name a client and a service, or say --last"),
+        ("10.1.0.7:40000", "name a client and a service, or say --last"),
+        ("10.1.0.7:40000 web --client 10.1.0.7", "--client, --backend and --service are for --last"),
+        ("--last 10.1.0.7:40000 web", "see --client and --service"),
+    ],
+)
+def test_one_question_at_a_time(l4lb, daemon, arguments, message):
+    done = l4lb("explain", *arguments.split())
+    assert done.exit_code == 2
+    assert message in done.stderr

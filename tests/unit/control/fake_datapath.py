@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from l4lb.datapath.base import Capabilities, ConnectionFilter, DatapathError
-from l4lb.model import ConnectionInfo, Costs, Counters, Endpoint, Load, Plan
+from l4lb.model import ConnectionInfo, Costs, Counters, Decision, Endpoint, Load, Plan
 
 DEADLINE = 10.0
 """Seconds that anything expected may take."""
@@ -25,6 +25,7 @@ class FakeDatapath:
         self.count = Counters({}, {}, {})
         self.load: dict[tuple[str, Endpoint], Load] = {}
         self.costs: list[dict[str, Costs]] = []
+        self.decided: list[Decision] = []
         self.known: list[ConnectionInfo] = []
         self.flushed: list[ConnectionFilter] = []
         self.asked: list[tuple[ConnectionFilter, int]] = []
@@ -76,6 +77,10 @@ class FakeDatapath:
     async def loads(self, services: Collection[str]) -> dict[tuple[str, Endpoint], Load]:
         self._check()
         return {target: load for target, load in self.load.items() if target[0] in services}
+
+    async def decisions(self) -> list[Decision]:
+        self._check()
+        return self.decided
 
     async def counters(self) -> Counters:
         self._check()

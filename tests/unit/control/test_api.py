@@ -18,9 +18,12 @@ from l4lb.metrics.times import Stopwatch
 from l4lb.model import (
     ConnectionInfo,
     Counters,
+    Decision,
     DropReason,
     Endpoint,
+    Offer,
     Protocol,
+    Rule,
     State,
     Traffic,
     Verdict,
@@ -109,6 +112,45 @@ def test_explain(tmp_path):
         answer = await l4lb.get("/v1/explain", service="web", client="10.1.0.7:40000")
         assert (answer["service"], answer["scheduler"], answer["backend"]) == ("web", "round_robin", None)
         assert str(WEB1) in {each["address"] for each in answer["candidates"]}
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_decisions(tmp_path):
+    async def scenario(l4lb):
+        now, one = time.monotonic(), Endpoint.parse("10.1.0.7:40000")
+        best, second = Offer(WEB1, False, 512, 1, 1, 0), Offer(WEB2, True, 768, 1, 2, 3)
+        l4lb.datapath.decided = [
+            Decision(now - 2.0, "web", one, WEB1, Rule.COSTS, 5, best, second),
+            Decision(now - 1.0, "dns", Endpoint.parse("10.1.0.8:5000"), WEB2, Rule.TURN),
+        ]
+        newest, oldest = (await l4lb.get("/v1/decisions"))["decisions"]
+        assert (newest["rule"], newest["best"], newest["runner_up"]) == ("turn", None, None)
+        assert 2.0 <= oldest.pop("age") < 60.0
+        offer = {"hot": False, "price": 512, "cost": 1, "in_flight": 1, "idle": 0}
+        assert oldest == {
+            "service": "web",
+            "client": "10.1.0.7:40000",
+            "backend": str(WEB1),
+            "rule": "costs",
+            "compared": 5,
+            "best": {"backend": str(WEB1), **offer},
+            "runner_up": {
+                "backend": str(WEB2),
+                "hot": True,
+                "price": 768,
+                "cost": 1,
+                "in_flight": 2,
+                "idle": 3,
+            },
+        }
+        for query, count in (
+            ({"service": "web"}, 1),
+            ({"client": "10.1.0.8"}, 1),
+            ({"client": "10.1.0.9"}, 0),
+            ({"limit": "1"}, 1),
+        ):
+            assert len((await l4lb.get("/v1/decisions", **query))["decisions"]) == count
 
     with_daemon(tmp_path, scenario)
 

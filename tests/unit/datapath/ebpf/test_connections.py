@@ -101,9 +101,10 @@ class Kernel:
         )
         self.maps["loads"].update(word(number), layout.LOAD.pack(more))
         totals = self.totals()
-        self.maps["totals"].update(
-            word(0), word(totals.established + all_established) + word(totals.half_open + all_half_open)
+        more = totals._replace(
+            established=totals.established + all_established, half_open=totals.half_open + all_half_open
         )
+        self.maps["totals"].update(word(0), layout.TOTALS.pack(more))
 
     def load(self, number):
         return layout.LOAD.unpack(self.maps["loads"].lookup(word(number)))
@@ -283,7 +284,7 @@ class TestSweep:
         half = sum(state in HALF_OPEN for state in alive)
         over = sum(state in OVER for state in alive)
         assert kernel.load(kernel.number(VIP, ONE))[:2] == (half, len(alive) - half - over)
-        assert kernel.totals() == (len(alive) - half, half)
+        assert kernel.totals()[:2] == (len(alive) - half, half)
 
     def test_half_open_ones_that_the_kernel_pushed_out_are_no_load(self, kernel):
         kernel.add(state=State.SYN_SENT)

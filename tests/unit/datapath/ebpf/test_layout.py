@@ -11,7 +11,7 @@ import pytest
 import l4lb.datapath
 from l4lb.datapath.ebpf import layout
 from l4lb.metrics.times import BUCKETS
-from l4lb.model import WHOLE, DropReason, Key, State, Verdict
+from l4lb.model import DECISIONS_APART, DECISIONS_KEPT, WHOLE, DropReason, Key, Rule, State, Verdict
 
 HEADER = Path(l4lb.datapath.__file__).with_name("bpf") / "layout.h"
 
@@ -45,12 +45,16 @@ def assertions():
     yield f"REASONS == {layout.REASONS}"
     for key in Key:
         yield f"KIND_{key.name} == {key.value}"
+    yield f"RULE_AFFINITY == {Rule.AFFINITY.value}"
+    yield f"KIND_COSTS == {Rule.COSTS.value}"
+    yield f"DECISIONS_KEPT == {DECISIONS_KEPT}"
+    yield f"DECISIONS_APART == {round(DECISIONS_APART * 1e9)}"
     for name, value in vars(layout).items():
         if re.match(
-            "PATH_|BACKEND_|SERVICE_|KIND_|HOP_PEER|SEEN_BY|REVERSED|OTHER_SOURCE|RESTED|HOT|TIME_SHIFT|END_(BITS|PROBES|KIND|SERVICE|BACKEND|REMOVED)",
+            "PATH_|BACKEND_|SERVICE_|KIND_|HOP_PEER|SEEN_BY|REVERSED|OTHER_SOURCE|RESTED|HOT|NO_PATH|TIME_SHIFT|END_(BITS|PROBES|KIND|SERVICE|BACKEND|REMOVED)",
             name,
         ):
-            yield f"{name} == {value}"
+            yield f"{name} == {value}{'u' * (value >= 1 << 31)}"
 
 
 @pytest.fixture(scope="module")
