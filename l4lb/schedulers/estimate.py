@@ -43,6 +43,10 @@ it misses the end of a burst."""
 FAILURE: Final = 5.0
 """Times the usual wait that a connection that failed counts."""
 
+SEVERAL: Final = 3.0
+"""Connections that must fail in a row before a backend is failing: one or two can be a client's doing, who
+gives up in the middle of a request, or forges the end of a handshake so that the backend resets it."""
+
 EVIDENCE: Final = 10.0
 """Answers, or usual waits, that one look counts at most: what is seen in one moment has its causes
 in common, and a thousand answers are not a thousand witnesses."""
@@ -66,7 +70,7 @@ class Estimate:
     looked: float  # when it was last
     asked: float  # when it was last seen to have, or to have had, a request
     belief: tuple[float, ...] = PRIOR  # in each SLOWNESS; adds up to 1
-    failing: bool = False  # its last connections ended without an answer
+    failures: float = 0.0  # connections in a row that ended without an answer
     failed: float = 0.0  # when one last did
     waiting: float = 0.0  # as it stood at the last look
     # Fading sums over the last AVERAGE seconds:
@@ -74,6 +78,11 @@ class Estimate:
     answers: float = 0.0
     expected: float = 0.0  # answers in the same time of a backend as fast as this one on average
     scatter: float = 0.0  # squares of how far the answers of a look were from that
+
+    @property
+    def failing(self) -> bool:
+        """Whether its last connections failed."""
+        return self.failures >= SEVERAL
 
     @property
     def response_time(self) -> float | None:
@@ -126,7 +135,7 @@ def observe(estimate: Estimate, measured: Measured, usual: Usual | None, now: fl
         looked=estimate.looked + passed,
         asked=max(now, estimate.asked) if waited or answers or failures else estimate.asked,
         belief=belief,
-        failing=failures > 0 or (estimate.failing and not answers),
+        failures=failures if answers else estimate.failures + failures,
         failed=now if failures > 0 else estimate.failed,
         waiting=waiting,
         waited=all_waited,

@@ -163,7 +163,7 @@ def test_one_request_that_hangs_does_not_keep_a_backend_hot():
     pool, now = Pool(), 100.0
     for step in range(1, 30):
         now += 0.1
-        seen = Measured(waiting=0.1 * step, failures=step == 5, **hanging)
+        seen = Measured(waiting=0.1 * step, failures=3 * (step == 5), **hanging)
         pool = observe(pool, {address: seen}, now)
         if step == 6:
             assert costs(

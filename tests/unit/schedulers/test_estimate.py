@@ -71,7 +71,7 @@ def test_what_was_believed_is_forgotten_where_nothing_happens():
 def test_giving_up_is_not_taken_for_an_answer():
     stalled = after(1, Measured(outstanding=5, waiting=7.0), after(20, served(3, 0.1)))
     given_up = after(1, Measured(), stalled)
-    assert given_up.failing
+    assert given_up.failures == 1
     assert given_up.price == pytest.approx(stalled.price, rel=0.1)
     assert given_up.waited > 6
 
@@ -81,6 +81,14 @@ def test_who_refuses_is_failing_until_it_answers():
     assert refusing.failing
     assert after(5, Measured(), refusing).failing
     assert not after(1, served(1, 0.1), refusing).failing
+
+
+def test_what_a_client_can_bring_about_once_or_twice_is_no_failing():
+    """Half a request and no more; a handshake whose end is forged, so that the backend resets it."""
+    twice = after(1, Measured(failures=1), after(1, Measured(failures=1)))
+    assert not twice.failing
+    assert after(1, Measured(failures=1), twice).failing
+    assert not after(2, Measured(failures=1), after(1, served(1, 0.1), twice)).failing
 
 
 def test_resets_after_the_answers_are_no_failures():
