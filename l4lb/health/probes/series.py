@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -19,7 +20,7 @@ def probe_times(
     check: HealthCheck,
     take: Callable[[ProbeResult], None],
 ) -> dict[str, int]:
-    """Probe ``count`` times and hand over each result as it comes.
+    """Probe ``count`` times, or until Ctrl-C, and hand over each result as it comes.
 
     Args:
         interval: seconds from the start of a probe to the start of the next, if it is over by then.
@@ -31,18 +32,21 @@ def probe_times(
     Raises:
         CannotProbe: this host does not let us.
     """
-    return asyncio.run(_probe_times(count, interval, kind, target, check, take))
+    senders = Senders()
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_probe_times(senders, count, interval, kind, target, check, take))
+    return {"late": senders.late, "forged": senders.forged}
 
 
 async def _probe_times(
+    senders: Senders,
     count: int,
     interval: float,
     kind: ProbeKind,
     target: Endpoint,
     check: HealthCheck,
     take: Callable[[ProbeResult], None],
-) -> dict[str, int]:
-    senders = Senders()
+) -> None:
     try:
         for number in range(count):
             began = time.monotonic()
@@ -51,4 +55,3 @@ async def _probe_times(
                 await asyncio.sleep(max(0.0, began + interval - time.monotonic()))
     finally:
         senders.close()
-    return {"late": senders.late, "forged": senders.forged}
