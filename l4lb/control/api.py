@@ -15,6 +15,7 @@ what is there) or 500 (the daemon cannot). Addresses in a path are percent-encod
     DELETE /v1/services/{name}/backends/{address}?runtime=1
     GET    /v1/connections?service&backend&client&limit
     DELETE /v1/connections?service&backend&client     or ?all=1
+    GET    /v1/explain?service&client                 client: ADDRESS:PORT; see l4lb.control.explain
     POST   /v1/reload
     POST   /v1/stop
 

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from l4lb.control import api
 from l4lb.datapath.base import ConnectionFilter
 from l4lb.health.probes.result import Outcome, ProbeKind, ProbeResult
 from l4lb.health.probing import LastProbe, ProbeCounters
@@ -31,6 +32,17 @@ from tests.unit.control.harness import CONFIG, DNS1, WEB1, WEB2, backend_path, w
 
 WEB1_PATH = backend_path("web", "10.2.0.11:80")
 NEW_PATH = backend_path("web", "10.2.0.13:80")
+
+
+def test_the_docstring_lists_every_route(tmp_path):
+    async def nothing():
+        raise AssertionError
+
+    routes = api.Api(None, tmp_path, nothing).application().router.routes()
+    for route in routes:
+        if route.method != "HEAD":  # comes with GET
+            told = rf"{route.method} +{re.escape(route.resource.canonical)}(?:[? ]|$)"
+            assert re.search(told, api.__doc__, re.MULTILINE), told
 
 
 def test_status(tmp_path):
