@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ from l4lb.agent.ask import AgentSocket, Answer, NoAnswer
 from l4lb.agent.ask_line import LineAnswer
 from l4lb.agent.configured import ask_agent, why
 from l4lb.agent.keys import BadKeyFile
+from l4lb.agent.protocol import Refusal
 from l4lb.agent.reports import Reports, Target
 from l4lb.health.schedule import Schedule
 from l4lb.model import AgentCheck, Endpoint, Service
@@ -75,6 +77,11 @@ class AgentRunner:
         self._agents: dict[tuple[Endpoint, AgentCheck], _Agent] = {}
         self._tasks: set[asyncio.Future[Answer | LineAnswer]] = set()
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def refused(self) -> Counter[Refusal]:
+        """Packets thrown away because they are no answer of an agent, by reason, since the start."""
+        return self._socket.refused
 
     def update(self, services: Sequence[Service]) -> None:
         """Ask the agents of these services' backends from now on and no others."""

@@ -26,6 +26,7 @@ from l4lb.control.lock import Refused
 from l4lb.control.report import (
     BackendFacts,
     Json,
+    agents_report,
     backend_report,
     connection_report,
     counters_report,
@@ -233,6 +234,7 @@ class ControlPlane:
             **counters_report(counters),
             "probes": probes_report(self._convergence.prober.report(), config.gateway.probes),
             "checks": {"made": self._convergence.health.made, "packets": self._convergence.health.packets},
+            "agents": agents_report(self._convergence.agents.refused, self._convergence.health.refused),
             "services": len(config.services),
             "vips": vip_report(config.services, self._watch.state, self._our_vips()),
             "warnings": warnings,

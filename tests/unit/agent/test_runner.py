@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -16,10 +17,14 @@ from l4lb.agent.ask import Answer, NoAnswer
 from l4lb.agent.ask_line import LineAnswer
 from l4lb.agent.haproxy_line import Line
 from l4lb.agent.keys import BadKeyFile
+from l4lb.agent.protocol import SIZE, Refusal
 from l4lb.agent.report import Administrative, Figures, Report
 from l4lb.agent.reports import AgentState, Target
 from l4lb.agent.runner import AgentRunner
 from l4lb.model import AgentCheck, Backend, Endpoint, Service
+from tests.unit.agent.packets import changed
+from tests.unit.agent.process import DEADLINE, key_file
+from tests.unit.agent.test_ask import Reference, truthful
 from tests.unit.health.conftest import run
 from tests.unit.health.runner_bench import VIP
 
@@ -156,3 +161,27 @@ def test_nobody_is_asked_after_an_update_without_them(run: Run):
             assert made.runner.reports.look("web", A, 0.0) is None
 
     run(scenario())
+
+
+def test_what_is_no_answer_of_an_agent_is_counted(tmp_path: Path):
+    """By a real socket."""
+
+    def forged_and_true(data: bytes) -> list[bytes]:
+        (told,) = truthful(data)
+        return [changed(told, SIZE - 1, told[-1] ^ 1), told]
+
+    async def scenario() -> None:
+        transport, agent = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: Reference(forged_and_true), ("127.0.0.1", 0)
+        )
+        news: asyncio.Queue[Target] = asyncio.Queue()
+        runner = AgentRunner(news.put_nowait)
+        how = AgentCheck(agent.endpoint.port, key=str(key_file(tmp_path)), interval=0.1)
+        runner.update([service(Endpoint(agent.endpoint.ip, 80), agent=how)])
+        async with asyncio.timeout(DEADLINE):
+            await news.get()
+        assert runner.refused == {Refusal.UNAUTHENTICATED: 1}
+        await runner.close()
+        transport.close()
+
+    asyncio.run(scenario())

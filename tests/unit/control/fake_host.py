@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 
+from l4lb.agent.protocol import Refusal
 from l4lb.health.probing import LastProbe, ProbeCounters
 from l4lb.health.rise_fall import Health, HealthState
 from l4lb.health.runner import OnChange
@@ -95,6 +97,7 @@ class FakeHealth:
         self._known: dict[tuple[str, Endpoint], Health] = {}
         self.closed = False
         self.made, self.packets = 0, 0
+        self.refused: Counter[Refusal] = Counter()
 
     def update(self, services: Sequence[Service]) -> None:
         targets = [(service.name, backend.address) for service in services for backend in service.backends]

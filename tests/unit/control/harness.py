@@ -14,7 +14,7 @@ import aiohttp
 
 from l4lb.agent.ask import Answer, NoAnswer
 from l4lb.agent.report import Report
-from l4lb.agent.runner import AgentRunner
+from l4lb.agent.runner import AgentRunner, OnNews
 from l4lb.control.control_plane import Edges
 from l4lb.control.daemon import Daemon
 from l4lb.control.desired import DesiredState
@@ -63,6 +63,7 @@ class Running:
         self._unused = list(self.datapaths)
         self.health: FakeHealth
         self.agents: dict[str, Report] = {}  # backend's address and agent's port -> what it says
+        self.asking: AgentRunner
         self.prober: FakeProber
         self.task: asyncio.Task[None]
         self._session: aiohttp.ClientSession
@@ -82,6 +83,10 @@ class Running:
         self.health = FakeHealth(on_change)
         return self.health
 
+    def _make_agents(self, on_news: OnNews) -> AgentRunner:
+        self.asking = AgentRunner(on_news, ask=self._ask_agent)
+        return self.asking
+
     async def _ask_agent(self, endpoint: Endpoint, how: AgentCheck) -> Answer:
         if (report := self.agents.get(str(endpoint))) is None:
             raise NoAnswer("nobody there")
@@ -99,7 +104,7 @@ class Running:
             lambda config: self._unused.pop(0),
             self._make_health,
             lambda: self.sysctls,
-            lambda on_news: AgentRunner(on_news, ask=self._ask_agent),
+            self._make_agents,
             self._make_prober,
         )
 

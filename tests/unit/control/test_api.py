@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from l4lb.agent.protocol import Refusal
 from l4lb.control import api
 from l4lb.datapath.base import ConnectionFilter
 from l4lb.health.probes.result import Outcome, ProbeKind, ProbeResult
@@ -58,6 +59,8 @@ def test_status(tmp_path):
             sent=20, answered=17, lost=3, packets=54, forwarded_packets=60_000
         )
         l4lb.health.made, l4lb.health.packets = 50, 200
+        l4lb.health.refused[Refusal.LATE] = 2
+        l4lb.asking.refused.update({Refusal.LATE: 1, Refusal.UNAUTHENTICATED: 4, Refusal.UNASKED: 0})
         status = await l4lb.get("/v1/status")
         assert status.pop("uptime") >= 0
         assert status.pop("version")
@@ -94,6 +97,7 @@ def test_status(tmp_path):
                 "limits": {"enabled": True, "share": 0.001, "floor": 1.0, "ceiling": 1000.0, "burst": 24.0},
             },
             "checks": {"made": 50, "packets": 200},
+            "agents": {"refused": {"late": 3, "unauthenticated": 4}},
             "services": 2,
             "vips": [
                 {"address": "10.1.0.100", "interface": None, "ours": True},
