@@ -188,6 +188,7 @@ struct traffic {
 
 #define TIME_SHIFT 12 /* a TIME_UNIT is 2^12 ns */
 #define TIME_BUCKETS 88
+#define LONGEST_AVERAGED 0x1fffffff /* TIME_UNITs, 37 minutes: eight times that fit into average8 */
 
 /* Times in TIME_UNITs; l4lb/metrics/times.py has the buckets. */
 struct times {

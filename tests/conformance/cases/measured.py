@@ -18,6 +18,8 @@ from tests.conformance.exchanges import (
 from tests.conformance.packets import tcp
 from tests.conformance.plans import UDP, plan, service
 
+LONGEST = (2**29 - 1) * 4_096e-9  # seconds: of so many units eight times as many fit into 32 bits
+
 
 @packet_case()
 def a_request_and_its_answer(net):
@@ -171,6 +173,22 @@ def a_request_of_a_connection_that_expires(net):
         from_client(net, net.web1, "PA", data=b"question"),
         wait(7_500),
         measured(net.web1, handshakes=1),
+    ]
+
+
+@packet_case()
+def an_answer_after_forty_minutes(net):
+    """In the average it counts as the longest time that has room there, and the next one as what it is."""
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        from_client(net, net.web1, "PA", data=b"question"),
+        wait(2_400),
+        from_backend(net, net.web1, "PA", ack=CLIENT_NEXT + 8, data=b"answer"),
+        measured(net.web1, handshakes=1, responses=1, average=LONGEST),
+        from_client(net, net.web1, "PA", seq=CLIENT_NEXT + 8, ack=BACKEND_NEXT + 6, data=b"question"),
+        wait(8),
+        from_backend(net, net.web1, "PA", seq=BACKEND_NEXT + 6, ack=CLIENT_NEXT + 16, data=b"answer"),
+        measured(net.web1, handshakes=1, responses=2, average=LONGEST * 7 / 8 + 1),
     ]
 
 
