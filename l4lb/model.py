@@ -387,7 +387,7 @@ class Traffic:
     bytes_out: int = 0
     outstanding: int = 0  # connections with data of the client that the backend has not begun to answer
     waiting: float = 0.0  # seconds that these have waited by now, together
-    resets: int = 0  # by the backend
+    resets: int = 0  # by the backend, of connections that not both ends had closed
     retransmissions: int = 0  # SYNs sent again, as the backend did not answer
     unanswered: int = 0  # connections that ended without a word of the backend
     handshakes: Times = field(default_factory=Times)  # SYN to SYN/ACK

@@ -119,6 +119,44 @@ def resets_while_something_is_outstanding(net):
 
 
 @packet_case()
+def a_reset_after_both_have_closed(net):
+    """Healthy servers do so where a client's last words came too late to be read."""
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        from_backend(net, net.web1, "FA"),
+        from_client(net, net.web1, "FA", ack=BACKEND_NEXT + 1),
+        from_backend(net, net.web1, "R", seq=BACKEND_NEXT + 1),
+        table(Row(net.client, net.web1, State.CLOSED)),
+        measured(net.web1, handshakes=1),
+    ]
+
+
+@packet_case()
+def a_reset_in_time_wait(net):
+    """As after the last ACK."""
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        from_client(net, net.web1, "FA"),
+        from_backend(net, net.web1, "FA", ack=CLIENT_NEXT + 1),
+        from_client(net, net.web1, "A", seq=CLIENT_NEXT + 1, ack=BACKEND_NEXT + 1),
+        from_backend(net, net.web1, "RA", seq=BACKEND_NEXT + 1, ack=CLIENT_NEXT + 1),
+        table(Row(net.client, net.web1, State.CLOSED)),
+        measured(net.web1, handshakes=1),
+    ]
+
+
+@packet_case()
+def a_reset_after_one_has_closed(net):
+    """The client that closes may still wait for its answer, and the server that closes gives up."""
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        from_client(net, net.web1, "FPA", data=b"question"),
+        from_backend(net, net.web1, "RA", ack=CLIENT_NEXT + 9),
+        measured(net.web1, handshakes=1, resets=1),
+    ]
+
+
+@packet_case()
 def a_reset_by_the_client(net):
     """It ends the request; the backend has done nothing."""
     return plan(service(net)), [
