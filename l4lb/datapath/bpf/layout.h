@@ -11,7 +11,7 @@
 
 #include <linux/types.h>
 
-#define LAYOUT_VERSION 5
+#define LAYOUT_VERSION 6
 
 /* One end of something, and what it is one end of: the key of every hash. Of IPv4 only the last 8 bytes
  * are the key, so one struct serves the maps of both versions. */
@@ -164,7 +164,7 @@ struct load {
 	__u32 half_open;
 	__u32 established; /* without those that are RESTED */
 	__u32 outstanding; /* that wait for an answer */
-	__u32 reserved;
+	__u32 requests;	   /* that ever did, modulo 2^32 */
 	__u64 asked; /* TIME_UNITs: the sum of when they began to */
 	__u64 answers;
 	__u64 answered; /* TIME_UNITs: the sum of what these took */

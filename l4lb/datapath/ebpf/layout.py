@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from l4lb.metrics.times import BUCKETS
 from l4lb.model import DropReason, State, Verdict
 
-LAYOUT_VERSION: Final = 5
+LAYOUT_VERSION: Final = 6
 
 _Value = TypeVar("_Value", bound=tuple[object, ...])
 
@@ -264,6 +264,7 @@ class Load(NamedTuple):
     half_open: int
     established: int
     outstanding: int = 0
+    requests: int = 0  # that ever were outstanding, modulo 2^32
     asked: int = 0  # TIME_UNITs
     answers: int = 0
     answered: int = 0  # TIME_UNITs
@@ -279,7 +280,7 @@ LOAD: Final = Layout(
     half_open="I",
     established="I",
     outstanding="I",
-    reserved="4x",
+    requests="I",
     asked="Q",
     answers="Q",
     answered="Q",
