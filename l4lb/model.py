@@ -148,6 +148,11 @@ class Service:
     backends: tuple[Backend, ...] = ()
 
 
+BackendKey = tuple[str, Endpoint]
+"""One backend of one service: the service's name and the backend's address. The same server may stand
+behind two services and be up for one of them only."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Idle seconds after which a connection in each state is forgotten.
@@ -413,7 +418,7 @@ class Load:
 class Counters:
     """A snapshot of a datapath: per (service name, backend), per verdict, per drop reason."""
 
-    backends: dict[tuple[str, Endpoint], Traffic]
+    backends: dict[BackendKey, Traffic]
     verdicts: dict[Verdict, int]
     drops: dict[DropReason, int]
     half_open: int = 0

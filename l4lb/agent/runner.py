@@ -20,16 +20,16 @@ from l4lb.agent.ask_line import LineAnswer
 from l4lb.agent.configured import ask_agent, why
 from l4lb.agent.keys import BadKeyFile
 from l4lb.agent.protocol import Refusal
-from l4lb.agent.reports import Reports, Target
+from l4lb.agent.reports import Reports
 from l4lb.health.schedule import Schedule
-from l4lb.model import AgentCheck, Endpoint, Service
+from l4lb.model import AgentCheck, BackendKey, Endpoint, Service
 
 log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 1_024
 """Questions under way. All share a socket, so this bounds only how many answers can come at once."""
 
-OnNews = Callable[[Target], None]
+OnNews = Callable[[BackendKey], None]
 """Called when something is new of a target: it has answered, or has not in time."""
 
 Ask = Callable[[Endpoint, AgentCheck], Awaitable[Answer | LineAnswer]]
@@ -45,7 +45,7 @@ class _Agent:
 
     endpoint: Endpoint
     how: AgentCheck
-    targets: tuple[Target, ...] = ()
+    targets: tuple[BackendKey, ...] = ()
     task: asyncio.Future[Answer | LineAnswer] | None = None
 
 
@@ -86,8 +86,8 @@ class AgentRunner:
     def update(self, services: Sequence[Service]) -> None:
         """Ask the agents of these services' backends from now on and no others."""
         now = self._clock()
-        targets: dict[Target, AgentCheck] = {}
-        wanted: dict[tuple[Endpoint, AgentCheck], list[Target]] = {}
+        targets: dict[BackendKey, AgentCheck] = {}
+        wanted: dict[tuple[Endpoint, AgentCheck], list[BackendKey]] = {}
         for service in services:
             if service.agent is None:
                 continue

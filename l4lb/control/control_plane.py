@@ -40,7 +40,7 @@ from l4lb.datapath.base import ConnectionFilter, Datapath, DatapathError
 from l4lb.health.prober import Prober
 from l4lb.health.rise_fall import Health, HealthState
 from l4lb.health.runner import HealthRunner, OnChange
-from l4lb.model import Backend, Counters, Endpoint, Service, Traffic
+from l4lb.model import Backend, BackendKey, Counters, Endpoint, Service, Traffic
 from l4lb.netlink.vips import VipError, VipKeeper
 from l4lb.netlink.watch import KernelWatch
 
@@ -326,9 +326,7 @@ class ControlPlane:
         except KeyError:  # so new that no pass has met it
             return Health(HealthState.UNKNOWN, time.monotonic())
 
-    def _backend(
-        self, service: Service, backend: Backend, traffic: dict[tuple[str, Endpoint], Traffic]
-    ) -> Json:
+    def _backend(self, service: Service, backend: Backend, traffic: dict[BackendKey, Traffic]) -> Json:
         target, now = (service.name, backend.address), time.monotonic()
         facts = BackendFacts(
             self._health(*target),
@@ -340,7 +338,7 @@ class ControlPlane:
         )
         return backend_report(service, backend, facts, now=now, wall=datetime.now())
 
-    async def _traffic(self) -> dict[tuple[str, Endpoint], Traffic]:
+    async def _traffic(self) -> dict[BackendKey, Traffic]:
         """By backend; nothing while the datapath restarts, for then nothing has been counted."""
         if self._supervisor.failure is not None:
             return {}

@@ -24,7 +24,7 @@ from l4lb.health.agent_check import check_agent
 from l4lb.health.checks import run_check
 from l4lb.health.rise_fall import Health, HealthState, Outcome, Result, advance, initial
 from l4lb.health.schedule import Schedule
-from l4lb.model import AgentCheck, Endpoint, HealthCheck, Service
+from l4lb.model import AgentCheck, BackendKey, Endpoint, HealthCheck, Service
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class HealthRunner:
         self._check = check
         self._check_agent = check_agent or self._check_agent_by_network
         self._schedule: Schedule[_Probe] = Schedule(random or Random(), max_at_once)
-        self._members: dict[tuple[str, Endpoint], _Member] = {}
+        self._members: dict[BackendKey, _Member] = {}
         self._probes: dict[_ProbeKey, _Probe] = {}
         self._tasks: set[asyncio.Future[Result]] = set()
         self._timer: asyncio.TimerHandle | None = None

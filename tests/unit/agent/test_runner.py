@@ -19,9 +19,9 @@ from l4lb.agent.haproxy_line import Line
 from l4lb.agent.keys import BadKeyFile
 from l4lb.agent.protocol import SIZE, Refusal
 from l4lb.agent.report import Administrative, Figures, Report
-from l4lb.agent.reports import AgentState, Target
+from l4lb.agent.reports import AgentState
 from l4lb.agent.runner import AgentRunner
-from l4lb.model import AgentCheck, Backend, Endpoint, Service
+from l4lb.model import AgentCheck, Backend, BackendKey, Endpoint, Service
 from tests.unit.agent.packets import changed
 from tests.unit.agent.process import DEADLINE, key_file
 from tests.unit.agent.test_ask import Reference, truthful
@@ -48,7 +48,7 @@ class Agents:
     def __init__(self) -> None:
         self.answer: dict[Endpoint, Answer | LineAnswer | Exception] = {}
         self.asked: list[tuple[float, Endpoint]] = []
-        self.news: list[Target] = []
+        self.news: list[BackendKey] = []
         self.runner = AgentRunner(
             self.news.append, asyncio.get_running_loop().time, random=Random(7), ask=self.ask
         )
@@ -174,7 +174,7 @@ def test_what_is_no_answer_of_an_agent_is_counted(tmp_path: Path):
         transport, agent = await asyncio.get_running_loop().create_datagram_endpoint(
             lambda: Reference(forged_and_true), ("127.0.0.1", 0)
         )
-        news: asyncio.Queue[Target] = asyncio.Queue()
+        news: asyncio.Queue[BackendKey] = asyncio.Queue()
         runner = AgentRunner(news.put_nowait)
         how = AgentCheck(agent.endpoint.port, key=str(key_file(tmp_path)), interval=0.1)
         runner.update([service(Endpoint(agent.endpoint.ip, 80), agent=how)])
