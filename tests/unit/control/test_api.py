@@ -7,6 +7,7 @@ import json
 import os
 import re
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_the_docstring_lists_every_route(tmp_path):
     async def nothing():
         raise AssertionError
 
-    routes = api.Api(None, tmp_path, nothing).application().router.routes()
+    routes = api.Api(SimpleNamespace(answers=None), tmp_path, nothing).application().router.routes()
     for route in routes:
         if route.method != "HEAD":  # comes with GET
             told = rf"{route.method} +{re.escape(route.resource.canonical)}(?:[? ]|$)"
