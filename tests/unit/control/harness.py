@@ -168,6 +168,10 @@ def backend_path(service: str, address: str) -> str:
     return f"/v1/services/{service}/backends/{quote(address, safe='')}"
 
 
+WEB1_PATH = backend_path("web", "10.2.0.11:80")
+NEW_PATH = backend_path("web", "10.2.0.13:80")
+
+
 def with_daemon(
     directory: Path, scenario: Callable[[Running], Awaitable[None]], text: str = CONFIG
 ) -> Running:
