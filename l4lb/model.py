@@ -148,6 +148,11 @@ class Service:
     backends: tuple[Backend, ...] = ()
 
 
+BackendKey = tuple[str, Endpoint]
+"""One backend of one service: the service's name and the backend's address. The same server may stand
+behind two services and be up for one of them only."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Idle seconds after which a connection in each state is forgotten.
@@ -387,7 +392,7 @@ class Traffic:
     bytes_out: int = 0
     outstanding: int = 0  # connections with data of the client that the backend has not begun to answer
     waiting: float = 0.0  # seconds that these have waited by now, together
-    resets: int = 0  # by the backend
+    resets: int = 0  # by the backend, of connections that not both ends had closed
     retransmissions: int = 0  # SYNs sent again, as the backend did not answer
     unanswered: int = 0  # connections that ended without a word of the backend
     handshakes: Times = field(default_factory=Times)  # SYN to SYN/ACK
@@ -413,7 +418,7 @@ class Load:
 class Counters:
     """A snapshot of a datapath: per (service name, backend), per verdict, per drop reason."""
 
-    backends: dict[tuple[str, Endpoint], Traffic]
+    backends: dict[BackendKey, Traffic]
     verdicts: dict[Verdict, int]
     drops: dict[DropReason, int]
     half_open: int = 0

@@ -80,14 +80,17 @@ class _Question:
 class AgentSocket:
     """One UDP socket for each IP version, opened when it is needed."""
 
-    def __init__(self) -> None:
-        """Used on one event loop, that of the first ``ask``."""
+    def __init__(self, refused: Counter[Refusal] | None = None) -> None:
+        """Used on one event loop, that of the first ``ask``.
+
+        Args:
+            refused: counts packets thrown away, by reason; by default there is a new one.
+        """
         self._sockets: dict[socket.AddressFamily, socket.socket] = {}
         self._waiting: dict[bytes, _Question] = {}
         self._expired: set[bytes] = set()
         self._order: deque[bytes] = deque()
-        self.refused: Counter[Refusal] = Counter()
-        """Packets thrown away, by reason."""
+        self.refused: Final = Counter[Refusal]() if refused is None else refused
 
     async def ask(self, endpoint: Endpoint, key: bytes, timeout: float) -> Answer:
         """Ask once.

@@ -7,6 +7,7 @@ connections.
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections.abc import Iterator
@@ -61,8 +62,15 @@ def read(data: bytes) -> tuple[list[tuple[int, int]], bool]:
     """Waiting connections and backlog of each socket in an answer, and whether there are more answers.
 
     Raises:
-        OSError: the kernel refuses.
+        OSError: the kernel refuses, or an answer is cut short.
     """
+    try:
+        return _read(data)
+    except struct.error:
+        raise OSError(errno.EBADMSG, "sock_diag answers too little") from None
+
+
+def _read(data: bytes) -> tuple[list[tuple[int, int]], bool]:
     queues: list[tuple[int, int]] = []
     at = 0
     while at + _HEADER.size <= len(data):

@@ -23,10 +23,7 @@ from typing import Final
 
 from l4lb.agent.haproxy_line import Line
 from l4lb.agent.report import LARGEST, Administrative, Figures, Operating, Report
-from l4lb.model import AgentCheck, Endpoint
-
-Target = tuple[str, Endpoint]
-"""One backend of one service: the service's name and the backend's address."""
+from l4lb.model import AgentCheck, BackendKey, Endpoint
 
 DAMPING: Final = 5.0
 """Intervals: after a report of 95%, one of 0% still leaves 78%."""
@@ -81,20 +78,20 @@ class Reports:
 
     def __init__(self) -> None:
         """Begin with no targets."""
-        self._entries: dict[Target, _Entry] = {}
+        self._entries: dict[BackendKey, _Entry] = {}
 
-    def update(self, agents: Mapping[Target, AgentCheck]) -> None:
+    def update(self, agents: Mapping[BackendKey, AgentCheck]) -> None:
         """These have agents, and no others. What is known of one stays unless another agent is asked."""
         self._entries = {target: self._entry(target, agent) for target, agent in agents.items()}
 
-    def _entry(self, target: Target, agent: AgentCheck) -> _Entry:
+    def _entry(self, target: BackendKey, agent: AgentCheck) -> _Entry:
         old = self._entries.get(target)
         if old is None or (old.agent.port, old.agent.protocol) != (agent.port, agent.protocol):
             return _Entry(agent)
         old.agent = agent
         return old
 
-    def heard(self, target: Target, report: Report, now: float, rtt: float) -> None:
+    def heard(self, target: BackendKey, report: Report, now: float, rtt: float) -> None:
         """An agent has said all it has to say. Of a target that is gone nothing is kept."""
         entry = self._entries.get(target)
         if entry is None:
@@ -112,13 +109,13 @@ class Reports:
         entry.when, entry.rtt, entry.failure = now, rtt, ""
         entry.hot = _heat(entry.shown.figures, entry.agent, was_hot=bool(entry.hot) and not first)
 
-    def heard_line(self, target: Target, line: Line, now: float, rtt: float) -> None:
+    def heard_line(self, target: BackendKey, line: Line, now: float, rtt: float) -> None:
         """An agent has said something: what its line leaves out is as it was."""
         entry = self._entries.get(target)
         if entry is not None:
             self.heard(target, line.applied_to(entry.said or Report()), now, rtt)
 
-    def failed(self, target: Target, reason: str) -> None:
+    def failed(self, target: BackendKey, reason: str) -> None:
         """An agent was asked and has not answered; ``reason`` is one line."""
         if (entry := self._entries.get(target)) is not None:
             entry.failure = reason
@@ -149,7 +146,7 @@ class Reports:
         sight = self.look(service, backend, now)
         return sight is not None and sight.state is AgentState.HOT
 
-    def drains(self, target: Target, now: float) -> bool:
+    def drains(self, target: BackendKey, now: float) -> bool:
         """Whether a backend wants no new connections: its agent says drain, maint or a weight of 0."""
         sight = self.look(*target, now)
         return sight is not None and sight.report is not None and _badness(sight.report)[1] > 0

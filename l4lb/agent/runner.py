@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,11 +20,12 @@ from l4lb.agent.ask import AgentSocket, Answer, NoAnswer
 from l4lb.agent.ask_line import LineAnswer
 from l4lb.agent.configured import ask_agent, why
 from l4lb.agent.keys import BadKeyFile
-from l4lb.agent.reports import Reports, Target
+from l4lb.agent.protocol import Refusal
+from l4lb.agent.reports import Reports
 from l4lb.health.budget import Budget
 from l4lb.health.probes.result import ProbeKind
 from l4lb.health.schedule import Schedule
-from l4lb.model import AgentCheck, Endpoint, Service
+from l4lb.model import AgentCheck, BackendKey, Endpoint, Service
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +34,7 @@ _AT_ONCE: Final = 1_024
 
 _BROKE: Final = 0.02  # seconds until the budget is asked again
 
-OnNews = Callable[[Target], None]
+OnNews = Callable[[BackendKey], None]
 """Called when something is new of a target: it has answered, or has not in time."""
 
 Ask = Callable[[Endpoint, AgentCheck], Awaitable[Answer | LineAnswer]]
@@ -58,7 +60,7 @@ class _Agent:
 
     endpoint: Endpoint
     how: AgentCheck
-    targets: tuple[Target, ...] = ()
+    targets: tuple[BackendKey, ...] = ()
     task: asyncio.Future[Answer | LineAnswer] | None = None
 
 
@@ -95,11 +97,16 @@ class AgentRunner:
         self._tasks: set[asyncio.Future[Answer | LineAnswer]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def refused(self) -> Counter[Refusal]:
+        """Packets thrown away because they are no answer of an agent, by reason, since the start."""
+        return self._socket.refused
+
     def update(self, services: Sequence[Service]) -> None:
         """Ask the agents of these services' backends from now on and no others."""
         now = self._clock()
-        targets: dict[Target, AgentCheck] = {}
-        wanted: dict[tuple[Endpoint, AgentCheck], list[Target]] = {}
+        targets: dict[BackendKey, AgentCheck] = {}
+        wanted: dict[tuple[Endpoint, AgentCheck], list[BackendKey]] = {}
         for service in services:
             if service.agent is None:
                 continue

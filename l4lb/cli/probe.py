@@ -83,8 +83,6 @@ def probe(
         strays = probe_times(count, interval, send, take)
     except CannotProbe as error:
         raise Failure(str(error)) from None
-    except KeyboardInterrupt:
-        strays = {}
     done = {**dataclasses.asdict(summary(results)), **strays}
     if as_json:
         head = {"address": str(address), "kind": kind.value, "shows": kind.shows}
@@ -130,7 +128,7 @@ def _line(result: ProbeResult) -> str:
 def _summary_lines(done: dict[str, Any]) -> list[str]:
     rare = ("refused", "wrong", "unsent", "late", "forged")
     counts = [f"{done[name]} {name}" for name in ("sent", "answered", "lost")]
-    counts += [f"{done[name]} {name}" for name in rare if done.get(name)]
+    counts += [f"{done[name]} {name}" for name in rare if done[name]]
     lines = [f"{', '.join(counts)}, {done['packets']} packets"]
     if done["median"] is not None:
         times = "/".join(_milliseconds(done[name], unit="") for name in ("minimum", "median", "maximum"))

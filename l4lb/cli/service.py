@@ -148,9 +148,14 @@ def _agent(agent: dict[str, Any] | None) -> str:
 @click.option("--affinity-timeout", type=click.FloatRange(1), metavar="SECONDS", help="How long it stays.")
 @click.option("--when-all-down", type=click.Choice(["refuse", "use_all"]), help="For new connections.")
 @click.option("--when-backend-down", type=click.Choice(["reset", "keep"]), help="For its connections.")
-@click.option("--check", type=click.Choice(["tcp", "http", "none"]), help="How backends are checked.")
+@click.option(
+    "--check", type=click.Choice(["tcp", "http", "agent", "none"]), help="How backends are checked."
+)
 @click.option("--check-port", type=click.IntRange(1, 65535), help="Another port than the backend's own.")
 @click.option("--check-path", metavar="PATH", help="What http checks ask for.")
+@click.option("--agent-port", type=click.IntRange(1, 65535), help="Ask the backends' agents there.")
+@click.option("--agent-protocol", type=click.Choice(["udp", "tcp"]), help="tcp: HAProxy's agent-check.")
+@click.option("--agent-key", metavar="FILE", help="The key of the agents, for udp.")
 @click.option(
     "--backend",
     "backends",
@@ -170,6 +175,9 @@ def add(
     check: str | None,
     check_port: int | None,
     check_path: str | None,
+    agent_port: int | None,
+    agent_protocol: str | None,
+    agent_key: str | None,
     runtime: bool,
     **settings: object,
 ) -> None:
@@ -178,6 +186,11 @@ def add(
     fields: dict[str, object] = {"name": name, "address": str(address), **_given(settings)}
     if given := _given(health):
         fields["health"] = given
+    agent = {"port": agent_port, "protocol": agent_protocol, "key": agent_key}
+    if given := _given(agent):
+        if agent_port is None:
+            raise click.UsageError("--agent-key and --agent-protocol need an --agent-port")
+        fields["agent"] = given
     if backends:
         fields["backends"] = [{"address": str(backend)} for backend in backends]
     location.client().post("services", body={"runtime": runtime, "service": fields})

@@ -45,6 +45,9 @@ def _fields(answer: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     fields += _probe_fields(answer["probes"])
     fields.append(("health checks", "{made} made, {packets} packets".format(**answer["checks"])))
+    if refused := answer["agents"]["refused"]:
+        counts = ", ".join(f"{count} {_words(reason)}" for reason, count in refused.items())
+        fields.append(("agents' answers", f"refused: {counts}"))
     if answer["drops"]:
         fields.append(("dropped", ""))
     fields += [(f"  {_words(reason)}", str(count)) for reason, count in answer["drops"].items()]

@@ -14,9 +14,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
-from l4lb.control.reconcile import Target
 from l4lb.datapath.base import DatapathError
-from l4lb.model import Costs, Endpoint, Load, Plan, ServicePlan
+from l4lb.model import BackendKey, Costs, Endpoint, Load, Plan, ServicePlan
 from l4lb.schedulers import adaptive
 from l4lb.schedulers.adaptive import Pool
 from l4lb.schedulers.measured import between
@@ -34,7 +33,7 @@ takes a millisecond for a hundred backends."""
 class Looked(Protocol):
     """The part of a datapath that is needed here."""
 
-    async def loads(self, services: Collection[str]) -> dict[Target, Load]:
+    async def loads(self, services: Collection[str]) -> dict[BackendKey, Load]:
         """See ``Datapath``."""
         ...
 
@@ -158,7 +157,7 @@ class Adaptation:
                 await datapath.reweigh(changed)
                 self._told |= changed
 
-    def _learn(self, name: str, service: _Service, loads: Mapping[Target, Load], now: float) -> Costs:
+    def _learn(self, name: str, service: _Service, loads: Mapping[BackendKey, Load], now: float) -> Costs:
         seen, looked = {}, {}
         for candidate in service.candidates:
             address = candidate.address

@@ -15,7 +15,7 @@ what is there) or 500 (the daemon cannot). Addresses in a path are percent-encod
     DELETE /v1/services/{name}/backends/{address}?runtime=1
     GET    /v1/connections?service&backend&client&limit
     DELETE /v1/connections?service&backend&client     or ?all=1
-    GET    /v1/explain?service&client                 which backend a client would get
+    GET    /v1/explain?service&client                 client: ADDRESS:PORT; which backend it would get
     GET    /v1/decisions?service&client&limit         and what clients got: some of the last choices
     POST   /v1/reload
     POST   /v1/stop
@@ -66,6 +66,7 @@ class Api:
     def __init__(self, plane: ControlPlane, socket_path: Path, stop: Callable[[], Awaitable[None]]) -> None:
         """``stop`` returns once everything is removed from the host."""
         self._plane = plane
+        self._answers = plane.answers
         self._socket_path = socket_path
         self._stop = stop
 
@@ -98,13 +99,13 @@ class Api:
         return app
 
     async def _status(self, request: web.Request) -> web.Response:
-        return web.json_response(await self._plane.status(self._socket_path))
+        return web.json_response(await self._answers.status(self._socket_path))
 
     async def _services(self, request: web.Request) -> web.Response:
-        return web.json_response({"services": await self._plane.services()})
+        return web.json_response({"services": await self._answers.services()})
 
     async def _service(self, request: web.Request) -> web.Response:
-        return web.json_response((await self._plane.services(request.match_info["name"]))[0])
+        return web.json_response((await self._answers.services(request.match_info["name"]))[0])
 
     async def _add_service(self, request: web.Request) -> web.Response:
         body = await _body(request, "service", "runtime")
@@ -112,7 +113,7 @@ class Api:
         if not isinstance(fields, dict):
             raise BadRequest("'service' must be an object with the keys of [[services]] in the config file")
         await self._plane.edit(AddService(fields), runtime=_flag(body))
-        return web.json_response((await self._plane.services(fields["name"]))[0])
+        return web.json_response((await self._answers.services(fields["name"]))[0])
 
     async def _remove_service(self, request: web.Request) -> web.Response:
         edit = RemoveService(request.match_info["name"])
@@ -120,7 +121,7 @@ class Api:
         return web.json_response({})
 
     async def _backends(self, request: web.Request) -> web.Response:
-        services = await self._plane.services(request.query.get("service"))
+        services = await self._answers.services(request.query.get("service"))
         return web.json_response({"backends": [backend for s in services for backend in s["backends"]]})
 
     async def _add_backend(self, request: web.Request) -> web.Response:
@@ -129,7 +130,7 @@ class Api:
         await self._plane.edit(
             AddBackend(name, address, _weight(body.get("weight", 1))), runtime=_flag(body)
         )
-        return web.json_response(await self._plane.backend(name, address))
+        return web.json_response(await self._answers.backend(name, address))
 
     async def _change_backend(self, request: web.Request) -> web.Response:
         body = await _body(request, "weight", "action", "runtime")
@@ -146,7 +147,7 @@ class Api:
                 await self._plane.enable(name, address, runtime=runtime)
             case _:
                 raise BadRequest("give 'weight', or 'action' as drain or enable")
-        return web.json_response(await self._plane.backend(name, address))
+        return web.json_response(await self._answers.backend(name, address))
 
     async def _remove_backend(self, request: web.Request) -> web.Response:
         edit = RemoveBackend(request.match_info["name"], _endpoint(request.match_info["address"]))
@@ -155,7 +156,7 @@ class Api:
 
     async def _connections(self, request: web.Request) -> web.Response:
         limit = _whole_number(request.query.get("limit", str(_DEFAULT_LIMIT)))
-        found, total = await self._plane.connections(_filter(request), limit)
+        found, total = await self._answers.connections(_filter(request), limit)
         return web.json_response({"connections": found, "total": total})
 
     async def _flush(self, request: web.Request) -> web.Response:
@@ -167,14 +168,14 @@ class Api:
     async def _explain(self, request: web.Request) -> web.Response:
         service, client = request.query.get("service", ""), _endpoint(request.query.get("client"))
         try:
-            return web.json_response(await self._plane.explain(service, client))
+            return web.json_response(await self._answers.explain(service, client))
         except ValueError as error:
             raise BadRequest(str(error)) from None
 
     async def _decisions(self, request: web.Request) -> web.Response:
         limit = _whole_number(request.query.get("limit", str(_DEFAULT_LIMIT)))
         which = _filter(request)
-        return web.json_response({"decisions": await self._plane.decisions(which, limit)})
+        return web.json_response({"decisions": await self._answers.decisions(which, limit)})
 
     async def _reload(self, request: web.Request) -> web.Response:
         return web.json_response({"changes": await self._plane.reload()})

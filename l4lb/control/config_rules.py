@@ -121,6 +121,11 @@ def _agent(index: int, service: Mapping[str, object]) -> Iterator[Problem]:
             "set 'key' to the file with the agents' key, or write protocol = \"tcp\" to ask by HAProxy's "
             "agent-check",
         )
+    if isinstance(agent, Mapping) and agent.get("protocol") == "tcp" and "key" in agent:
+        yield Problem(
+            ("services", index, "agent", "key"),
+            "HAProxy's agent-check has no key: leave it out, or write protocol = \"udp\" for l4lb's agents",
+        )
     if agent is None and isinstance(health, Mapping) and health.get("check") == "agent":
         yield Problem(
             ("services", index, "health", "check"),

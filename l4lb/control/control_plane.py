@@ -1,47 +1,30 @@
-"""The running balancer as its API sees it: what can be asked of it and what can be done to it."""
+"""The running balancer as its API sees it: what can be done to it; what can be asked is in answers.py."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import logging
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime
-from importlib.metadata import version
-from pathlib import Path
+from typing import Final
 
 from l4lb.agent.runner import AgentRunner
+from l4lb.control.answers import Answers
 from l4lb.control.changes import describe_changes, describe_gateway_changes
 from l4lb.control.config import Config
 from l4lb.control.convergence import Convergence, MakeAgents, MakeProber
 from l4lb.control.desired import Change, DesiredState
 from l4lb.control.drains import Drains
 from l4lb.control.edits import Edit, SetWeight, find_backend, find_service
-from l4lb.control.explain import Known, away, concerns, explain
 from l4lb.control.host_checks import Sysctls, read_sysctls
 from l4lb.control.lock import Refused
-from l4lb.control.report import (
-    BackendFacts,
-    Json,
-    backend_report,
-    connection_report,
-    counters_report,
-    decision_report,
-    probes_report,
-    service_report,
-    vip_report,
-)
-from l4lb.control.signals import signals
 from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.datapath.base import ConnectionFilter, Datapath, DatapathError
-from l4lb.health.budget import with_agents
 from l4lb.health.prober import Prober
-from l4lb.health.rise_fall import Health, HealthState
 from l4lb.health.runner import HealthRunner, OnChange
-from l4lb.model import Backend, Counters, Endpoint, Service, Traffic
+from l4lb.model import Endpoint
 from l4lb.netlink.vips import VipError, VipKeeper
 from l4lb.netlink.watch import KernelWatch
 
@@ -68,7 +51,7 @@ class ControlPlane:
     def __init__(self, desired: DesiredState, edges: Edges) -> None:
         """Nothing runs until ``start``."""
         self._desired = desired
-        self._watch, self._vips, self._our_vips = edges.watch, edges.vips, edges.our_vips
+        self._watch, self._vips = edges.watch, edges.vips
         self._supervisor = DatapathSupervisor(lambda: edges.make_datapath(desired.config))
         self._convergence = Convergence(
             desired,
@@ -81,7 +64,9 @@ class ControlPlane:
             read_sysctls=edges.read_sysctls,
         )
         self._drains = Drains()
-        self._began = time.monotonic()
+        self.answers: Final = Answers(
+            desired, self._supervisor, self._convergence, self._drains, edges.watch, edges.our_vips
+        )
         self._hold = False
         self._goes_on = False  # the datapath, without us: packets still come for the VIPs
         self._stopped = False
@@ -137,8 +122,6 @@ class ControlPlane:
                 for line in error.problems:
                     log.error("%s", line)
         await self._vips.close()
-
-    # What can be done to it.
 
     @asynccontextmanager
     async def _change(self) -> AsyncIterator[None]:
@@ -205,160 +188,3 @@ class ControlPlane:
             log.info("%s", line)
         await self._convergence.now()
         return changes
-
-    # What can be asked of it.
-
-    async def status(self, socket_path: Path) -> Json:
-        """The whole at a glance; see ``GET /v1/status``."""
-        config = self._desired.config
-        warnings = list(self._convergence.warnings())
-        if self._supervisor.failure is not None:
-            warnings.insert(0, f"the datapath is being restarted: {self._supervisor.failure}")
-            counters, details = Counters({}, {}, {}), {}
-        else:
-            counters = await self._supervisor.running.counters()
-            details = dict(await self._supervisor.running.details())
-        if problem := self._convergence.prober.problem:
-            warnings.append(problem)
-        capabilities = self._supervisor.latest.capabilities
-        return {
-            "version": version("l4lb"),
-            "pid": os.getpid(),
-            "uptime": round(time.monotonic() - self._began, 3),
-            "config": str(config.path),
-            "socket": str(socket_path),
-            "datapath": {
-                "name": capabilities.name,
-                "capabilities": dataclasses.asdict(capabilities),
-                "details": details,
-            },
-            **counters_report(counters),
-            "probes": probes_report(
-                self._convergence.prober.report(),
-                self._convergence.agents.counted,
-                with_agents(config.gateway.probes, config.services),
-            ),
-            "checks": {"made": self._convergence.health.made, "packets": self._convergence.health.packets},
-            "services": len(config.services),
-            "vips": vip_report(config.services, self._watch.state, self._our_vips()),
-            "warnings": warnings,
-        }
-
-    async def services(self, name: str | None = None) -> list[Json]:
-        """All services, or the one called ``name``, with their backends.
-
-        Raises:
-            NotFound: there is no such service.
-        """
-        config = self._desired.config
-        chosen = config.services if name is None else (find_service(config, name),)
-        traffic = await self._traffic()
-        return [
-            service_report(
-                service, [self._backend(service, backend, traffic) for backend in service.backends]
-            )
-            for service in chosen
-        ]
-
-    async def backend(self, name: str, address: Endpoint) -> Json:
-        """One backend.
-
-        Raises:
-            NotFound: there is no such service or backend.
-        """
-        config = self._desired.config
-        backend = find_backend(config, name, address)
-        return self._backend(find_service(config, name), backend, await self._traffic())
-
-    async def connections(self, which: ConnectionFilter, limit: int) -> tuple[list[Json], int]:
-        """Up to ``limit`` connections and how many there are.
-
-        Raises:
-            NotFound: there is no such service.
-            DatapathError: the datapath is not running.
-        """
-        config = self._desired.config
-        if which.service is not None:
-            find_service(config, which.service)
-        datapath = self._supervisor.running
-        found, total = await datapath.connections(which, limit)
-        return [connection_report(connection) for connection in found], total
-
-    async def explain(self, name: str, client: Endpoint) -> Json:
-        """Which backend of a service a client would get now, and why.
-
-        Raises:
-            NotFound: there is no such service.
-            ValueError: the client cannot be one of it.
-            DatapathError: the datapath is not running.
-        """
-        service = find_service(self._desired.config, name)
-        plan = self._convergence.plan_of(name)
-        found = await self._supervisor.running.loads({name})
-        reports, now = self._convergence.agents.reports, time.monotonic()
-        states = {
-            backend.address: "drained by its agent"
-            for backend in service.backends
-            if reports.drains((name, backend.address), now)
-        }
-        states |= {
-            backend.address: f"down: {state.reason}"
-            for backend in service.backends
-            if not (state := self._health(name, backend.address)).usable
-        }
-        return explain(
-            Known(
-                service,
-                plan,
-                {address: load for (_, address), load in found.items()},
-                self._signals(service),
-                away(service, plan, states),
-            ),
-            client,
-        )
-
-    async def decisions(self, which: ConnectionFilter, limit: int) -> list[Json]:
-        """The last choices that were kept, the newest first.
-
-        Raises:
-            NotFound: there is no such service.
-            DatapathError: the datapath is not running.
-        """
-        if which.service is not None:
-            find_service(self._desired.config, which.service)
-        kept = await self._supervisor.running.decisions()
-        now = time.monotonic()
-        return [decision_report(each, now) for each in reversed(kept) if concerns(which, each)][:limit]
-
-    def _signals(self, service: Service) -> dict[Endpoint, dict[str, str]]:
-        now = time.monotonic()
-        reports = self._convergence.agents.reports
-        sights = {each.address: reports.look(service.name, each.address, now) for each in service.backends}
-        agents = {address: sight for address, sight in sights.items() if sight is not None}
-        return signals(self._convergence.adaptation.pool(service.name), agents, now)
-
-    def _health(self, service: str, backend: Endpoint) -> Health:
-        try:
-            return self._convergence.health.state(service, backend)
-        except KeyError:  # so new that no pass has met it
-            return Health(HealthState.UNKNOWN, time.monotonic())
-
-    def _backend(
-        self, service: Service, backend: Backend, traffic: dict[tuple[str, Endpoint], Traffic]
-    ) -> Json:
-        target, now = (service.name, backend.address), time.monotonic()
-        facts = BackendFacts(
-            self._health(*target),
-            self._drains.get(target),
-            traffic.get(target, Traffic()),
-            self._desired.in_file(*target, backend.weight),
-            self._convergence.agents.reports.look(*target, now),
-            self._convergence.prober.last(*target),
-        )
-        return backend_report(service, backend, facts, now=now, wall=datetime.now())
-
-    async def _traffic(self) -> dict[tuple[str, Endpoint], Traffic]:
-        """By backend; nothing while the datapath restarts, for then nothing has been counted."""
-        if self._supervisor.failure is not None:
-            return {}
-        return (await self._supervisor.running.counters()).backends

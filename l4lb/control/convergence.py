@@ -20,7 +20,7 @@ from l4lb.control.desired import DesiredState
 from l4lb.control.health_log import HealthLog
 from l4lb.control.host_checks import Sysctls, warnings_for
 from l4lb.control.host_view import HostView, look
-from l4lb.control.reconcile import SelectionCache, Target, candidates_for, drained, plan_for
+from l4lb.control.reconcile import SelectionCache, candidates_for, drained, plan_for
 from l4lb.control.standing_warnings import StandingWarnings
 from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.datapath.base import DatapathError
@@ -28,7 +28,7 @@ from l4lb.health.budget import Budget, with_agents
 from l4lb.health.prober import Prober
 from l4lb.health.rise_fall import Health, HealthState
 from l4lb.health.runner import HealthRunner, OnChange
-from l4lb.model import Counters, Endpoint, Plan, Probes, ServicePlan
+from l4lb.model import BackendKey, Counters, Endpoint, Plan, Probes, ServicePlan
 from l4lb.netlink.state import Change
 from l4lb.netlink.vips import VipError, VipKeeper
 from l4lb.netlink.watch import KernelWatch
@@ -84,7 +84,7 @@ class Convergence:
         self._health = make_health(self._health_changed)
         self._budget = Budget(Probes(), time.monotonic())
         self._agents = make_agents(self._agent_news, self._budget)
-        self._drained: frozenset[Target] = frozenset()  # by their agents, in the last plan
+        self._drained: frozenset[BackendKey] = frozenset()  # by their agents, in the last plan
         self._adaptation = Adaptation(lambda: supervisor.running, self._agents.reports.is_hot)
         self._prober = make_prober(self._counters, self._health.state, self._adaptation.shuns, self._budget)
         self._health_log = HealthLog()
@@ -193,7 +193,7 @@ class Convergence:
         self._health_log.note(service, backend, health)
         self.ask()
 
-    def _agent_news(self, target: Target) -> None:
+    def _agent_news(self, target: BackendKey) -> None:
         if self._agents.reports.drains(target, time.monotonic()) != (target in self._drained):
             self.ask()
 
@@ -213,7 +213,7 @@ class Convergence:
     async def _decide(self, config: Config) -> tuple[HostView, Plan, Mapping[str, tuple[Candidate, ...]]]:
         """Where the datapath should work, at what, and the candidates of adaptive services."""
         state = self._watch.state
-        down: set[Target] = {
+        down: set[BackendKey] = {
             (service.name, backend.address)
             for service in config.services
             for backend in service.backends

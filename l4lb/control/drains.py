@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from l4lb.control.reconcile import Target
-from l4lb.model import Service
+from l4lb.model import BackendKey, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +24,8 @@ class Drains:
     """The drains of the config in force."""
 
     def __init__(self) -> None:
-        self._drains: dict[Target, Drain] = {}
-        self._weights: dict[Target, int] = {}
+        self._drains: dict[BackendKey, Drain] = {}
+        self._weights: dict[BackendKey, int] = {}
 
     def note(self, services: Sequence[Service], now: float) -> None:
         """Another config is in force."""
@@ -42,6 +41,6 @@ class Drains:
         }
         self._weights = weights
 
-    def get(self, target: Target) -> Drain | None:
+    def get(self, target: BackendKey) -> Drain | None:
         """The drain of a backend, None if it takes new connections."""
         return self._drains.get(target)

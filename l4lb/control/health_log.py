@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from l4lb.control.reconcile import Target
 from l4lb.health.rise_fall import Health, HealthState
-from l4lb.model import Counters, Endpoint
+from l4lb.model import BackendKey, Counters, Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -15,7 +14,7 @@ class HealthLog:
     """Transitions wait here until it is known how many connections they concern."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Target, Health]] = []
+        self._waiting: list[tuple[BackendKey, Health]] = []
 
     def note(self, service: str, backend: Endpoint, health: Health) -> None:
         """A backend's state has changed."""
@@ -42,7 +41,7 @@ class HealthLog:
                 log.info("backend %s %s is %s", service, backend, health.state.value)
 
 
-def _held(target: Target, counters: Counters | None) -> str:
+def _held(target: BackendKey, counters: Counters | None) -> str:
     traffic = counters and counters.backends.get(target)
     if not traffic:
         return ""

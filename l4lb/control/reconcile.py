@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from l4lb.control.config import GatewayConfig
 from l4lb.model import (
+    BackendKey,
     BackendPlan,
     Endpoint,
     Nat,
@@ -21,10 +22,6 @@ from l4lb.model import (
     WhenAllDown,
 )
 from l4lb.schedulers import Candidate, compile_selection
-
-Target = tuple[str, Endpoint]
-"""One backend of one service: the service's name and the backend's address. The same server may
-stand behind two services and be up for one of them only."""
 
 
 class SelectionCache:
@@ -49,7 +46,7 @@ class SelectionCache:
         self._kept = {name: kept for name, kept in self._kept.items() if name in services}
 
 
-def drained(services: Sequence[Service], targets: Collection[Target]) -> tuple[Service, ...]:
+def drained(services: Sequence[Service], targets: Collection[BackendKey]) -> tuple[Service, ...]:
     """The services with weight 0 for the backends among ``targets``, whatever the config says."""
     wished = {name for name, _ in targets}
     return tuple(
@@ -70,7 +67,7 @@ def plan_for(
     services: Sequence[Service],
     gateway: GatewayConfig,
     *,
-    down: Collection[Target],
+    down: Collection[BackendKey],
     sources: Mapping[bytes, bytes],
     cache: SelectionCache,
 ) -> Plan:
@@ -86,7 +83,7 @@ def plan_for(
 
 
 def candidates_for(
-    service: Service, *, down: Collection[Target], sources: Mapping[bytes, bytes]
+    service: Service, *, down: Collection[BackendKey], sources: Mapping[bytes, bytes]
 ) -> tuple[Candidate, ...]:
     """The backends that new connections of a service may go to; arguments as of ``plan_for``."""
     alive = _alive(service, down)
@@ -100,7 +97,7 @@ def candidates_for(
     )
 
 
-def _alive(service: Service, down: Collection[Target]) -> set[Endpoint]:
+def _alive(service: Service, down: Collection[BackendKey]) -> set[Endpoint]:
     alive = {backend.address for backend in service.backends if (service.name, backend.address) not in down}
     weighty = {backend.address for backend in service.backends if backend.weight > 0}
     if service.when_all_down is WhenAllDown.USE_ALL and not alive & weighty:
@@ -110,7 +107,7 @@ def _alive(service: Service, down: Collection[Target]) -> set[Endpoint]:
 
 
 def _service_plan(
-    service: Service, down: Collection[Target], sources: Mapping[bytes, bytes], cache: SelectionCache
+    service: Service, down: Collection[BackendKey], sources: Mapping[bytes, bytes], cache: SelectionCache
 ) -> ServicePlan:
     alive = _alive(service, down)
     full = service.nat is Nat.FULL

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from l4lb.agent.protocol import Refusal
 from l4lb.agent.report import Figures
 from l4lb.agent.reports import Sight
 from l4lb.agent.runner import QuestionCounters
@@ -202,6 +203,12 @@ def probes_report(counted: ProbeCounters, agents: QuestionCounters, limits: Prob
         "agents": dataclasses.asdict(agents),
         "limits": dataclasses.asdict(limits),
     }
+
+
+def agents_report(*refused: Mapping[Refusal, int]) -> Json:
+    """What came that is no answer of an agent, by reason, those that occurred; by whoever has asked."""
+    counts = {reason.value: sum(each.get(reason, 0) for each in refused) for reason in Refusal}
+    return {"refused": {reason: count for reason, count in counts.items() if count}}
 
 
 def vip_report(services: Sequence[Service], state: KernelState, ours: Collection[bytes]) -> list[Json]:

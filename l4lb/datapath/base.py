@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol as Interface
 
-from l4lb.model import ConnectionInfo, Costs, Counters, Decision, Endpoint, Load, Plan
+from l4lb.model import BackendKey, ConnectionInfo, Costs, Counters, Decision, Endpoint, Load, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Datapath(Interface):
         """A snapshot of all counters."""
         ...
 
-    async def loads(self, services: Collection[str]) -> dict[tuple[str, Endpoint], Load]:
+    async def loads(self, services: Collection[str]) -> dict[BackendKey, Load]:
         """How the backends of these services are doing."""
         ...
 

@@ -20,7 +20,16 @@ from l4lb.datapath.claim import Claim
 from l4lb.datapath.packet_process import PacketProcess
 from l4lb.datapath.shield import Shield
 from l4lb.director.lookup import reweighed
-from l4lb.model import ConnectionInfo, Costs, Counters, Decision, Endpoint, Load, Plan, ServicePlan
+from l4lb.model import (
+    BackendKey,
+    ConnectionInfo,
+    Costs,
+    Counters,
+    Decision,
+    Load,
+    Plan,
+    ServicePlan,
+)
 from l4lb.netlink.state import Change
 from l4lb.netlink.watch import KernelWatch
 
@@ -105,9 +114,9 @@ class RawDatapath:
         answer: Counters = await self._running.request("counters")
         return answer
 
-    async def loads(self, services: Collection[str]) -> dict[tuple[str, Endpoint], Load]:
+    async def loads(self, services: Collection[str]) -> dict[BackendKey, Load]:
         """See ``Datapath``."""
-        answer: dict[tuple[str, Endpoint], Load] = await self._running.request("loads", frozenset(services))
+        answer: dict[BackendKey, Load] = await self._running.request("loads", frozenset(services))
         return answer
 
     async def decisions(self) -> list[Decision]:

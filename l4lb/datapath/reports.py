@@ -8,7 +8,7 @@ from typing import Any
 from l4lb.datapath.base import ConnectionFilter
 from l4lb.director.connection import Connection, Ends, Path
 from l4lb.director.director import Director
-from l4lb.model import ConnectionInfo, Counters, DropReason, Endpoint, Load, Traffic, Verdict
+from l4lb.model import BackendKey, ConnectionInfo, Counters, DropReason, Load, Traffic, Verdict
 
 
 def counters(director: Director, overruns: int, now: float) -> Counters:
@@ -51,7 +51,7 @@ def counters(director: Director, overruns: int, now: float) -> Counters:
     )
 
 
-def loads(director: Director, services: Collection[str], now: float) -> dict[tuple[str, Endpoint], Load]:
+def loads(director: Director, services: Collection[str], now: float) -> dict[BackendKey, Load]:
     """How the backends of some services are doing."""
     return {
         (path.service, path.address): Load(

@@ -36,7 +36,7 @@ from l4lb.director.director import Director
 from l4lb.director.fastpath import fast_path
 from l4lb.director.lookup import reweighed
 from l4lb.director.parse import parse
-from l4lb.model import Costs, Counters, Decision, DropReason, Endpoint, Load, Plan, ServicePlan, Verdict
+from l4lb.model import BackendKey, Costs, Counters, Decision, DropReason, Load, Plan, ServicePlan, Verdict
 from l4lb.netlink.state import Address, KernelState, Neighbour
 from l4lb.wire.frame import ETHERNET, FRAME_MAX
 
@@ -278,7 +278,7 @@ class Worker:
         self._director.services.reweigh(costs)
         self._services = reweighed(self._services, costs)
 
-    def on_loads(self, services: Collection[str]) -> dict[tuple[str, Endpoint], Load]:
+    def on_loads(self, services: Collection[str]) -> dict[BackendKey, Load]:
         """How the backends of these services are doing."""
         return loads(self._director, services, monotonic())
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from l4lb.director.connection import BACKEND_SHIFT, SHIFT_MASK, Connection
 from l4lb.director.conntrack import ConnectionTable
 from l4lb.director.parse import Packet
-from l4lb.director.states import HALF_OPEN, Event, advance, advance_udp, ends_handshake, event_of, in_window
+from l4lb.director.states import (
+    HALF_OPEN,
+    REUSABLE,
+    Event,
+    advance,
+    advance_udp,
+    ends_handshake,
+    event_of,
+    in_window,
+)
 from l4lb.model import Protocol, State
 from l4lb.wire import tcp
 
@@ -40,7 +49,8 @@ def _track_tcp(
         sequence = packet.sequence if event is Event.RST else packet.sequence + packet.payload
         if not in_window(sequence, expected, shift):
             return True  # its receiver will not believe it either
-        if event is Event.RST and not from_client and connection.state is not State.CLOSED:
+        # After both have closed a healthy backend resets too, if what the client sent last was not read.
+        if event is Event.RST and not from_client and connection.state not in REUSABLE:
             connection.path.resets += 1
     elif event is not Event.ACK and connection.state in HALF_OPEN:
         scale = tcp.window_scale(frame, packet.transport + tcp.MINIMUM, packet.end - packet.payload)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 
 from l4lb.agent.ask import AgentSocket, Answer, NoAnswer
 from l4lb.agent.configured import ask_agent, why
 from l4lb.agent.keys import BadKeyFile
+from l4lb.agent.protocol import Refusal
 from l4lb.agent.report import Administrative, Operating, Report
 from l4lb.health.checks import GATEWAY_FAULTS
 from l4lb.health.rise_fall import Outcome, Result
 from l4lb.model import AgentCheck, Endpoint, HealthCheck
 
 
-async def check_agent(target: Endpoint, check: HealthCheck, agent: AgentCheck) -> Result:
+async def check_agent(
+    target: Endpoint, check: HealthCheck, agent: AgentCheck, refused: Counter[Refusal] | None = None
+) -> Result:
     """Ask once, in at most ``check.timeout`` seconds.
 
     Passes if the agent answers, authentically where there is a key, and does not say that the backend is
@@ -25,10 +29,11 @@ async def check_agent(target: Endpoint, check: HealthCheck, agent: AgentCheck) -
         target: the agent's address and port.
         check: for its timeout.
         agent: how to ask; its own interval and timeout are not looked at.
+        refused: counts packets that are no answer.
     """
     loop = asyncio.get_running_loop()
     started = loop.time()
-    socket = AgentSocket()  # of its own: what belongs to a check ends with it
+    socket = AgentSocket(refused)  # of its own: what belongs to a check ends with it
     try:
         answer = await ask_agent(socket, target, replace(agent, timeout=check.timeout))
     except NoAnswer as error:

@@ -22,8 +22,8 @@ from l4lb.health.budget import Budget
 from l4lb.health.need import Needs, Standing, standing
 from l4lb.health.probes.result import Outcome, ProbeKind, ProbeResult
 from l4lb.health.rise_fall import Health
-from l4lb.health.traffic_age import BackendKey, Freshness
-from l4lb.model import Counters, Endpoint, HealthCheck, Protocol, Service, Verdict
+from l4lb.health.traffic_age import Freshness
+from l4lb.model import BackendKey, Counters, Endpoint, HealthCheck, Protocol, Service, Verdict
 
 MAX_AT_ONCE: Final = 512
 """Probes under way. An HTTP probe holds a file descriptor, of which a process has 1,024 by default."""

@@ -12,17 +12,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 from typing import Final
 
+from l4lb.agent.protocol import Refusal
 from l4lb.health.agent_check import check_agent
 from l4lb.health.checks import run_check
 from l4lb.health.rise_fall import Health, HealthState, Outcome, Result, advance, initial
 from l4lb.health.schedule import Schedule
-from l4lb.model import AgentCheck, Endpoint, HealthCheck, Service
+from l4lb.model import AgentCheck, BackendKey, Endpoint, HealthCheck, Service
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +97,7 @@ class HealthRunner:
         max_at_once: int = 64,
         random: Random | None = None,
         check: Check = run_check,
-        check_agent: CheckAgent = check_agent,
+        check_agent: CheckAgent | None = None,
     ) -> None:
         """Begin with no services.
 
@@ -107,20 +109,21 @@ class HealthRunner:
                 the whole timeout, so ``max_at_once / timeout`` of them can be checked in a second.
             random: spreads the checks; by default seeded by the system.
             check: makes one check by tcp or http.
-            check_agent: makes one by asking an agent.
+            check_agent: makes one by asking an agent; by default over the network.
         """
         self._on_change = on_change
         self._clock = clock
         self._check = check
-        self._check_agent = check_agent
+        self._check_agent = check_agent or self._check_agent_by_network
         self._schedule: Schedule[_Probe] = Schedule(random or Random(), max_at_once)
-        self._members: dict[tuple[str, Endpoint], _Member] = {}
+        self._members: dict[BackendKey, _Member] = {}
         self._probes: dict[_ProbeKey, _Probe] = {}
         self._tasks: set[asyncio.Future[Result]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._late_again = float("-inf")
         self.made = 0  # checks, since the start
         self.packets = 0  # that they caused, in both directions
+        self.refused: Final = Counter[Refusal]()  # packets that are no answer of an agent
 
     def update(self, services: Sequence[Service]) -> None:
         """Check the backends of these services from now on and no others.
@@ -203,6 +206,11 @@ class HealthRunner:
         if key.agent is not None:
             return self._check_agent(key.target, key.check, key.agent)
         return self._check(key.target, key.check)
+
+    async def _check_agent_by_network(
+        self, target: Endpoint, check: HealthCheck, agent: AgentCheck
+    ) -> Result:
+        return await check_agent(target, check, agent, self.refused)
 
     def _finished(self, probe: _Probe, task: asyncio.Future[Result]) -> None:
         now = self._clock()

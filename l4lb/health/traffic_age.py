@@ -8,10 +8,7 @@ from math import inf
 from typing import Protocol
 
 from l4lb.health.probes.result import ProbeKind
-from l4lb.model import Endpoint, Traffic
-
-BackendKey = tuple[str, Endpoint]
-"""The service's name and the backend's address."""
+from l4lb.model import BackendKey, Endpoint, Traffic
 
 
 class Freshness(Protocol):

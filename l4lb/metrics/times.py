@@ -14,6 +14,10 @@ from l4lb.model import Times
 UNIT: Final = 4_096e-9
 """Seconds; ``TIME_UNIT`` of datapath/bpf/layout.h."""
 
+LONGEST: Final = ((1 << 29) - 1) * UNIT
+"""Seconds, 37 minutes: what is longer counts in the average as this. The programs keep eight times the
+average, in 32 bits (``LONGEST_AVERAGED``)."""
+
 _OCTAVES: Final = 22
 BUCKETS: Final = 4 * _OCTAVES
 
@@ -47,7 +51,8 @@ class Stopwatch:
 
     def took(self, seconds: float) -> None:
         """One more."""
-        self.average = self.average + (seconds - self.average) / 8 if self.count else seconds
+        averaged = min(seconds, LONGEST)
+        self.average = self.average + (averaged - self.average) / 8 if self.count else averaged
         self.count += 1
         self.total += seconds
         self.buckets[bucket_of(int(seconds / UNIT))] += 1

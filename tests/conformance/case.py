@@ -11,10 +11,11 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
+from l4lb.metrics.times import UNIT
 from l4lb.model import DropReason, Limits, Plan, Rule, State, Verdict
 from tests.conformance import cases
 from tests.conformance.packets import IPV4, IPV6, Frame
@@ -127,6 +128,15 @@ class Measured:
     resets: int = 0
     retransmissions: int = 0
     unanswered: int = 0
+    average: float | None = field(default=None, compare=False)
+    """Seconds, of the responses; None: whatever it is. Programs count in units, see ``close_to``."""
+
+    def close_to(self, other: Measured) -> bool:
+        """Whether two engines can have come to both averages: in the programs each time is a unit too short
+        at most, and their division loses another."""
+        if self.average is None or other.average is None:
+            return True
+        return abs(self.average - other.average) <= 3 * UNIT
 
 
 @dataclass(frozen=True)
@@ -207,9 +217,9 @@ def traffic(backend: Host, *, packets: tuple[int, int], bytes: tuple[int, int]) 
     return Traffic(backend, *packets, *bytes)
 
 
-def measured(backend: Host, **counts: int) -> Measured:
+def measured(backend: Host, *, average: float | None = None, **counts: int) -> Measured:
     """What is learnt of a backend."""
-    return Measured(backend, **counts)
+    return Measured(backend, **counts, average=average)
 
 
 def decisions(*kept: Decided) -> Decisions:

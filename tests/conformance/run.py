@@ -73,7 +73,9 @@ class _Play:
             case Traffic():
                 _compare("what is counted", self._engine.traffic(step.backend), step)
             case Measured():
-                _compare("what is learnt", self._engine.measured(step.backend), step)
+                learnt = self._engine.measured(step.backend)
+                _compare("what is learnt", learnt, step)
+                assert learnt.close_to(step), f"the average is {learnt.average}, expected {step.average}"
             case Decisions():
                 _compare("what is kept of decisions", tuple(self._engine.decisions()), step.kept)
             case _:

@@ -118,7 +118,7 @@ def counters_difference(one: Subject, other: Subject, plan: Plan) -> str | None:
     for backend in sorted(backends):
         counted = one.traffic(backend), one.measured(backend)
         other_counted = other.traffic(backend), other.measured(backend)
-        if counted != other_counted:
+        if counted != other_counted or not counted[1].close_to(other_counted[1]):
             return f"the counters: {counted} and {other_counted}"
     return None
 

@@ -59,6 +59,8 @@ ALWAYS_INLINE void count_waiting(__u32 path, int change, __u32 asked)
 	struct load *load = bpf_map_lookup_elem(&loads, &path);
 	if (!load)
 		return;
+	if (change > 0)
+		__sync_fetch_and_add(&load->requests, 1);
 	__sync_fetch_and_add(&load->outstanding, change);
 	__sync_fetch_and_add(&load->asked, change < 0 ? -(__u64)asked : asked);
 }

@@ -164,7 +164,7 @@ struct load {
 	__u32 half_open;
 	__u32 established; /* without those that are RESTED */
 	__u32 outstanding; /* that wait for an answer */
-	__u32 reserved;
+	__u32 requests;	   /* that ever did, modulo 2^32 */
 	__u64 asked; /* TIME_UNITs: the sum of when they began to */
 	__u64 answers;
 	__u64 answered; /* TIME_UNITs: the sum of what these took */
@@ -188,6 +188,7 @@ struct traffic {
 
 #define TIME_SHIFT 12 /* a TIME_UNIT is 2^12 ns */
 #define TIME_BUCKETS 88
+#define LONGEST_AVERAGED 0x1fffffff /* TIME_UNITs, 37 minutes: eight times that fit into average8 */
 
 /* Times in TIME_UNITs; l4lb/metrics/times.py has the buckets. */
 struct times {

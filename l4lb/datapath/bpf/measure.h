@@ -41,14 +41,14 @@ enum what_took { HANDSHAKE_TOOK, RESPONSE_TOOK };
 CHECKED_ALONE int took(__u32 path, __u32 units, int what)
 {
 	struct measured *known = bpf_map_lookup_elem(&measured, &path);
-	__u32 bucket = bucket_of(units);
+	__u32 bucket = bucket_of(units), averaged = units < LONGEST_AVERAGED ? units : LONGEST_AVERAGED;
 	struct times *times;
 
 	if (!known || bucket >= TIME_BUCKETS)
 		return 0;
 	times = what == HANDSHAKE_TOOK ? &known->handshakes : &known->responses;
 	/* Two CPUs at a time may lose one of them, of an average that forgets. */
-	times->average8 = times->count ? times->average8 - times->average8 / 8 + units : units * 8;
+	times->average8 = times->count ? times->average8 - times->average8 / 8 + averaged : averaged * 8;
 	__sync_fetch_and_add(&times->count, 1);
 	__sync_fetch_and_add(&times->total, units);
 	__sync_fetch_and_add(&times->buckets[bucket], 1);

@@ -28,7 +28,9 @@ struct count {
 	__u32 half_open_before; /* what the programs had counted when this began */
 	__u32 established_before;
 	__u32 outstanding_before;
-	__u32 begun_before; /* connections and answers */
+	__u32 connections_before; /* that had ever begun */
+	__u32 requests_before;
+	__u32 reserved;
 	__u64 asked; /* the sum of those that are outstanding */
 };
 
@@ -58,12 +60,6 @@ ALWAYS_INLINE int find_counters(__u32 number, __u32 **half_open, __u32 **establi
 	return 1;
 }
 
-/* How often something has begun or ended since ever, modulo 2^32. */
-ALWAYS_INLINE __u32 begun(const struct load *load)
-{
-	return load->connections + load->answers;
-}
-
 SEC("iter/bpf_map_elem")
 int begin(struct bpf_iter__bpf_map_elem *ctx)
 {
@@ -84,7 +80,8 @@ int begin(struct bpf_iter__bpf_map_elem *ctx)
 	number = *key;
 	load = bpf_map_lookup_elem(&loads, &number);
 	count->outstanding_before = load ? load->outstanding : 0;
-	count->begun_before = load ? begun(load) : 0;
+	count->connections_before = load ? load->connections : 0;
+	count->requests_before = load ? load->requests : 0;
 	return 0;
 }
 
@@ -197,7 +194,7 @@ int settle_half_open(struct bpf_iter__bpf_map_elem *ctx)
 
 	number = *key;
 	load = bpf_map_lookup_elem(&loads, &number);
-	error = load ? error_of(now, before, count->half_open, begun(load) - count->begun_before)
+	error = load ? error_of(now, before, count->half_open, (__u32)load->connections - count->connections_before)
 		     : (int)(count->half_open - now);
 	if (error)
 		__sync_fetch_and_add(half_open, error);
@@ -227,7 +224,7 @@ int settle(struct bpf_iter__bpf_map_elem *ctx)
 	number = *key;
 	load = bpf_map_lookup_elem(&loads, &number);
 	if (load)
-		moved = begun(load) - count->begun_before;
+		moved = (__u32)load->connections - count->connections_before;
 	if (load || *established == count->established_before) {
 		error = error_of(*established, count->established_before, count->established,
 				 moved + count->half_open_before);
@@ -236,6 +233,7 @@ int settle(struct bpf_iter__bpf_map_elem *ctx)
 	}
 	if (!load)
 		return 0;
+	moved = load->requests - count->requests_before;
 	still = !moved && load->outstanding == count->outstanding_before;
 	error = error_of(load->outstanding, count->outstanding_before, count->outstanding, moved);
 	if (error)

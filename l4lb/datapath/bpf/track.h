@@ -223,7 +223,8 @@ ALWAYS_INLINE int track(context *ctx, struct flow *flow, struct connection *c, c
 		if (!in_window(sequence, known, from_client ? c->acked_by_backend : c->acked_by_client,
 			       from_client ? c->shifts >> 4 : c->shifts & 15))
 			return 1; /* its receiver will not believe it either */
-		if (event == EVENT_RST && !from_client && c->state != CLOSED)
+		/* After both have closed a healthy backend resets too, if what the client sent last was not read. */
+		if (event == EVENT_RST && !from_client && !is_reusable(c->state))
 			count_event(c->path, BACKEND_RESET);
 	} else if (event != EVENT_ACK && is_half_open(c->state)) {
 		int scale = window_scale(ctx, p);

@@ -13,7 +13,7 @@ from l4lb.datapath.ebpf.layout import word
 from l4lb.datapath.ebpf.tables import Tables, ends_of
 from l4lb.datapath.libbpf import Map
 from l4lb.metrics.times import UNIT, added
-from l4lb.model import Counters, DropReason, Endpoint, Load, Times, Traffic, Verdict
+from l4lb.model import Counters, DropReason, Load, Times, Traffic, Verdict
 
 _PAGE: Final = 256
 """Elements of an array that are read together."""
@@ -26,7 +26,7 @@ def counters(maps: Mapping[str, Map], tables: Tables, now: int) -> Counters:
     """All counters, at ``now`` in ns. Paths that a backend had before and that go on with their connections
     count for it."""
     planned = {path.number for path in tables.numbers.paths.values()}
-    backends: dict[tuple[str, Endpoint], list[Traffic]] = defaultdict(list)
+    backends: dict[BackendKey, list[Traffic]] = defaultdict(list)
     loads = dict(_pages(maps["loads"], tables.paths))
     measured = {int.from_bytes(key, sys.byteorder): value for key, value in maps["measured"].items()}
     forwarded = established = 0
@@ -56,7 +56,7 @@ def counters(maps: Mapping[str, Map], tables: Tables, now: int) -> Counters:
 
 def loads(
     maps: Mapping[str, Map], tables: Tables, services: Collection[str], now: int
-) -> dict[tuple[str, Endpoint], Load]:
+) -> dict[BackendKey, Load]:
     """How the backends of some services are doing, at ``now`` in ns."""
     targets = {
         path.number: (name, path.way.backend)

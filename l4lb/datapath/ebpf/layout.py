@@ -264,6 +264,7 @@ class Load(NamedTuple):
     half_open: int
     established: int
     outstanding: int = 0
+    requests: int = 0  # that ever were outstanding, modulo 2^32
     asked: int = 0  # TIME_UNITs
     answers: int = 0
     answered: int = 0  # TIME_UNITs
@@ -279,7 +280,7 @@ LOAD: Final = Layout(
     half_open="I",
     established="I",
     outstanding="I",
-    reserved="4x",
+    requests="I",
     asked="Q",
     answers="Q",
     answered="Q",

@@ -9,8 +9,9 @@ from typing import Final
 from l4lb.datapath.ebpf.layout import word
 from l4lb.datapath.libbpf import Map, Program, iterate
 
-_COUNT: Final = Struct("=8IQ")
-"""struct count: half_open, established, entries, outstanding, three of them before, begun before, asked."""
+_COUNT: Final = Struct("=9I4xQ")
+"""struct count: half_open, established, entries, outstanding; three of them before; connections and
+requests before; asked."""
 
 _ORDER: Final = (
     ("begin", "counts"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
@@ -19,7 +20,7 @@ def probe_times(
     send: Send,
     take: Callable[[ProbeResult], None],
 ) -> dict[str, int]:
-    """Probe ``count`` times and hand over each result as it comes.
+    """Probe ``count`` times, or until Ctrl-C, and hand over each result as it comes.
 
     Args:
         interval: seconds from the start of a probe to the start of the next, if it is over by then.
@@ -32,16 +33,19 @@ def probe_times(
     Raises:
         CannotProbe: this host does not let us.
     """
-    return asyncio.run(_probe_times(count, interval, send, take))
+    senders = Senders()
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_probe_times(senders, count, interval, send, take))
+    return {"late": senders.late, "forged": senders.forged}
 
 
 async def _probe_times(
+    senders: Senders,
     count: int,
     interval: float,
     send: Send,
     take: Callable[[ProbeResult], None],
-) -> dict[str, int]:
-    senders = Senders()
+) -> None:
     try:
         for number in range(count):
             began = time.monotonic()
@@ -50,4 +54,3 @@ async def _probe_times(
                 await asyncio.sleep(max(0.0, began + interval - time.monotonic()))
     finally:
         senders.close()
-    return {"late": senders.late, "forged": senders.forged}

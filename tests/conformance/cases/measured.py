@@ -18,6 +18,8 @@ from tests.conformance.exchanges import (
 from tests.conformance.packets import tcp
 from tests.conformance.plans import UDP, plan, service
 
+LONGEST = (2**29 - 1) * 4_096e-9  # seconds: of so many units eight times as many fit into 32 bits
+
 
 @packet_case()
 def a_request_and_its_answer(net):
@@ -117,6 +119,44 @@ def resets_while_something_is_outstanding(net):
 
 
 @packet_case()
+def a_reset_after_both_have_closed(net):
+    """Healthy servers do so where a client's last words came too late to be read."""
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        from_backend(net, net.web1, "FA"),
+        from_client(net, net.web1, "FA", ack=BACKEND_NEXT + 1),
+        from_backend(net, net.web1, "R", seq=BACKEND_NEXT + 1),
+        table(Row(net.client, net.web1, State.CLOSED)),
+        measured(net.web1, handshakes=1),
+    ]
+
+
+@packet_case()
+def a_reset_in_time_wait(net):
+    """As after the last ACK."""
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        from_client(net, net.web1, "FA"),
+        from_backend(net, net.web1, "FA", ack=CLIENT_NEXT + 1),
+        from_client(net, net.web1, "A", seq=CLIENT_NEXT + 1, ack=BACKEND_NEXT + 1),
+        from_backend(net, net.web1, "RA", seq=BACKEND_NEXT + 1, ack=CLIENT_NEXT + 1),
+        table(Row(net.client, net.web1, State.CLOSED)),
+        measured(net.web1, handshakes=1),
+    ]
+
+
+@packet_case()
+def a_reset_after_one_has_closed(net):
+    """The client that closes may still wait for its answer, and the server that closes gives up."""
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        from_client(net, net.web1, "FPA", data=b"question"),
+        from_backend(net, net.web1, "RA", ack=CLIENT_NEXT + 9),
+        measured(net.web1, handshakes=1, resets=1),
+    ]
+
+
+@packet_case()
 def a_reset_by_the_client(net):
     """It ends the request; the backend has done nothing."""
     return plan(service(net)), [
@@ -171,6 +211,22 @@ def a_request_of_a_connection_that_expires(net):
         from_client(net, net.web1, "PA", data=b"question"),
         wait(7_500),
         measured(net.web1, handshakes=1),
+    ]
+
+
+@packet_case()
+def an_answer_after_forty_minutes(net):
+    """In the average it counts as the longest time that has room there, and the next one as what it is."""
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        from_client(net, net.web1, "PA", data=b"question"),
+        wait(2_400),
+        from_backend(net, net.web1, "PA", ack=CLIENT_NEXT + 8, data=b"answer"),
+        measured(net.web1, handshakes=1, responses=1, average=LONGEST),
+        from_client(net, net.web1, "PA", seq=CLIENT_NEXT + 8, ack=BACKEND_NEXT + 6, data=b"question"),
+        wait(8),
+        from_backend(net, net.web1, "PA", seq=BACKEND_NEXT + 6, ack=CLIENT_NEXT + 16, data=b"answer"),
+        measured(net.web1, handshakes=1, responses=2, average=LONGEST * 7 / 8 + 1),
     ]
 
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from l4lb.metrics.times import added
 from l4lb.model import ConnectionInfo, Counters, Decision, DropReason, Endpoint, Offer, Plan, Verdict
 from tests.conformance.case import Decided, Measured, Need, Row, Traffic
 from tests.conformance.world import Host, Side
@@ -124,4 +125,5 @@ def learnt(backend: Host, counters: Counters) -> Measured:
         resets=sum(traffic.resets for traffic in known),
         retransmissions=sum(traffic.retransmissions for traffic in known),
         unanswered=sum(traffic.unanswered for traffic in known),
+        average=added([traffic.responses for traffic in known]).average,
     )

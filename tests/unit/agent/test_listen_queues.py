@@ -37,6 +37,12 @@ def test_a_kernel_that_refuses():
         read(error)
 
 
+@pytest.mark.parametrize("answer", [listening(1, 128)[:60], struct.pack("=IHHII", 16, 2, 0, 0, 0)])
+def test_an_answer_that_is_cut_short_is_an_error_like_any_other(answer: bytes):
+    with pytest.raises(OSError, match="sock_diag answers too little"):
+        read(answer)
+
+
 def test_the_request_is_for_listening_tcp_sockets():
     assert request(socket.AF_INET6)[16:24] == struct.pack("=4BI", 10, 6, 0, 0, 1 << 10)
 

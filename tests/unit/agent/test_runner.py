@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -16,11 +18,15 @@ from l4lb.agent.ask import Answer, NoAnswer
 from l4lb.agent.ask_line import LineAnswer
 from l4lb.agent.haproxy_line import Line
 from l4lb.agent.keys import BadKeyFile
+from l4lb.agent.protocol import SIZE, Refusal
 from l4lb.agent.report import Administrative, Figures, Report
-from l4lb.agent.reports import AgentState, Target
+from l4lb.agent.reports import AgentState
 from l4lb.agent.runner import AgentRunner
 from l4lb.health.budget import Budget, with_agents
-from l4lb.model import AgentCheck, Backend, Endpoint, Probes, Service
+from l4lb.model import AgentCheck, Backend, BackendKey, Endpoint, Probes, Service
+from tests.unit.agent.packets import changed
+from tests.unit.agent.process import DEADLINE, key_file
+from tests.unit.agent.test_ask import Reference, truthful
 from tests.unit.health.conftest import run
 from tests.unit.health.runner_bench import VIP
 
@@ -45,7 +51,7 @@ class Agents:
     def __init__(self, limits: Probes = PLENTY) -> None:
         self.answer: dict[Endpoint, Answer | LineAnswer | Exception] = {}
         self.asked: list[tuple[float, Endpoint]] = []
-        self.news: list[Target] = []
+        self.news: list[BackendKey] = []
         clock = asyncio.get_running_loop().time
         self.budget = Budget(limits, clock())
         self.runner = AgentRunner(self.news.append, self.budget, clock, random=Random(7), ask=self.ask)
@@ -211,3 +217,27 @@ def test_what_has_no_answer_is_counted_as_asked(run: Run):
             assert counted.asked == len(made.asked)
 
     run(scenario())
+
+
+def test_what_is_no_answer_of_an_agent_is_counted(tmp_path: Path):
+    """By a real socket."""
+
+    def forged_and_true(data: bytes) -> list[bytes]:
+        (told,) = truthful(data)
+        return [changed(told, SIZE - 1, told[-1] ^ 1), told]
+
+    async def scenario() -> None:
+        transport, agent = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: Reference(forged_and_true), ("127.0.0.1", 0)
+        )
+        news: asyncio.Queue[BackendKey] = asyncio.Queue()
+        runner = AgentRunner(news.put_nowait, Budget(PLENTY, time.monotonic()))
+        how = AgentCheck(agent.endpoint.port, key=str(key_file(tmp_path)), interval=0.1)
+        runner.update([service(Endpoint(agent.endpoint.ip, 80), agent=how)])
+        async with asyncio.timeout(DEADLINE):
+            await news.get()
+        assert runner.refused == {Refusal.UNAUTHENTICATED: 1}
+        await runner.close()
+        transport.close()
+
+    asyncio.run(scenario())

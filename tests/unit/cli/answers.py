@@ -104,6 +104,7 @@ STATUS: dict[str, Any] = {
         "limits": {"enabled": True, "share": 0.001, "floor": 1.0, "ceiling": 1000.0, "burst": 24.0},
     },
     "checks": {"made": 50, "packets": 200},
+    "agents": {"refused": {"unauthenticated": 3, "late": 1}},
     "services": 2,
     "vips": [
         {"address": "10.1.0.100", "interface": "eth0", "ours": True},

@@ -142,6 +142,7 @@ def test_status(l4lb, daemon):
         "  agents                9 asked, 8 answered, 1 withheld",
         "  packets               56, 0.056% of those forwarded (budget 0.100%, at least 1/s)",
         "health checks           50 made, 200 packets",
+        "agents' answers         refused: 3 unauthenticated, 1 late",
         "dropped",
         "  no backend            5",
         "  ttl exceeded          6",
@@ -157,6 +158,11 @@ def test_status_of_probes_that_are_off_or_have_nothing_to_be_compared_with(l4lb,
         "probes": probes | {"limits": probes["limits"] | {"enabled": False}}
     }
     assert "probes                  off\n" in l4lb("status").stdout
+
+
+def test_status_where_no_answer_of_an_agent_was_refused(l4lb, daemon):
+    daemon.answers["GET /v1/status"] = STATUS | {"agents": {"refused": {}}}
+    assert "agents" not in l4lb("status").stdout
 
 
 def test_status_for_programs(l4lb, daemon):

@@ -86,6 +86,14 @@ def test_whoever_has_seen_enough_gets_the_summary(l4lb, results):
     assert done.exit_code == 0
 
 
+def test_json_has_the_same_keys_when_it_was_cut_short(l4lb, results):
+    whole, cut = [], []
+    for keys, coming in ((whole, [ANSWERED]), (cut, [KeyboardInterrupt()])):
+        results(coming)
+        keys += json.loads(l4lb("probe", "10.2.0.11:80", "--count", "1", "--json").stdout)
+    assert cut == whole
+
+
 def test_what_a_server_says_does_not_reach_the_terminal_raw(l4lb, results):
     results([ProbeResult(Outcome.WRONG, packets=8, reason="not HTTP: \x1b[2J")])
     assert "\x1b" not in l4lb("probe", "10.2.0.11:80", "--count", "1").stdout

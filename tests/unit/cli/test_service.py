@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import pytest
 
+from l4lb.cli.service import add
+from l4lb.control.config_schema import HealthTable
 from tests.unit.cli.answers import backend, service
 
 
@@ -115,9 +118,31 @@ def test_add_with_everything(l4lb, daemon):
     }
 
 
+def test_add_knows_every_check_of_the_config(l4lb, daemon):
+    kinds = HealthTable.model_fields["check"].annotation
+    (check,) = (option for option in add.params if option.name == "check")
+    assert check.type.choices == get_args(get_args(kinds)[0])
+
+
+def test_add_with_a_check_by_agents(l4lb, daemon):
+    daemon.answers["POST /v1/services"] = {}
+    result = l4lb(
+        *("service", "add", "web", "10.1.0.100:80", "--check", "agent"),
+        *("--agent-port", "7077", "--agent-protocol", "udp", "--agent-key", "/etc/l4lb/agents.key"),
+    )
+    assert result.exit_code == 0
+    assert daemon.asked[0][1]["service"] == {
+        "name": "web",
+        "address": "10.1.0.100:80",
+        "health": {"check": "agent"},
+        "agent": {"port": 7077, "protocol": "udp", "key": "/etc/l4lb/agents.key"},
+    }
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [
+        (("--agent-key", "/k"), "--agent-key and --agent-protocol need an --agent-port"),
         (("--scheduler", "fair"), "'fair' is not one of round_robin, least_connection, "),
         (("--backend", "10.2.0.300:80"), "'10.2.0.300' is not an IP address"),
         (("--nat", "source"), "'source' is not one of 'destination', 'full'"),

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from l4lb.datapath.base import Capabilities, ConnectionFilter, DatapathError
-from l4lb.model import ConnectionInfo, Costs, Counters, Decision, Endpoint, Load, Plan
+from l4lb.model import BackendKey, ConnectionInfo, Costs, Counters, Decision, Load, Plan
 
 DEADLINE = 10.0
 """Seconds that anything expected may take."""
@@ -23,7 +23,7 @@ class FakeDatapath:
         self.held: bool | None = None  # how it was closed, None while it is not
         self.refusal: str | None = None
         self.count = Counters({}, {}, {})
-        self.load: dict[tuple[str, Endpoint], Load] = {}
+        self.load: dict[BackendKey, Load] = {}
         self.costs: list[dict[str, Costs]] = []
         self.decided: list[Decision] = []
         self.known: list[ConnectionInfo] = []
@@ -74,7 +74,7 @@ class FakeDatapath:
         self.costs.append(dict(costs))
         self._news.set()
 
-    async def loads(self, services: Collection[str]) -> dict[tuple[str, Endpoint], Load]:
+    async def loads(self, services: Collection[str]) -> dict[BackendKey, Load]:
         self._check()
         return {target: load for target, load in self.load.items() if target[0] in services}
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 
+from l4lb.agent.protocol import Refusal
 from l4lb.health.probing import LastProbe, ProbeCounters
 from l4lb.health.rise_fall import Health, HealthState
 from l4lb.health.runner import OnChange
-from l4lb.model import Endpoint, Service
+from l4lb.model import BackendKey, Endpoint, Service
 from l4lb.netlink.state import Address, Change, KernelState, Link, Route, RouteKind
 from l4lb.netlink.vips import VipError
 
@@ -92,9 +94,10 @@ class FakeHealth:
 
     def __init__(self, on_change: OnChange) -> None:
         self._on_change = on_change
-        self._known: dict[tuple[str, Endpoint], Health] = {}
+        self._known: dict[BackendKey, Health] = {}
         self.closed = False
         self.made, self.packets = 0, 0
+        self.refused: Counter[Refusal] = Counter()
 
     def update(self, services: Sequence[Service]) -> None:
         targets = [(service.name, backend.address) for service in services for backend in service.backends]
@@ -119,7 +122,7 @@ class FakeProber:
     def __init__(self, counters: object, health: object) -> None:
         self.problem = ""
         self.counted = ProbeCounters()
-        self.results: dict[tuple[str, Endpoint], LastProbe] = {}
+        self.results: dict[BackendKey, LastProbe] = {}
         self.updates: list[tuple[Sequence[Service], bool]] = []
         self.running = False
 

@@ -14,12 +14,13 @@ import aiohttp
 
 from l4lb.agent.ask import Answer, NoAnswer
 from l4lb.agent.report import Report
-from l4lb.agent.runner import AgentRunner
+from l4lb.agent.runner import AgentRunner, OnNews
 from l4lb.control.control_plane import Edges
 from l4lb.control.daemon import Daemon
 from l4lb.control.desired import DesiredState
 from l4lb.control.host_checks import Sysctls
 from l4lb.control.lock import claim_socket
+from l4lb.health.budget import Budget
 from l4lb.model import AgentCheck, Endpoint
 from tests.unit.control.fake_datapath import DEADLINE, FakeDatapath
 from tests.unit.control.fake_host import FakeHealth, FakeProber, FakeVips, FakeWatch
@@ -63,6 +64,7 @@ class Running:
         self._unused = list(self.datapaths)
         self.health: FakeHealth
         self.agents: dict[str, Report] = {}  # backend's address and agent's port -> what it says
+        self.asking: AgentRunner
         self.prober: FakeProber
         self.task: asyncio.Task[None]
         self._session: aiohttp.ClientSession
@@ -82,6 +84,10 @@ class Running:
         self.health = FakeHealth(on_change)
         return self.health
 
+    def _make_agents(self, on_news: OnNews, budget: Budget) -> AgentRunner:
+        self.asking = AgentRunner(on_news, budget, ask=self._ask_agent)
+        return self.asking
+
     async def _ask_agent(self, endpoint: Endpoint, how: AgentCheck) -> Answer:
         if (report := self.agents.get(str(endpoint))) is None:
             raise NoAnswer("nobody there")
@@ -99,7 +105,7 @@ class Running:
             lambda config: self._unused.pop(0),
             self._make_health,
             lambda: self.sysctls,
-            lambda on_news, budget: AgentRunner(on_news, budget, ask=self._ask_agent),
+            self._make_agents,
             self._make_prober,
         )
 
@@ -161,6 +167,10 @@ class Running:
 def backend_path(service: str, address: str) -> str:
     """As a client writes it: percent-encoded."""
     return f"/v1/services/{service}/backends/{quote(address, safe='')}"
+
+
+WEB1_PATH = backend_path("web", "10.2.0.11:80")
+NEW_PATH = backend_path("web", "10.2.0.13:80")
 
 
 def with_daemon(

@@ -19,13 +19,13 @@ CANDIDATES = (Candidate(0, ONE, 1), Candidate(1, TWO, 1))
 class Bench:
     """An adaptation with a clock of its own, on a datapath that moves no packets."""
 
-    def __init__(self, hot=()):
+    def __init__(self, hot=(), is_hot=None):
         self.now = 100.0
         self.datapath = FakeDatapath()
         self.hot = set(hot)
         self.adaptation = Adaptation(
             lambda: self.datapath,
-            lambda service, backend, now: backend in self.hot,
+            is_hot or (lambda service, backend, now: backend in self.hot),
             clock=lambda: self.now,
         )
 

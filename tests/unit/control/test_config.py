@@ -166,6 +166,10 @@ def test_a_service_may_be_checked_by_asking_its_agents():
     [
         (AGENT, "l4lb.toml:4:1: services[web].agent: set 'key' to the file with the agents' key, or"),
         ((*AGENT, 'protocol = "icmp"'), "services[web].agent.protocol: 'icmp' is not one of udp, tcp"),
+        (
+            (*AGENT, 'protocol = "tcp"', 'key = "/k"'),
+            "l4lb.toml:7:1: services[web].agent.key: HAProxy's agent-check has no key: leave it out, or",
+        ),
         ((*AGENT, 'key = "agents.key"'), "services[web].agent.key: 'agents.key' is not a whole path"),
         ((*AGENT, 'key = "/k"', "cpu_limit = 1.5"), "agent.cpu_limit: 1.5 is too large: at most 1"),
         ((*AGENT, 'key = "/k"', "memory_limit = 0"), "agent.memory_limit: 0 is too small: at least 0.01"),

@@ -10,6 +10,7 @@ import pytest
 
 from l4lb.agent.haproxy_line import write
 from l4lb.agent.line_server import LineServer
+from l4lb.agent.protocol import Refusal
 from l4lb.agent.report import Administrative, Operating, Report
 from l4lb.health.agent_check import check_agent
 from l4lb.health.rise_fall import Health, HealthState, Outcome, Result
@@ -81,6 +82,30 @@ def test_an_authentic_answer_passes_and_none_fails(tmp_path: Path):
     assert checked_packet(key_file(tmp_path, OTHER_KEY), 0.1) == Result(
         Outcome.FAILED, "agent: no answer within 0.1 s"
     )
+
+
+def test_what_is_no_answer_is_counted_by_the_runner(tmp_path: Path):
+    async def run() -> None:
+        transport, agent = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: Reference(lambda data: [b"hello", *truthful(data)]), ("127.0.0.1", 0)
+        )
+        web = Service(
+            "web",
+            Endpoint.parse("10.1.0.100:80"),
+            health=HealthCheck("agent", interval=0.1, timeout=DEADLINE),
+            agent=AgentCheck(agent.endpoint.port, key=str(key_file(tmp_path))),
+            backends=(Backend(Endpoint(agent.endpoint.ip, 1)),),
+        )
+        changed = asyncio.Event()
+        runner = HealthRunner(lambda service, backend, health: changed.set())
+        runner.update([web])
+        async with asyncio.timeout(DEADLINE):
+            await changed.wait()
+        assert runner.refused == {Refusal.FOREIGN: 1}
+        await runner.close()
+        transport.close()
+
+    asyncio.run(run())
 
 
 def test_a_key_that_cannot_be_read_says_nothing_of_the_backend(tmp_path: Path):

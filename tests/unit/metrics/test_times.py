@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l4lb.metrics.times import BUCKETS, UNIT, Stopwatch, added, bucket_of, quantile, since, upper_bound
+from l4lb.metrics.times import (
+    BUCKETS,
+    LONGEST,
+    UNIT,
+    Stopwatch,
+    added,
+    bucket_of,
+    quantile,
+    since,
+    upper_bound,
+)
 from l4lb.model import Times
 
 units = st.integers(0, 2**33)
@@ -58,6 +68,18 @@ def test_the_average_moves_with_the_last_ones():
     assert taken(0.5).average == pytest.approx(0.5)
     assert taken(0.5, 1.3).average == pytest.approx(0.6)
     assert taken(*[9.0] * 5, *[0.1] * 100).average == pytest.approx(0.1, rel=0.01)
+
+
+def test_the_average_is_of_times_cut_at_what_the_programs_can_average():
+    hours = 5 * 3600.0
+    times = taken(hours, hours, 0.5)
+    assert times.average == pytest.approx(LONGEST * 7 / 8 + 0.5 / 8)
+    assert times.total == pytest.approx(2 * hours + 0.5)
+    most = round(LONGEST / UNIT)
+    average8 = 8 * most
+    for _ in range(100):  # as in bpf/measure.h, rounded as there
+        assert average8 - average8 // 8 + most < 2**32
+        average8 += most - average8 // 8
 
 
 def test_added_up():

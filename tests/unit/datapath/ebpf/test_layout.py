@@ -10,7 +10,7 @@ import pytest
 
 import l4lb.datapath
 from l4lb.datapath.ebpf import layout
-from l4lb.metrics.times import BUCKETS
+from l4lb.metrics.times import BUCKETS, LONGEST, UNIT
 from l4lb.model import DECISIONS_APART, DECISIONS_KEPT, WHOLE, DropReason, Key, Rule, State, Verdict
 
 HEADER = Path(l4lb.datapath.__file__).with_name("bpf") / "layout.h"
@@ -33,6 +33,7 @@ def assertions():
     yield f"sizeof(struct end) - END4_OFFSET == {len(layout.end_key(bytes(4), 0, 0))}"
     yield f"sizeof(struct times) == {layout.TIMES.size}"
     yield f"TIME_BUCKETS == {BUCKETS}"
+    yield f"LONGEST_AVERAGED == {round(LONGEST / UNIT)}"
     yield f"WHOLE == {WHOLE}"
     for state in State:
         yield f"{C_STATES.get(state, state.name)} == {state.value}"

@@ -1,0 +1,259 @@
+"""What the daemon follows: its file, the health of the backends, the host, the datapath's death."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from dataclasses import replace
+
+from l4lb.control import convergence
+from l4lb.control.host_checks import Sysctls
+from l4lb.health.rise_fall import HealthState
+from l4lb.model import Counters, Traffic
+from l4lb.netlink.state import Change, KernelState, Link, Route
+from tests.unit.control.fake_datapath import DEADLINE
+from tests.unit.control.fake_host import ADDRESSES, GATEWAY, LINKS, ROUTES, packed
+from tests.unit.control.harness import CONFIG, WEB1, Running, with_daemon
+
+
+def alive(plan, service="web"):
+    return {
+        str(backend.address)
+        for each in plan.services
+        if each.name == service
+        for backend in each.backends
+        if backend.alive
+    }
+
+
+def test_sighup_reloads(tmp_path):
+    async def scenario(l4lb):
+        l4lb.config.write_text(CONFIG.replace("weight = 2", "weight = 3"))
+        os.kill(os.getpid(), signal.SIGHUP)
+        await l4lb.datapath.plan_where(lambda plan: plan.services[0].selection.slots.count(1) == 3)
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_a_bad_file_is_refused_whole_and_everything_stays(tmp_path, caplog):
+    async def scenario(l4lb):
+        await l4lb.change("POST", "/v1/services/web/backends", {"address": "10.2.0.13:80", "runtime": True})
+        plans = list(l4lb.datapath.plans)
+        l4lb.config.write_text(CONFIG.replace("10.2.0.11", "10.2.0.300").replace("udp", "icmp"))
+        status, lines = await l4lb.refused("POST", "/v1/reload")
+        assert status == 400
+        assert [line.split(": ")[1] for line in lines] == [
+            "services[web].backends[0].address",
+            "services[dns].protocol",
+        ]
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.wait_for(refused.wait(), DEADLINE)
+        assert l4lb.datapath.plans == plans
+        assert len((await l4lb.get("/v1/backends", service="web"))["backends"]) == 3
+
+    refused = asyncio.Event()
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            if record.getMessage().startswith("not reloaded"):
+                refused.set()
+
+    logger, listener = logging.getLogger("l4lb.control.daemon"), Listener()
+    logger.addHandler(listener)
+    try:
+        with_daemon(tmp_path, scenario)
+    finally:
+        logger.removeHandler(listener)
+    assert "'10.2.0.300' is not an IP address" in caplog.text
+
+
+def test_a_reload_says_what_comes_into_force_later(tmp_path):
+    async def scenario(l4lb):
+        l4lb.config.write_text("[gateway]\nhold = 5\nsnat_ports = [2000, 2999]\n" + CONFIG)
+        assert (await l4lb.change("POST", "/v1/reload"))["changes"] == [
+            "gateway: snat_ports [10240, 32767] -> [2000, 2999]",
+            "gateway: hold 30 -> 5 (at the next start)",
+        ]
+        assert l4lb.datapath.plan.snat_ports == (2000, 2999)
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_a_backend_that_goes_down_and_comes_up(tmp_path, caplog):
+    async def scenario(l4lb):
+        l4lb.datapath.count = Counters({("web", WEB1): Traffic(established=12)}, {}, {})
+        l4lb.health.become("web", "10.2.0.11:80", HealthState.DOWN, "connection refused")
+        plan = await l4lb.datapath.plan_where(lambda plan: alive(plan) == {"10.2.0.12:80"})
+        assert set(plan.services[0].selection.slots) == {1}
+        l4lb.health.become("web", "10.2.0.11:80", HealthState.UP)
+        await l4lb.datapath.plan_where(lambda plan: len(alive(plan)) == 2)
+
+    with caplog.at_level(logging.INFO):
+        with_daemon(tmp_path, scenario)
+    assert "backend web 10.2.0.11:80 is down: connection refused (held 12 connections)" in caplog.text
+    assert "backend web 10.2.0.11:80 is up" in caplog.text
+
+
+def test_many_that_go_down_together_are_one_plan(tmp_path):
+    backends = [f"10.2.1.{number}:80" for number in range(1, 101)]
+    tables = "".join(f'[[services.backends]]\naddress = "{backend}"\n' for backend in backends)
+
+    async def scenario(l4lb):
+        for backend in backends:
+            l4lb.health.become("web", backend, HealthState.DOWN, "timeout")
+        await l4lb.datapath.plan_where(lambda plan: not alive(plan))
+        assert len(l4lb.datapath.plans) == 2
+
+    with_daemon(tmp_path, scenario, '[[services]]\nname = "web"\naddress = "10.1.0.100:80"\n' + tables)
+
+
+def test_an_interface_that_appears_is_attached_to(tmp_path):
+    async def scenario(l4lb):
+        assert l4lb.datapath.attached == [("eth0",)]
+        assert (await l4lb.get("/v1/status"))["warnings"] == [
+            "service web: backend 10.2.0.11:80 has no route: add one, or bring its interface up",
+            "service web: backend 10.2.0.12:80 has no route: add one, or bring its interface up",
+            "service dns: backend [2001:db8:2::b]:53 has no route: add one, or bring its interface up",
+        ]
+        assert l4lb.datapath.plan.services[1].selection.slots == ()  # full NAT without a source
+        l4lb.watch.become(GATEWAY, Change(links=True, routes=True))
+        await l4lb.datapath.interfaces_where(lambda names: names == ("eth0", "eth1"))
+        await l4lb.datapath.plan_where(lambda plan: plan.services[1].selection.slots == (0,))
+        assert (await l4lb.get("/v1/status"))["warnings"] == []
+
+    l4lb = Running(tmp_path)
+    l4lb.watch.state = KernelState(LINKS[:2], ADDRESSES, tuple(r for r in ROUTES if r.index == 2))
+
+    async def run():
+        async with l4lb.serving():
+            await scenario(l4lb)
+
+    asyncio.run(run())
+
+
+def test_without_any_interface_the_daemon_waits_for_one(tmp_path):
+    l4lb = Running(tmp_path)
+    l4lb.watch.state = KernelState(LINKS[:1])
+
+    async def run():
+        async with l4lb.serving():
+            assert l4lb.datapath.attached == [()]
+            warnings = (await l4lb.get("/v1/status"))["warnings"]
+            assert (
+                "no interface has a route to a VIP or a backend: nothing is balanced until one does"
+                in warnings
+            )
+            l4lb.watch.become(GATEWAY, Change(links=True, addresses=True, routes=True))
+            await l4lb.datapath.interfaces_where(lambda names: names == ("eth0", "eth1"))
+
+    asyncio.run(run())
+
+
+def test_neighbours_and_unrelated_links_change_nothing(tmp_path):
+    async def scenario(l4lb):
+        passes = len(l4lb.vips.kept)
+        l4lb.watch.become(GATEWAY, Change(neighbours=()))
+        more = replace(GATEWAY, links=(*LINKS, Link(9, "eth9", b"", 1500, True)))
+        l4lb.watch.become(more, Change(links=True))
+        routes = (*ROUTES, Route(packed("10.7.0.0"), 16, 9))
+        l4lb.watch.become(replace(more, routes=routes), Change(routes=True))
+        async with asyncio.timeout(DEADLINE):
+            while len(l4lb.vips.kept) == passes:
+                await asyncio.sleep(0)
+        assert len(l4lb.vips.kept) == passes + 1  # one pass, which found nothing to do
+        assert len(l4lb.datapath.plans) == 1
+        assert len(l4lb.datapath.attached) == 1
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_vips_that_cannot_be_put_on_are_a_warning_each_until_they_can(tmp_path, caplog):
+    l4lb = Running(tmp_path)
+    first = "VIP 10.1.0.100: there is no interface eth7; create it or name another one"
+    second = "VIP 2001:db8:1::64 cannot be put on eth7: IPv6 is disabled on this device"
+    l4lb.vips.refusals = (first, second)
+
+    async def run():
+        async with l4lb.serving():
+            assert (await l4lb.get("/v1/status"))["warnings"] == [first, second]
+            await l4lb.change("POST", "/v1/reload")
+            l4lb.vips.refusals = (second,)
+            await l4lb.change("POST", "/v1/reload")
+            l4lb.vips.refusals = ()
+            await l4lb.change("POST", "/v1/reload")
+            assert (await l4lb.get("/v1/status"))["warnings"] == []
+            assert len(l4lb.vips.kept[-1]) == 2
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(run())
+    lines = [record.getMessage() for record in caplog.records if "eth7" in record.getMessage()]
+    assert lines == [first, second, f"no longer: {first}", f"no longer: {second}"]
+
+
+def test_a_sysctl_that_was_put_right_is_no_warning_any_more(tmp_path):
+    async def scenario(l4lb):
+        l4lb.sysctls = Sysctls(ip_forward=False)
+        (line,) = (await l4lb.get("/v1/status"))["warnings"]
+        assert line.startswith("net.ipv4.ip_forward is 0")
+        l4lb.sysctls = Sysctls()
+        assert (await l4lb.get("/v1/status"))["warnings"] == []
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_a_datapath_that_dies_is_replaced(tmp_path):
+    async def scenario(l4lb):
+        second = l4lb.add_datapath()
+        l4lb.datapath.die("killed by signal 9")
+        assert await second.plan_where(lambda plan: True) == l4lb.datapath.plan
+        assert second.attached == l4lb.datapath.attached
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_while_the_datapath_is_away_the_api_says_so_and_takes_changes(tmp_path):
+    async def scenario(l4lb):
+        second = l4lb.add_datapath()
+        attach = second.attach
+        trying, may_start = asyncio.Event(), asyncio.Event()
+
+        async def slow_attach(interfaces):
+            trying.set()
+            await may_start.wait()
+            await attach(interfaces)
+
+        second.attach = slow_attach
+        l4lb.datapath.die("killed by signal 9")
+        await asyncio.wait_for(trying.wait(), DEADLINE)
+        status = await l4lb.get("/v1/status")
+        assert status["warnings"] == ["the datapath is being restarted: killed by signal 9"]
+        assert len((await l4lb.get("/v1/backends"))["backends"]) == 3
+        assert await l4lb.refused("GET", "/v1/connections") == (
+            500,
+            ["the datapath is not running and is being restarted: killed by signal 9"],
+        )
+        change = asyncio.create_task(
+            l4lb.change("POST", "/v1/services/web/backends", {"address": "10.2.0.13:80"})
+        )
+        may_start.set()
+        await change
+        await second.plan_where(lambda plan: len(plan.services[0].backends) == 3)
+        assert (await l4lb.get("/v1/status"))["warnings"] == []
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_a_change_the_datapath_does_not_take_is_told_and_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(convergence, "_FIRST_RETRY", 0.01)
+
+    async def scenario(l4lb):
+        l4lb.datapath.refusal = "out of memory"
+        body = {"address": "10.2.0.13:80"}
+        answer = await l4lb.refused("POST", "/v1/services/web/backends", body)
+        assert answer == (500, ["out of memory"])
+        l4lb.datapath.refusal = None
+        await l4lb.datapath.plan_where(lambda plan: len(plan.services[0].backends) == 3)
+
+    with_daemon(tmp_path, scenario)

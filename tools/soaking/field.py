@@ -1,0 +1,164 @@
+"""The lab with l4lb and servers of all sorts on it, and what can be done to them. Edge."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from benchmark.daemon import Daemon, running
+from benchmark.site import Site
+from l4lb.cli.client import Client
+from l4lb.datapath.ebpf import layout
+from l4lb.datapath.libbpf import Map
+from netlab import LabError
+from netlab.lab import Lab
+from soaking.config import PORTS, SERVICES, Service, config
+from soaking.watch import Counts
+
+_HERE: Final = Path(__file__).parent
+_PATHS: Final = 256  # more than the services here can have
+
+# To the clients, or to the ports of full NAT. The gateway's checks come from higher ones.
+_SILENCE: Final = """\
+table inet soak {
+  chain output {
+    type filter hook output priority 0;
+    ip daddr 10.1.0.0/24 drop
+    ip6 daddr 2001:db8:1::/64 drop
+    meta l4proto { tcp, udp } th dport 10240-32767 drop
+  }
+}
+"""
+
+
+class Servers:
+    """The servers of all backends: a process on each, of servers.py."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, backend: str) -> None:
+        """Start those of a backend."""
+        argv = self._lab.command(backend, sys.executable, "-I", str(_HERE / "servers.py"))
+        with (self._lab.host_directory(backend) / "servers.log").open("ab") as log:
+            self._running[backend] = subprocess.Popen(
+                [*argv, *map(str, PORTS.values())], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def signal(self, backend: str, number: int) -> None:
+        """Send a signal to those of a backend."""
+        self._running[backend].send_signal(number)
+
+    def kill(self, backend: str) -> None:
+        """End those of a backend as a crash would."""
+        process = self._running.pop(backend)
+        process.kill()
+        process.wait()
+
+    def close(self) -> None:
+        """End all."""
+        for backend in list(self._running):
+            self.kill(backend)
+
+
+class Field:
+    """Where it takes place. Use ``open_field``."""
+
+    def __init__(self, lab: Lab, servers: Servers, daemon: Daemon) -> None:
+        self.servers = servers
+        self.daemon = daemon
+        self.backends = [host.name for host in lab.topology.backends]
+        self.client = Client(daemon.hosts.directory / "l4lb.sock")
+        self._lab = lab
+
+    def address(self, service: Service, backend: str) -> str:
+        """A backend of a service, as the config has it."""
+        return service.at(self._lab.topology.hosts[backend].address(service.version))
+
+    def counted(self) -> dict[str, Counts]:
+        """What l4lb says of every backend of every service."""
+        listed: list[dict[str, Any]] = self.client.get("backends")["backends"]
+        return {f"{each['service']} {each['address']}": Counts.of(each) for each in listed}
+
+    @contextmanager
+    def traffic(self, seed: int) -> Iterator[subprocess.Popen[str]]:
+        """The clients; see clients.py."""
+        where: dict[str, list[tuple[str, int]]] = {}
+        for service in SERVICES:
+            vip = self._lab.topology.vip(service.version)
+            where.setdefault(service.kind, []).append((vip, service.port))
+        argv = (sys.executable, "-I", str(_HERE / "clients.py"), str(seed), json.dumps(where))
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            self._lab.command("client", *argv), stdin=pipe, stdout=pipe, text=True
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def cut(self) -> None:
+        """Not a packet of a client any more, and none to one: not the last of a connection, nor what is
+        sent again for want of an ACK. The backends are still there, and found so."""
+        hosts = self.daemon.hosts
+        hosts.must("client", "ip", "link", "set", "eth0", "down")
+        for backend in self.backends:
+            hosts.must(backend, "nft", "-f", "-", text=_SILENCE)
+
+
+@contextmanager
+def programs(daemon: Daemon) -> Iterator[Callable[[], dict[str, Counts]]]:
+    """Reads what the eBPF programs count, by path: of what is below 0, l4lb says 0."""
+    with closing(Map.from_pin(next(daemon.pins.glob("l4lb/*/*/maps/loads")))) as loads:
+
+        def read() -> dict[str, Counts]:
+            entries, _ = loads.lookup_batch(None, _PATHS)
+            found = [layout.LOAD.unpack(value) for _, value in entries]
+            return {
+                f"path {number}": Counts(load.half_open, load.established, load.outstanding)
+                for number, load in enumerate(found)
+            }
+
+        yield read
+
+
+@contextmanager
+def open_field(prefix: str, datapath: str) -> Iterator[Field]:
+    """The lab, up, with all on it; what has this prefix is removed before and after.
+
+    Raises:
+        BenchError: something does not start, or does not stop.
+        LabError: there can be no lab, or another soak has it.
+    """
+    lab = Lab(prefix)
+    with ExitStack() as stack:
+        stack.enter_context(_only_one(prefix))
+        lab.down()
+        stack.callback(lab.down)
+        lab.up()
+        servers = Servers(lab)
+        stack.callback(servers.close)
+        for host in lab.topology.backends:
+            servers.start(host.name)
+        site = Site(lab)
+        if datapath == "xdp":
+            stack.enter_context(site.ready_for_xdp())
+        daemon = stack.enter_context(running(site, datapath, config(lab.topology, datapath)))
+        yield Field(lab, servers, daemon)
+
+
+@contextmanager
+def _only_one(prefix: str) -> Iterator[None]:
+    with Path(f"/run/{prefix}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LabError("another tools/soak is running on this lab: wait for its end") from None
+        yield
