@@ -41,7 +41,7 @@ from l4lb.datapath.ebpf.route_mtus import RouteMtus
 from l4lb.datapath.ebpf.sweep import Sweep
 from l4lb.datapath.ebpf.tables import Tables
 from l4lb.datapath.libbpf import LibbpfError
-from l4lb.model import ConnectionInfo, Costs, Counters, Decision, Limits, Load, Plan, State
+from l4lb.model import BackendKey, ConnectionInfo, Costs, Counters, Decision, Limits, Load, Plan, State
 from l4lb.netlink.state import Change
 from l4lb.netlink.watch import KernelWatch
 from l4lb.netlink.xdp_features import xdp_features

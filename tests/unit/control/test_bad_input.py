@@ -15,9 +15,10 @@ from l4lb.agent.report import Figures, Report
 from l4lb.agent.reports import AgentState, Reports
 from l4lb.agent.runner import AgentRunner
 from l4lb.control.adaptation import LOOK
+from l4lb.health.budget import Budget
 from l4lb.health.probes.result import Outcome, ProbeKind, ProbeResult
 from l4lb.health.probing import LastProbe
-from l4lb.model import AgentCheck, Backend, Endpoint, Load, Service
+from l4lb.model import AgentCheck, Backend, Endpoint, Load, Probes, Service
 from tests.unit.agent.packets import KEY, NONCE, OTHER_KEY, resealed
 from tests.unit.agent.process import DEADLINE, key_file
 from tests.unit.agent.test_ask import Reference
@@ -66,7 +67,7 @@ def test_what_no_agent_said_or_can_be_costs_a_backend_nothing(
             lambda: Reference(lambda question: [packet(question)]), ("127.0.0.1", 0)
         )
         failed: asyncio.Queue[object] = asyncio.Queue()
-        runner = AgentRunner(failed.put_nowait)
+        runner = AgentRunner(failed.put_nowait, Budget(Probes(floor=1_000.0), time.monotonic()))
         how = AgentCheck(agent.endpoint.port, key=str(key_file(tmp_path)), interval=0.1, timeout=0.05)
         backend = Endpoint(agent.endpoint.ip, TWO.port)
         runner.update([Service("web", VIP, agent=how, backends=(Backend(backend),))])

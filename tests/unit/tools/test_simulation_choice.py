@@ -1,5 +1,6 @@
 """The simulator's choice is the datapaths'."""
 
+from collections import deque
 from random import Random
 
 import pytest
@@ -58,7 +59,7 @@ def test_the_same_backends_in_the_same_order(selection):
     theirs, events = Random(3), Random(5)
 
     for _ in range(500):
-        path = select(state, packet, 0.0, theirs)
+        path = select(state, packet, 0.0, theirs, deque())
         chosen = choice.choose()
         assert chosen == (path and path.index)
         if chosen is not None:
