@@ -195,6 +195,14 @@ class Probes:
     burst: float = 24.0  # packets that may come at once: two HTTP probes or eight SYN probes
 
 
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Where Prometheus finds the metrics."""
+
+    enabled: bool = True
+    address: Endpoint = Endpoint(b"\x7f\0\0\1", 9717)
+
+
 class State(IntEnum):
     """State of a tracked connection; one timeout each (see ``Timeouts`` and director/states.py)."""
 

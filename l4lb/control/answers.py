@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -29,9 +29,11 @@ from l4lb.control.report import (
 )
 from l4lb.control.signals import signals
 from l4lb.control.supervisor import DatapathSupervisor
-from l4lb.datapath.base import ConnectionFilter
+from l4lb.datapath.base import ConnectionFilter, DatapathError
 from l4lb.health.budget import with_agents
 from l4lb.health.rise_fall import Health, HealthState
+from l4lb.metrics.server import MetricsServer
+from l4lb.metrics.snapshot import BackendSnapshot, Snapshot, choices_of
 from l4lb.model import Backend, BackendKey, Counters, Endpoint, Service, Traffic
 from l4lb.netlink.watch import KernelWatch
 
@@ -47,6 +49,7 @@ class Answers:
         drains: Drains,
         watch: KernelWatch,
         our_vips: Callable[[], Collection[bytes]],
+        metrics: MetricsServer,
     ) -> None:
         """``our_vips``: those that l4lb has added to the host."""
         self._desired = desired
@@ -55,20 +58,16 @@ class Answers:
         self._drains = drains
         self._watch = watch
         self._our_vips = our_vips
-        self._began = time.monotonic()
+        self._metrics = metrics
+        self._began, self._began_at = time.monotonic(), time.time()
 
     async def status(self, socket_path: Path) -> Json:
         """The whole at a glance; see ``GET /v1/status``."""
         config = self._desired.config
-        warnings = list(self._convergence.warnings())
-        if self._supervisor.failure is not None:
-            warnings.insert(0, f"the datapath is being restarted: {self._supervisor.failure}")
-            counters, details = Counters({}, {}, {}), {}
-        else:
+        counters, details = Counters({}, {}, {}), {}
+        if self._supervisor.failure is None:
             counters = await self._supervisor.running.counters()
             details = dict(await self._supervisor.running.details())
-        if problem := self._convergence.prober.problem:
-            warnings.append(problem)
         capabilities = self._supervisor.latest.capabilities
         return {
             "version": version("l4lb"),
@@ -91,8 +90,54 @@ class Answers:
             "agents": agents_report(self._convergence.agents.refused, self._convergence.health.refused),
             "services": len(config.services),
             "vips": vip_report(config.services, self._watch.state, self._our_vips()),
-            "warnings": warnings,
+            "warnings": self._warnings(),
         }
+
+    def _warnings(self) -> list[str]:
+        """What is wrong now, a line each."""
+        failure = self._supervisor.failure
+        first = [] if failure is None else [f"the datapath is being restarted: {failure}"]
+        problems = (self._convergence.prober.problem, self._metrics.problem)
+        return [*first, *self._convergence.warnings(), *filter(None, problems)]
+
+    async def snapshot(self) -> Snapshot:
+        """All that the metrics are made of."""
+        config, convergence = self._desired.config, self._convergence
+        running = self._supervisor.failure is None
+        counters = await self._supervisor.running.counters() if running else Counters({}, {}, {})
+        checks = convergence.health
+        return Snapshot(
+            version=version("l4lb"),
+            datapath=self._supervisor.latest.capabilities.name,
+            began=self._began_at,
+            running=running,
+            services=[
+                (service, self._snapshots(service, counters.backends)) for service in config.services
+            ],
+            counters=counters,
+            limits=config.gateway.limits,
+            probes=convergence.prober.report(),
+            agents=convergence.agents.counted,
+            checks=(checks.made, checks.packets),
+            warnings=len(self._warnings()),
+            refused=agents_report(convergence.agents.refused, checks.refused)["refused"],
+        )
+
+    def _snapshots(self, service: Service, traffic: Mapping[BackendKey, Traffic]) -> list[BackendSnapshot]:
+        try:
+            choices = choices_of(self._convergence.plan_of(service.name))
+        except DatapathError:  # so new that no pass has met it
+            choices = {}
+        return [
+            BackendSnapshot(
+                address=backend.address,
+                weight=backend.weight,
+                up=self._health(service.name, backend.address).usable,
+                choice=choices.get(backend.address),
+                traffic=traffic.get((service.name, backend.address), Traffic()),
+            )
+            for backend in service.backends
+        ]
 
     async def services(self, name: str | None = None) -> list[Json]:
         """All services, or the one called ``name``, with their backends.

@@ -36,6 +36,7 @@ class GatewayConfig:
     limits: model.Limits = field(default_factory=model.Limits)
     timeouts: model.Timeouts = field(default_factory=model.Timeouts)
     probes: model.Probes = field(default_factory=model.Probes)
+    metrics: model.Metrics = field(default_factory=model.Metrics)
 
 
 @dataclass(frozen=True, slots=True)

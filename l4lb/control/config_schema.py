@@ -34,6 +34,7 @@ from l4lb.health.probes.result import MOST_EXPENSIVE
 _DAY = 86_400
 
 Address = Annotated[model.Endpoint, PlainValidator(values.endpoint)]
+OwnAddress = Annotated[model.Endpoint, PlainValidator(values.own_endpoint)]
 Interface = Annotated[str, AfterValidator(values.interface)]
 ReceivingInterface = Annotated[str, AfterValidator(values.receiving_interface)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -70,6 +71,13 @@ class ProbesTable(_Table):
     floor: PacketRate | None = None
     ceiling: PacketRate | None = None
     burst: Annotated[float, Field(ge=MOST_EXPENSIVE, le=10_000)] | None = None
+
+
+class MetricsTable(_Table):
+    """``[gateway.metrics]``."""
+
+    enabled: bool | None = None
+    address: OwnAddress | None = None
 
 
 class HealthTable(_Table):
@@ -134,6 +142,7 @@ class GatewayTable(_Table):
     limits: LimitsTable | None = None  # type: ignore[valid-type]
     timeouts: TimeoutsTable | None = None  # type: ignore[valid-type]
     probes: ProbesTable | None = None
+    metrics: MetricsTable | None = None
 
 
 class FileTable(_Table):
@@ -157,7 +166,12 @@ def gateway(table: GatewayTable) -> GatewayConfig:
     for key in ("interfaces", "snat_ports"):
         if key in given:
             given[key] = tuple(given[key])
-    for key, words in (("limits", model.Limits), ("timeouts", model.Timeouts), ("probes", model.Probes)):
+    for key, words in (
+        ("limits", model.Limits),
+        ("timeouts", model.Timeouts),
+        ("probes", model.Probes),
+        ("metrics", model.Metrics),
+    ):
         if key in given:
             given[key] = words(**given[key].given())
     return GatewayConfig(**given)
@@ -195,6 +209,7 @@ _TABLES: Mapping[KeyPath, type[_Table]] = {
     ("gateway", "limits"): LimitsTable,
     ("gateway", "timeouts"): TimeoutsTable,
     ("gateway", "probes"): ProbesTable,
+    ("gateway", "metrics"): MetricsTable,
     ("services",): ServiceTable,
     ("services", "health"): HealthTable,
     ("services", "agent"): AgentTable,

@@ -27,11 +27,16 @@ def shown(value: object) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
 
 
-def endpoint(value: object) -> Endpoint:
-    """``ADDRESS:PORT`` of one host that packets can be routed to."""
+def own_endpoint(value: object) -> Endpoint:
+    """``ADDRESS:PORT`` of this host, to listen on; the unspecified address is all of them."""
     if not isinstance(value, str) or not value.isprintable():
         raise ValueError(f'{shown(value)} is not an address: write "ADDRESS:PORT"')
-    parsed = Endpoint.parse(value)
+    return Endpoint.parse(value)
+
+
+def endpoint(value: object) -> Endpoint:
+    """``ADDRESS:PORT`` of one host that packets can be routed to."""
+    parsed = own_endpoint(value)
     ip = ipaddress.ip_address(parsed.ip)
     what = None
     if ip.is_unspecified:

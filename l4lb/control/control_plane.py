@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -24,6 +24,8 @@ from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.datapath.base import ConnectionFilter, Datapath, DatapathError
 from l4lb.health.prober import Prober
 from l4lb.health.runner import HealthRunner, OnChange
+from l4lb.metrics.server import MetricsServer
+from l4lb.metrics.snapshot import Snapshot
 from l4lb.model import Endpoint
 from l4lb.netlink.vips import VipError, VipKeeper
 from l4lb.netlink.watch import KernelWatch
@@ -43,6 +45,7 @@ class Edges:
     read_sysctls: Callable[[], Sysctls] = read_sysctls
     make_agents: MakeAgents = AgentRunner
     make_prober: MakeProber = Prober
+    make_metrics: Callable[[Callable[[], Awaitable[Snapshot]]], MetricsServer] = MetricsServer
 
 
 class ControlPlane:
@@ -64,8 +67,15 @@ class ControlPlane:
             read_sysctls=edges.read_sysctls,
         )
         self._drains = Drains()
+        self._metrics = edges.make_metrics(lambda: self.answers.snapshot())
         self.answers: Final = Answers(
-            desired, self._supervisor, self._convergence, self._drains, edges.watch, edges.our_vips
+            desired,
+            self._supervisor,
+            self._convergence,
+            self._drains,
+            edges.watch,
+            edges.our_vips,
+            self._metrics,
         )
         self._hold = False
         self._goes_on = False  # the datapath, without us: packets still come for the VIPs
@@ -100,6 +110,8 @@ class ControlPlane:
             running.push_async_callback(asyncio.wait, (passes, looks))
             running.callback(passes.cancel)
             running.callback(looks.cancel)
+            running.push_async_callback(self._metrics.close)
+            await self._metrics.follow(self._desired.config.gateway.metrics)
             self._running = running.pop_all()
 
     async def stop(self, *, hold: bool) -> None:
@@ -186,5 +198,6 @@ class ControlPlane:
         changes += describe_changes(old.services, new.services)
         for line in changes:
             log.info("%s", line)
+        await self._metrics.follow(new.gateway.metrics)
         await self._convergence.now()
         return changes

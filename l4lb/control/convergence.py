@@ -91,7 +91,7 @@ class Convergence:
         self._cache = SelectionCache()
         self._warnings = StandingWarnings()
         self._view: HostView | None = None
-        self._plan = Plan()  # that the datapath has
+        self._plans: Mapping[str, ServicePlan] = {}  # that the datapath has, by name
         self._vip_problems: tuple[str, ...] = ()
         self._asked = asyncio.Event()
         self._retry = 0.0
@@ -123,10 +123,9 @@ class Convergence:
         Raises:
             DatapathError: nothing yet.
         """
-        for plan in self._plan.services:
-            if plan.name == service:
-                return self._adaptation.with_costs(plan)
-        raise DatapathError(f"the datapath does not have service '{service}' yet")
+        if (plan := self._plans.get(service)) is None:
+            raise DatapathError(f"the datapath does not have service '{service}' yet")
+        return self._adaptation.with_costs(plan)
 
     def warnings(self) -> tuple[str, ...]:
         """What stands in the way now, one line each; what is new among it is logged."""
@@ -176,7 +175,7 @@ class Convergence:
         self._view, compiled, adaptive = await self._decide(config)
         async with self._adaptation.following(compiled, adaptive) as plan:
             await hand_over(self._view.interfaces, plan)
-        self._plan = plan
+        self._plans = {each.name: each for each in plan.services}
         await self._keep_vips(config)
         self.warnings()
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from ipaddress import ip_address
 
 from l4lb.agent.protocol import Refusal
 from l4lb.health.probing import LastProbe, ProbeCounters
 from l4lb.health.rise_fall import Health, HealthState
 from l4lb.health.runner import OnChange
-from l4lb.model import BackendKey, Endpoint, Service
+from l4lb.metrics.snapshot import Snapshot
+from l4lb.model import BackendKey, Endpoint, Metrics, Service
 from l4lb.netlink.state import Address, Change, KernelState, Link, Route, RouteKind
 from l4lb.netlink.vips import VipError
 
@@ -140,3 +141,18 @@ class FakeProber:
 
     async def close(self) -> None:
         self.running = False
+
+
+class FakeMetrics:
+    """Listens nowhere."""
+
+    def __init__(self, snapshot: Callable[[], Awaitable[Snapshot]]) -> None:
+        self.problem = ""
+        self.snapshot = snapshot
+        self.settings = Metrics(enabled=False)
+
+    async def follow(self, settings: Metrics) -> None:
+        self.settings = settings
+
+    async def close(self) -> None:
+        self.settings = Metrics(enabled=False)

@@ -23,7 +23,7 @@ from l4lb.control.lock import claim_socket
 from l4lb.health.budget import Budget
 from l4lb.model import AgentCheck, Endpoint
 from tests.unit.control.fake_datapath import DEADLINE, FakeDatapath
-from tests.unit.control.fake_host import FakeHealth, FakeProber, FakeVips, FakeWatch
+from tests.unit.control.fake_host import FakeHealth, FakeMetrics, FakeProber, FakeVips, FakeWatch
 
 CONFIG = """\
 # The shop.
@@ -66,6 +66,7 @@ class Running:
         self.agents: dict[str, Report] = {}  # backend's address and agent's port -> what it says
         self.asking: AgentRunner
         self.prober: FakeProber
+        self.metrics: FakeMetrics
         self.task: asyncio.Task[None]
         self._session: aiohttp.ClientSession
 
@@ -97,6 +98,10 @@ class Running:
         self.prober = FakeProber(counters, health)
         return self.prober
 
+    def _make_metrics(self, snapshot: Any) -> FakeMetrics:
+        self.metrics = FakeMetrics(snapshot)
+        return self.metrics
+
     def edges(self) -> Edges:
         return Edges(
             self.watch,
@@ -107,6 +112,7 @@ class Running:
             lambda: self.sysctls,
             self._make_agents,
             self._make_prober,
+            self._make_metrics,
         )
 
     def daemon(self) -> Daemon:

@@ -17,6 +17,7 @@ from l4lb.model import (
     Decision,
     DropReason,
     Endpoint,
+    Metrics,
     Offer,
     Protocol,
     Rule,
@@ -26,6 +27,7 @@ from l4lb.model import (
 )
 from tests.unit.control.fake_host import packed
 from tests.unit.control.harness import (
+    CONFIG,
     DNS1,
     WEB1,
     WEB1_PATH,
@@ -310,5 +312,27 @@ def test_connections(tmp_path):
         of_client = await l4lb.get("/v1/connections", client="10.1.0.2", limit="1")
         assert (len(of_client["connections"]), of_client["total"]) == (1, 2)
         assert l4lb.datapath.asked[-1][0] == ConnectionFilter(client=packed("10.1.0.2"))
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_metrics_are_of_what_is_in_force(tmp_path):
+    async def scenario(l4lb):
+        assert l4lb.metrics.settings == Metrics()
+        l4lb.datapath.count = Counters({("web", WEB1): Traffic(9)}, {Verdict.FORWARD: 7}, {})
+        l4lb.health.become("web", "10.2.0.12:80", HealthState.DOWN, "connection refused")
+        await l4lb.datapath.plan_where(lambda plan: len(plan.services[0].selection.slots) == 1)
+        snapshot = await l4lb.metrics.snapshot()
+        assert (snapshot.datapath, snapshot.running) == ("fake", True)
+        (web, backends), (dns, _) = snapshot.services
+        assert (web.name, dns.name) == ("web", "dns")
+        assert [(each.up, each.choice is not None) for each in backends] == [(True, True), (False, False)]
+        assert backends[0].traffic.connections_total == 9
+        l4lb.metrics.problem = "no metrics"
+        assert (await l4lb.get("/v1/status"))["warnings"] == ["no metrics"]
+        l4lb.config.write_text("[gateway.metrics]\nenabled = false\n" + CONFIG)
+        changes = (await l4lb.change("POST", "/v1/reload"))["changes"]
+        assert changes == ["gateway: metrics.enabled true -> false"]
+        assert not l4lb.metrics.settings.enabled
 
     with_daemon(tmp_path, scenario)

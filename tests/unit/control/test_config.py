@@ -46,6 +46,9 @@ affinity = 20
 [gateway.timeouts]
 established = 3600
 udp = 12.5
+[gateway.metrics]
+address = "[::1]:9000"
+
 [gateway.probes]
 enabled = false
 share = 0.01
@@ -97,6 +100,7 @@ weight = 0
         limits=model.Limits(half_open=10, affinity=20),
         timeouts=model.Timeouts(established=3600, udp=12.5),
         probes=model.Probes(enabled=False, share=0.01, floor=2),
+        metrics=model.Metrics(address=model.Endpoint.parse("[::1]:9000")),
     )
     assert config.services == (
         Service(
@@ -220,6 +224,9 @@ def test_one_vip_and_port_may_serve_tcp_and_udp():
         ("probes.floor = 2000.0", "gateway.probes.floor: the ceiling, 1000, is below the floor, 2000"),
         ("probes.ceiling = 0.5", "gateway.probes.ceiling: the ceiling, 0.5, is below the floor, 1"),
         ("probes.burst = 3.0", "gateway.probes.burst: 3.0 is too small: at least 12"),
+        ("metrics.address = 9000", "gateway.metrics.address: 9000 is not an address"),
+        ('metrics.address = "localhost"', "gateway.metrics.address: 'localhost'"),
+        ("metrics.port = 9000", "gateway.metrics.port: there is no such key (known: enabled, address)"),
         ("probes.enabled = 1", "gateway.probes.enabled: 1 is not true or false"),
         ("probes.limit = 1", "gateway.probes.limit: there is no such key (known: enabled, share"),
         ("limits = 3", "gateway.limits: 3 is not a table"),

@@ -1,0 +1,96 @@
+"""Serves ``/metrics`` over HTTP. Edge: a TCP socket.
+
+Nothing can be changed through it and no client is named, so there is no authentication: who can reach
+the address can read it. It is loopback unless the config names another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from l4lb.metrics.exposition import families
+from l4lb.metrics.snapshot import Snapshot
+from l4lb.model import Metrics
+
+log = logging.getLogger(__name__)
+
+_LAST_ANSWERS: Final = 1.0
+"""Seconds that requests under way get to finish when the address changes."""
+
+
+class MetricsServer:
+    """Listens where the config says."""
+
+    def __init__(self, snapshot: Callable[[], Awaitable[Snapshot]]) -> None:
+        """Nothing is open until ``follow``. ``snapshot`` is taken for each request, one at a time."""
+        self.problem = ""  # why it does not listen, in one line
+        self._snapshot = snapshot
+        self._settings = Metrics(enabled=False)
+        self._runner: web.AppRunner | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def follow(self, settings: Metrics) -> None:
+        """Listen as these settings say. A port that cannot be had is a problem that is told, and is tried
+        again with the next call; the balancer goes on without metrics."""
+        if settings == self._settings and (self._runner is not None or not settings.enabled):
+            return
+        known = self.problem
+        await self.close()
+        self._settings = settings
+        if not settings.enabled:
+            return
+        application = web.Application()
+        application.router.add_get("/metrics", self._answer)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=_LAST_ANSWERS)
+        await runner.setup()
+        address = settings.address
+        try:
+            await web.TCPSite(runner, address.host, address.port).start()
+        except OSError as error:
+            await runner.cleanup()
+            reason = os.strerror(error.errno).lower() if error.errno else str(error)
+            problem = f"no metrics: {address} cannot be listened on: {reason}; see gateway.metrics.address"
+            if problem != known:
+                log.warning("%s", problem)
+            self.problem = problem
+            return
+        self._runner = runner
+        log.info("metrics are at http://%s/metrics", address)
+
+    async def close(self) -> None:
+        """Listen no more."""
+        self.problem = ""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        async with self._one_at_a_time:
+            snapshot = await self._snapshot()
+        encode, kind = choose_encoder(request.headers.get("Accept", ""))
+        registry = CollectorRegistry()
+        registry.register(_Once(snapshot))
+        ProcessCollector(registry=registry)
+        # In a thread: of a thousand backends it takes longer than packets may wait for the event loop.
+        body = await asyncio.to_thread(encode, registry)
+        return web.Response(body=body, headers={"Content-Type": kind})
+
+
+class _Once(Collector):
+    """What prometheus-client reads families from."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        yield from families(self._snapshot)

@@ -1,0 +1,132 @@
+"""``/metrics`` on a real port of loopback."""
+
+import asyncio
+import socket
+from dataclasses import replace
+
+import aiohttp
+import pytest
+
+from l4lb.metrics.server import MetricsServer
+from l4lb.model import Endpoint, Metrics
+from tests.unit.metrics.test_exposition import SNAPSHOT
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return Endpoint.parse("{}:{}".format(*listening.getsockname()))
+
+
+async def snapshot():
+    return SNAPSHOT
+
+
+async def get(address, path="/metrics", **headers):
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://{address}{path}", headers=headers) as response,
+    ):
+        return response.status, response.headers["Content-Type"], await response.text()
+
+
+def served(scenario):
+    """A server that listens, and its address."""
+
+    async def run():
+        server, address = MetricsServer(snapshot), free_port()
+        await server.follow(Metrics(address=address))
+        try:
+            assert server.problem == ""
+            await scenario(server, address)
+        finally:
+            await server.close()
+
+    asyncio.run(run())
+
+
+def test_the_gateways_metrics_and_those_of_the_process():
+    async def scenario(server, address):
+        status, kind, text = await get(address)
+        assert (status, kind.split(";")[0]) == (200, "text/plain")
+        assert 'l4lb_info{datapath="tc",version="0.1.0"} 1.0' in text
+        assert "process_resident_memory_bytes " in text
+        assert (await get(address, "/"))[0] == 404
+
+    served(scenario)
+
+
+def test_openmetrics_for_who_asks_for_it():
+    async def scenario(server, address):
+        _, kind, text = await get(address, Accept="application/openmetrics-text; version=1.0.0")
+        assert kind.startswith("application/openmetrics-text")
+        assert text.endswith("# EOF\n")
+
+    served(scenario)
+
+
+def test_it_follows_the_config():
+    async def scenario(server, first):
+        second = free_port()
+        await server.follow(Metrics(address=second))
+        assert (await get(second))[0] == 200
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await get(first)
+        await server.follow(Metrics(enabled=False, address=second))
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await get(second)
+
+    served(scenario)
+
+
+def test_the_same_settings_leave_connections_alone():
+    async def scenario(server, address):
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"http://{address}/metrics"):
+                pass
+            await server.follow(Metrics(address=address))
+            async with session.get(f"http://{address}/metrics") as response:
+                assert response.status == 200
+
+    served(scenario)
+
+
+def test_a_port_that_is_taken_is_one_line_until_it_is_free(caplog):
+    async def scenario():
+        server = MetricsServer(snapshot)
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            settings = Metrics(address=Endpoint.parse("{}:{}".format(*taken.getsockname())))
+            for _ in range(2):
+                await server.follow(settings)
+                assert server.problem == (
+                    f"no metrics: {settings.address} cannot be listened on: address already in use; "
+                    "see gateway.metrics.address"
+                )
+        assert [record.getMessage() for record in caplog.records] == [server.problem]
+        await server.follow(settings)
+        assert server.problem == ""
+        assert (await get(settings.address))[0] == 200
+        await server.close()
+
+    asyncio.run(scenario())
+
+
+def test_who_asks_at_the_same_time_waits_for_the_one_before():
+    at_once, most = 0, 0
+
+    async def slow():
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0.01)
+        at_once -= 1
+        return replace(SNAPSHOT, warnings=0)
+
+    async def scenario():
+        server, address = MetricsServer(slow), free_port()
+        await server.follow(Metrics(address=address))
+        answers = await asyncio.gather(*(get(address) for _ in range(5)))
+        assert {status for status, *_ in answers} == {200}
+        assert most == 1
+        await server.close()
+
+    asyncio.run(scenario())
