@@ -23,7 +23,18 @@ from l4lb.director.select import ServiceState, select, select_again
 from l4lb.director.states import BACKEND, CLIENT, REUSABLE
 from l4lb.director.track import track
 from l4lb.director.translate import translate, translate_error
-from l4lb.model import DECISIONS_KEPT, Decision, DropReason, Endpoint, Nat, Plan, Protocol, State, Verdict
+from l4lb.model import (
+    DECISIONS_APART,
+    DECISIONS_KEPT,
+    Decision,
+    DropReason,
+    Endpoint,
+    Nat,
+    Plan,
+    Protocol,
+    State,
+    Verdict,
+)
 from l4lb.wire import ipv4, ipv6, tcp
 from l4lb.wire.frame import IP
 
@@ -216,7 +227,7 @@ class Director:
             # its answer tells the segment of a client from a forged one.
             state = State.SYN_SENT
 
-        path = select(service, packet, now, self._random, self.decisions)
+        path, decision = select(service, packet, now, self._random)
         if path is None:
             return self._refuse(frame, packet, DropReason.NO_BACKEND, now)
         if self._hop_to_backend(path) is None:
@@ -235,8 +246,12 @@ class Director:
         if source == path.address or connection.original == connection.reply:
             return self._drop(DropReason.NO_FREE_PORT)
         verdict = self._forward(frame, packet, connection, CLIENT, now, new=True)
-        if verdict is Verdict.FORWARD and service.affinity is not None:
-            service.affinity.remember(packet.source, path, now)
+        if verdict is Verdict.FORWARD:
+            if decision is not None:
+                service.keep_at = now + DECISIONS_APART
+                self.decisions.append(decision)
+            if service.affinity is not None:
+                service.affinity.remember(packet.source, path, now)
         return verdict
 
     def _unknown_reply(self, frame: bytearray, packet: Packet, now: float) -> Verdict:

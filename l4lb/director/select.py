@@ -6,7 +6,6 @@ datapaths do. Affinity comes first: a client that is remembered is not scheduled
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from random import Random
 
@@ -14,7 +13,6 @@ from l4lb.director.affinity import Affinity
 from l4lb.director.connection import Path
 from l4lb.director.parse import Packet
 from l4lb.model import (
-    DECISIONS_APART,
     Costs,
     Decision,
     Endpoint,
@@ -50,10 +48,10 @@ class ServiceState:
 
 
 def select(
-    service: ServiceState, packet: Packet, now: float, random: Random, kept: deque[Decision]
-) -> Path | None:
-    """The path for a new connection that begins with ``packet``; None if no backend can take it. Some of
-    the decisions are added to ``kept``."""
+    service: ServiceState, packet: Packet, now: float, random: Random
+) -> tuple[Path | None, Decision | None]:
+    """The path for a new connection that begins with ``packet``; None if no backend can take it. With it the
+    decision, where it is time to keep one of the service."""
     path = None if service.affinity is None else service.affinity.find(packet.source, now)
     rule = Rule.AFFINITY
     candidates: _Candidates = ()
@@ -66,10 +64,9 @@ def select(
             rule = Rule.COSTS
             candidates = _candidates(service, selection, random)
             path = _least_cost(service, selection, candidates)
-    if path is not None and now >= service.keep_at:
-        service.keep_at = now + DECISIONS_APART
-        kept.append(_decision(service, packet, now, path, rule, candidates))
-    return path
+    if path is None or now < service.keep_at:
+        return path, None
+    return path, _decision(service, packet, now, path, rule, candidates)
 
 
 def _decision(

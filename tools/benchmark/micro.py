@@ -226,7 +226,7 @@ def _select(scheduler: str) -> Cost:
 
     def work() -> None:
         for packet in arrivals:
-            select(service, packet, 0.0, random, director.decisions)
+            select(service, packet, 0.0, random)
 
     def loop() -> None:
         for _ in arrivals:

@@ -48,8 +48,11 @@ ALWAYS_INLINE int forward(context *ctx, struct work *w, struct flow *flow, struc
 		c = find(flow, settings, p);
 		if (!c || c->path != number || c->source_port != w->new.source_port)
 			return dropped(HALF_OPEN_FULL); /* pushed out, or another CPU was faster, by another way */
-		if (flow->service && flow->service->affinity)
-			remember_client(flow->service, p, number);
+		if (flow->service) {
+			keep(&w->choice, &p->source, p->now);
+			if (flow->service->affinity)
+				remember_client(flow->service, p, number);
+		}
 	}
 	if (!flow->from_client)
 		learn_from_backend(c, p, settings);

@@ -156,14 +156,12 @@ CHECKED_ALONE __u32 select(struct work *w, const struct service *service)
 	const struct end *client;
 	struct choice *choice;
 	int version;
-	__u64 now;
 
 	if (!w || !service)
 		return NO_PATH;
 	client = &w->packet.source;
 	version = w->packet.version;
 	choice = &w->choice;
-	now = w->packet.now;
 	__builtin_memset(choice, 0, sizeof(*choice));
 	choice->best.path = choice->next.path = NO_PATH;
 	choice->service = service->number;
@@ -175,10 +173,9 @@ CHECKED_ALONE __u32 select(struct work *w, const struct service *service)
 		key.port = 0;
 		key.id = service->number;
 		last = FIND(affinities, version, &key);
-		if (last && last->until > now && is_usable(last->path, service)) {
+		if (last && last->until > w->packet.now && is_usable(last->path, service)) {
 			choice->best.path = last->path;
 			choice->rule = RULE_AFFINITY;
-			keep(choice, client, now);
 			return choice->best.path;
 		}
 		if (last)
@@ -189,10 +186,8 @@ CHECKED_ALONE __u32 select(struct work *w, const struct service *service)
 		find_least(choice, service);
 	else
 		choice->best.path = from_table(service, client, &w->packet.destination, version);
-	if (choice->best.path == NO_PATH)
-		return NO_PATH;
-	keep(choice, client, now);
-	choice->turned = service->kind == KIND_TURN || (service->kind == KIND_COSTS && !service->candidates);
+	choice->turned = choice->best.path != NO_PATH &&
+			 (service->kind == KIND_TURN || (service->kind == KIND_COSTS && !service->candidates));
 	return choice->best.path;
 }
 

@@ -2,7 +2,9 @@
 
 from l4lb.model import WHOLE, Costs, Key, Rule, Table
 from tests.conformance.case import Decided, decisions, packet_case, wait
+from tests.conformance.cases.errors_sent import time_exceeded
 from tests.conformance.exchanges import from_client, handshake, syn
+from tests.conformance.packets import tcp
 from tests.conformance.plans import plan, service
 
 
@@ -100,4 +102,16 @@ def by_the_rules_of_tables(net):
             Decided(net.second, net.web1, Rule.TURN),
             Decided(net.second.at(40_001), net.web1, Rule.AFFINITY),
         ),
+    ]
+
+
+@packet_case()
+def of_no_packet_that_went_nowhere(net):
+    """A SYN at the end of its hops opens no connection: what was chosen for it is not what clients got."""
+    costs = Costs(((0, 1),))
+    return plan(service(net, selection=costs)), [
+        time_exceeded(net, tcp(net.client, net.vip, "S", seq=7, ttl=1), net.client),
+        decisions(),
+        syn(net, net.web1, net.second),
+        decisions(Decided(net.second, net.web1, Rule.COSTS, 1, (net.web1, False, WHOLE, 1, 0, 0))),
     ]

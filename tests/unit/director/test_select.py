@@ -1,6 +1,6 @@
 """Which backend a new connection gets."""
 
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import replace
 from random import Random
 
@@ -33,7 +33,7 @@ def state_of(selection, **words):
 
 def chosen(state, count=1, client=CLIENT, now=0.0, random=None):
     random = random or Random(1)
-    paths = [select(state, packet(client), now, random, deque()) for _ in range(count)]
+    paths = [select(state, packet(client), now, random)[0] for _ in range(count)]
     return [path and path.address for path in paths]
 
 

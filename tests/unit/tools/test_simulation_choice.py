@@ -1,6 +1,5 @@
 """The simulator's choice is the datapaths'."""
 
-from collections import deque
 from math import inf
 from random import Random
 
@@ -61,7 +60,7 @@ def test_the_same_backends_in_the_same_order(selection):
 
     state.keep_at = inf  # choices alone are compared
     for _ in range(500):
-        path = select(state, packet, 0.0, theirs, deque())
+        path, _ = select(state, packet, 0.0, theirs)
         chosen = choice.choose()
         assert chosen == (path and path.index)
         if chosen is not None:
