@@ -210,13 +210,25 @@ class ControlPlane:
 
     async def status(self, socket_path: Path) -> Json:
         """The whole at a glance; see ``GET /v1/status``."""
+        return await self._status(socket_path, await self._counters())
+
+    async def overview(self, socket_path: Path) -> Json:
+        """``status`` and all services, from one look at the counters."""
+        counters = await self._counters()
+        return {
+            "status": await self._status(socket_path, counters),
+            "services": [
+                self._service(service, counters.backends) for service in self._desired.config.services
+            ],
+        }
+
+    async def _status(self, socket_path: Path, counters: Counters) -> Json:
         config = self._desired.config
         warnings = list(self._convergence.warnings())
         if self._supervisor.failure is not None:
             warnings.insert(0, f"the datapath is being restarted: {self._supervisor.failure}")
-            counters, details = Counters({}, {}, {}), {}
+            details = {}
         else:
-            counters = await self._supervisor.running.counters()
             details = dict(await self._supervisor.running.details())
         if problem := self._convergence.prober.problem:
             warnings.append(problem)
@@ -252,13 +264,8 @@ class ControlPlane:
         """
         config = self._desired.config
         chosen = config.services if name is None else (find_service(config, name),)
-        traffic = await self._traffic()
-        return [
-            service_report(
-                service, [self._backend(service, backend, traffic) for backend in service.backends]
-            )
-            for service in chosen
-        ]
+        traffic = (await self._counters()).backends
+        return [self._service(service, traffic) for service in chosen]
 
     async def backend(self, name: str, address: Endpoint) -> Json:
         """One backend.
@@ -268,7 +275,8 @@ class ControlPlane:
         """
         config = self._desired.config
         backend = find_backend(config, name, address)
-        return self._backend(find_service(config, name), backend, await self._traffic())
+        traffic = (await self._counters()).backends
+        return self._backend(find_service(config, name), backend, traffic)
 
     async def connections(self, which: ConnectionFilter, limit: int) -> tuple[list[Json], int]:
         """Up to ``limit`` connections and how many there are.
@@ -343,6 +351,11 @@ class ControlPlane:
         except KeyError:  # so new that no pass has met it
             return Health(HealthState.UNKNOWN, time.monotonic())
 
+    def _service(self, service: Service, traffic: dict[tuple[str, Endpoint], Traffic]) -> Json:
+        return service_report(
+            service, [self._backend(service, backend, traffic) for backend in service.backends]
+        )
+
     def _backend(
         self, service: Service, backend: Backend, traffic: dict[tuple[str, Endpoint], Traffic]
     ) -> Json:
@@ -357,8 +370,8 @@ class ControlPlane:
         )
         return backend_report(service, backend, facts, now=now, wall=datetime.now())
 
-    async def _traffic(self) -> dict[tuple[str, Endpoint], Traffic]:
-        """By backend; nothing while the datapath restarts, for then nothing has been counted."""
+    async def _counters(self) -> Counters:
+        """Nothing while the datapath restarts, for then nothing has been counted."""
         if self._supervisor.failure is not None:
-            return {}
-        return (await self._supervisor.running.counters()).backends
+            return Counters({}, {}, {})
+        return await self._supervisor.running.counters()

@@ -13,7 +13,7 @@ from l4lb.agent.runner import QuestionCounters
 from l4lb.control.drains import Drain
 from l4lb.health.probing import LastProbe, ProbeCounters
 from l4lb.health.rise_fall import Health, HealthState
-from l4lb.metrics.times import quantile
+from l4lb.metrics.times import by_end, quantile
 from l4lb.model import (
     Backend,
     ConnectionInfo,
@@ -76,13 +76,15 @@ def _traffic_report(traffic: Traffic) -> Json:
 
 
 def _times_report(times: Times) -> Json:
-    """Seconds; those that were never taken are null."""
+    """Seconds; those that were never taken are null. ``buckets`` have the times below the end that is
+    their name, and not below the end before."""
     shares = {f"p{round(100 * share)}": quantile(times, share) for share in _QUANTILES}
     report = {"average": times.average if times.count else None, **shares}
     return {
         "count": times.count,
         "total": round(times.total, 6),
         **{name: None if seconds is None else round(seconds, 6) for name, seconds in report.items()},
+        "buckets": by_end(times),
     }
 
 

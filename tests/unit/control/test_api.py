@@ -96,7 +96,7 @@ def test_status(tmp_path):
     with_daemon(tmp_path, scenario)
 
 
-UNTIMED = {"count": 0, "total": 0.0, "average": None, "p50": None, "p90": None, "p99": None}
+UNTIMED = {"count": 0, "total": 0.0, "average": None, "p50": None, "p90": None, "p99": None, "buckets": {}}
 
 
 def timed(*seconds):
@@ -260,6 +260,7 @@ def test_services_and_backends(tmp_path):
                 "p50": 0.100663,
                 "p90": 0.100663,
                 "p99": 0.100663,
+                "buckets": {"0.100663": 2},
             },
             "agent": None,
             "probe": None,
@@ -278,6 +279,27 @@ def test_services_and_backends(tmp_path):
         assert [backend["service"] for backend in everything] == ["web", "web", "dns"]
         of_dns = (await l4lb.get("/v1/backends", service="dns"))["backends"]
         assert of_dns[0]["connections_total"] == 4
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_the_overview_is_status_and_services_from_one_look(tmp_path):
+    async def scenario(l4lb):
+        looks, counters = [], l4lb.datapath.counters
+
+        async def counted():
+            looks.append(Counters({("web", WEB1): Traffic(len(looks) + 7)}, {}, {}, established=len(looks)))
+            return looks[-1]
+
+        l4lb.datapath.counters = counted
+        overview = await l4lb.get("/v1/overview")
+        assert len(looks) == 1
+        assert overview["status"]["connections"]["established"] == 0
+        assert [service["name"] for service in overview["services"]] == ["web", "dns"]
+        assert overview["services"][0]["backends"][0]["connections_total"] == 7
+
+        l4lb.datapath.counters = counters
+        assert overview["status"].keys() == (await l4lb.get("/v1/status")).keys()
 
     with_daemon(tmp_path, scenario)
 
@@ -614,7 +636,7 @@ def test_changes_at_the_same_time_are_all_made(tmp_path):
 def test_a_datapath_that_fails_is_told_and_the_daemon_goes_on(tmp_path):
     async def scenario(l4lb):
         l4lb.datapath.refusal = "the packet process did not answer"
-        for path in ("/v1/status", "/v1/services", "/v1/connections"):
+        for path in ("/v1/status", "/v1/overview", "/v1/services", "/v1/connections"):
             assert await l4lb.refused("GET", path) == (500, ["the packet process did not answer"])
         l4lb.datapath.refusal = None
         assert (await l4lb.get("/v1/status"))["services"] == 2

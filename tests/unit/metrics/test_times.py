@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l4lb.metrics.times import BUCKETS, UNIT, Stopwatch, added, bucket_of, quantile, since, upper_bound
+from l4lb.metrics.times import (
+    BUCKETS,
+    UNIT,
+    Stopwatch,
+    added,
+    bucket_of,
+    by_end,
+    from_ends,
+    quantile,
+    since,
+    upper_bound,
+)
 from l4lb.model import Times
 
 units = st.integers(0, 2**33)
@@ -58,6 +69,15 @@ def test_the_average_moves_with_the_last_ones():
     assert taken(0.5).average == pytest.approx(0.5)
     assert taken(0.5, 1.3).average == pytest.approx(0.6)
     assert taken(*[9.0] * 5, *[0.1] * 100).average == pytest.approx(0.1, rel=0.01)
+
+
+def test_buckets_are_told_by_their_ends():
+    assert by_end(taken(0.1, 0.1, 0.000_001)) == {"0.000004": 1, "0.100663": 2}
+    assert by_end(Times()) == {}
+    assert from_ends({}) == ()
+    every = Times(1, 1.0, 1.0, tuple(range(1, BUCKETS + 1)))
+    assert len(by_end(every)) == BUCKETS
+    assert from_ends(by_end(every)) == every.buckets
 
 
 def test_added_up():
