@@ -70,14 +70,14 @@ def backend_report(
 def _traffic_report(traffic: Traffic) -> Json:
     report = dataclasses.asdict(traffic)
     report["waiting"] = round(traffic.waiting, 6)
-    report["handshakes"] = _times_report(traffic.handshakes)
-    report["responses"] = _times_report(traffic.responses)
+    report["handshakes"] = times_report(traffic.handshakes)
+    report["responses"] = times_report(traffic.responses)
     return report
 
 
-def _times_report(times: Times) -> Json:
-    """Seconds; those that were never taken are null. ``buckets`` have the times below the end that is
-    their name, and not below the end before."""
+def times_report(times: Times) -> Json:
+    """Times in seconds; those that were never taken are null. A bucket has the times below the end that is
+    its name, and not below the end before."""
     shares = {f"p{round(100 * share)}": quantile(times, share) for share in _QUANTILES}
     report = {"average": times.average if times.count else None, **shares}
     return {
