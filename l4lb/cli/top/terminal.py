@@ -60,9 +60,9 @@ class Terminal:
 
     @property
     def size(self) -> Size:
-        """As it is now."""
+        """As it is now; a serial line does not know."""
         size = os.get_terminal_size(self._out)
-        return Size(max(1, size.columns), max(1, size.lines))
+        return Size(size.columns or 80, size.lines or 24)
 
     def draw(self, frame: RenderableType) -> None:
         """Show this and nothing else."""
