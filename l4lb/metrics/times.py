@@ -34,9 +34,12 @@ def upper_bound(bucket: int) -> float:
     return (5 + quarter) * (1 << octave - 2) * UNIT
 
 
+_ENDS: Final = tuple(f"{upper_bound(bucket):.6f}" for bucket in range(BUCKETS))
+
+
 def by_end(times: Times) -> dict[str, int]:
     """The buckets that have something in them, by where they end in seconds: what JSON can carry."""
-    return {f"{upper_bound(bucket):.6f}": count for bucket, count in enumerate(times.buckets) if count}
+    return {end: count for end, count in zip(_ENDS, times.buckets, strict=False) if count}
 
 
 def from_ends(ends: Mapping[str, int]) -> tuple[int, ...]:

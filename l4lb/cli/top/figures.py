@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from l4lb.cli.backend import note
@@ -58,7 +58,7 @@ class Figures:
 
     facts: tuple[str, ...]
     warnings: tuple[str, ...] = ()
-    groups: tuple[Group, ...] = field(default=())
+    groups: tuple[Group, ...] = ()
 
 
 def figures(host: str, now: Look, before: Look | None = None) -> Figures:
