@@ -125,7 +125,7 @@ def write_backends(backends: Backends, rates: dict[tuple[str, str], Rates] | Non
                 *(_agent(one["agent"]) if agents else ()),
             )
         )
-    write_annotated_table(columns, rows, "REASON", [_note(one) for one in backends])
+    write_annotated_table(columns, rows, "REASON", [note(one) for one in backends])
 
 
 def _last_probe(probe: Mapping[str, Any] | None) -> str:
@@ -136,7 +136,7 @@ def _last_probe(probe: Mapping[str, Any] | None) -> str:
     return f"{probe['kind']} {figure}, {duration(probe['age'])} ago"
 
 
-def _note(one: Mapping[str, Any]) -> str:
+def note(one: Mapping[str, Any]) -> str:
     """What is not plain from the state and the time it has lasted."""
     reason = "" if one["reason"].startswith("since ") else one["reason"]
     agent = one["agent"]["reason"] if one["agent"] else ""
@@ -189,7 +189,7 @@ def remove(location: Location, service: str, address: Endpoint, runtime: bool) -
 def drain(location: Location, service: str, address: Endpoint, runtime: bool) -> None:
     """Give a backend no new connections (weight 0); those it has go on."""
     answer = _change(location, service, address, {"action": "drain", "runtime": runtime})
-    click.echo(f"{service}: draining {address}, {counted(answer['established'], 'connection')} left")
+    click.echo(drained(answer))
 
 
 @backend.command()
@@ -200,7 +200,7 @@ def drain(location: Location, service: str, address: Endpoint, runtime: bool) ->
 def enable(location: Location, service: str, address: Endpoint, runtime: bool) -> None:
     """Undo a drain: give a backend the weight it had."""
     answer = _change(location, service, address, {"action": "enable", "runtime": runtime})
-    click.echo(f"{service}: enabled {address}, weight {answer['weight']}")
+    click.echo(enabled(answer))
 
 
 @backend.command()
@@ -213,6 +213,17 @@ def weight(location: Location, service: str, address: Endpoint, weight: int, run
     """Change a backend's share of new connections; 0 drains it."""
     answer = _change(location, service, address, {"weight": weight, "runtime": runtime})
     click.echo(f"{service}: {address} has weight {answer['weight']}")
+
+
+def drained(answer: Mapping[str, Any]) -> str:
+    """What has been done to a backend, as the daemon reports it."""
+    left = counted(answer["established"], "connection")
+    return f"{answer['service']}: draining {answer['address']}, {left} left"
+
+
+def enabled(answer: Mapping[str, Any]) -> str:
+    """As ``drained``."""
+    return f"{answer['service']}: enabled {answer['address']}, weight {answer['weight']}"
 
 
 def _change(location: Location, service: str, address: Endpoint, body: dict[str, Any]) -> dict[str, Any]:

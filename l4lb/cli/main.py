@@ -14,6 +14,7 @@ from l4lb.cli.options import MainGroup
 from l4lb.cli.probe import probe
 from l4lb.cli.service import service
 from l4lb.cli.status import status
+from l4lb.cli.top.command import top
 
 
 @click.group(cls=MainGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,6 +34,7 @@ for command in (
     daemon.stop,
     agent,
     status,
+    top,
     service,
     backend,
     connection,

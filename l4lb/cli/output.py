@@ -14,7 +14,7 @@ import click
 
 _UNLIMITED = 1000  # columns: more than any table needs
 
-_COLOURS = {"up": "green", "down": "red", "unknown": "yellow", "drain": "cyan"}
+STATE_COLOURS = {"up": "green", "down": "red", "unknown": "yellow", "drain": "cyan"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def _lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], gap: int = 
         cells = [Text(printable(cell)) for cell in row]
         for cell, column in zip(cells, columns, strict=True):
             if column.states:
-                cell.stylize(_COLOURS.get(cell.plain, ""))
+                cell.stylize(STATE_COLOURS.get(cell.plain, ""))
         table.add_row(*cells)
     # With a height too, or rich draws for 80 columns where TERM is "dumb".
     console = Console(width=_UNLIMITED, height=len(rows) + 1)

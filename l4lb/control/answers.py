@@ -63,11 +63,22 @@ class Answers:
 
     async def status(self, socket_path: Path) -> Json:
         """The whole at a glance; see ``GET /v1/status``."""
+        return await self._status(socket_path, await self._counters())
+
+    async def overview(self, socket_path: Path) -> Json:
+        """``status`` and all services, from one look at the counters."""
+        counters = await self._counters()
+        return {
+            "status": await self._status(socket_path, counters),
+            "services": [
+                self._service(service, counters.backends) for service in self._desired.config.services
+            ],
+        }
+
+    async def _status(self, socket_path: Path, counters: Counters) -> Json:
         config = self._desired.config
-        counters, details = Counters({}, {}, {}), {}
-        if self._supervisor.failure is None:
-            counters = await self._supervisor.running.counters()
-            details = dict(await self._supervisor.running.details())
+        running = self._supervisor.failure is None
+        details = dict(await self._supervisor.running.details()) if running else {}
         capabilities = self._supervisor.latest.capabilities
         return {
             "version": version("l4lb"),
@@ -103,14 +114,12 @@ class Answers:
     async def snapshot(self) -> Snapshot:
         """All that the metrics are made of."""
         config, convergence = self._desired.config, self._convergence
-        running = self._supervisor.failure is None
-        counters = await self._supervisor.running.counters() if running else Counters({}, {}, {})
-        checks = convergence.health
+        counters, checks = await self._counters(), convergence.health
         return Snapshot(
             version=version("l4lb"),
             datapath=self._supervisor.latest.capabilities.name,
             began=self._began_at,
-            running=running,
+            running=self._supervisor.failure is None,
             services=[
                 (service, self._snapshots(service, counters.backends)) for service in config.services
             ],
@@ -147,13 +156,8 @@ class Answers:
         """
         config = self._desired.config
         chosen = config.services if name is None else (find_service(config, name),)
-        traffic = await self._traffic()
-        return [
-            service_report(
-                service, [self._backend(service, backend, traffic) for backend in service.backends]
-            )
-            for service in chosen
-        ]
+        traffic = (await self._counters()).backends
+        return [self._service(service, traffic) for service in chosen]
 
     async def backend(self, name: str, address: Endpoint) -> Json:
         """One backend.
@@ -163,7 +167,7 @@ class Answers:
         """
         config = self._desired.config
         backend = find_backend(config, name, address)
-        return self._backend(find_service(config, name), backend, await self._traffic())
+        return self._backend(find_service(config, name), backend, (await self._counters()).backends)
 
     async def connections(self, which: ConnectionFilter, limit: int) -> tuple[list[Json], int]:
         """Up to ``limit`` connections and how many there are.
@@ -238,7 +242,11 @@ class Answers:
         except KeyError:  # so new that no pass has met it
             return Health(HealthState.UNKNOWN, time.monotonic())
 
-    def _backend(self, service: Service, backend: Backend, traffic: dict[BackendKey, Traffic]) -> Json:
+    def _service(self, service: Service, traffic: Mapping[BackendKey, Traffic]) -> Json:
+        backends = [self._backend(service, backend, traffic) for backend in service.backends]
+        return service_report(service, backends)
+
+    def _backend(self, service: Service, backend: Backend, traffic: Mapping[BackendKey, Traffic]) -> Json:
         target, now = (service.name, backend.address), time.monotonic()
         facts = BackendFacts(
             self._health(*target),
@@ -250,8 +258,8 @@ class Answers:
         )
         return backend_report(service, backend, facts, now=now, wall=datetime.now())
 
-    async def _traffic(self) -> dict[BackendKey, Traffic]:
-        """By backend; nothing while the datapath restarts, for then nothing has been counted."""
+    async def _counters(self) -> Counters:
+        """Nothing while the datapath restarts, for then nothing has been counted."""
         if self._supervisor.failure is not None:
-            return {}
-        return (await self._supervisor.running.counters()).backends
+            return Counters({}, {}, {})
+        return await self._supervisor.running.counters()

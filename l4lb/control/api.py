@@ -6,6 +6,7 @@ what is there) or 500 (the daemon cannot). Addresses in a path are percent-encod
 ``10.2.0.13:80``, ``[2001:db8::1]:80``.
 
     GET    /v1/status
+    GET    /v1/overview                               status and services, from one look at the counters
     GET    /v1/services                               GET /v1/services/{name}
     POST   /v1/services                               {"service": {...as in the file}, "runtime": bool}
     DELETE /v1/services/{name}?runtime=1
@@ -80,6 +81,7 @@ class Api:
         app.add_routes(
             [
                 web.get("/v1/status", self._status),
+                web.get("/v1/overview", self._overview),
                 web.get("/v1/services", self._services),
                 web.post("/v1/services", self._add_service),
                 web.get(service, self._service),
@@ -100,6 +102,9 @@ class Api:
 
     async def _status(self, request: web.Request) -> web.Response:
         return web.json_response(await self._answers.status(self._socket_path))
+
+    async def _overview(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._answers.overview(self._socket_path))
 
     async def _services(self, request: web.Request) -> web.Response:
         return web.json_response({"services": await self._answers.services()})

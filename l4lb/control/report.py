@@ -14,7 +14,7 @@ from l4lb.agent.runner import QuestionCounters
 from l4lb.control.drains import Drain
 from l4lb.health.probing import LastProbe, ProbeCounters
 from l4lb.health.rise_fall import Health, HealthState
-from l4lb.metrics.times import quantile
+from l4lb.metrics.times import by_end, quantile
 from l4lb.model import (
     Backend,
     ConnectionInfo,
@@ -71,19 +71,21 @@ def backend_report(
 def _traffic_report(traffic: Traffic) -> Json:
     report = dataclasses.asdict(traffic)
     report["waiting"] = round(traffic.waiting, 6)
-    report["handshakes"] = _times_report(traffic.handshakes)
-    report["responses"] = _times_report(traffic.responses)
+    report["handshakes"] = times_report(traffic.handshakes)
+    report["responses"] = times_report(traffic.responses)
     return report
 
 
-def _times_report(times: Times) -> Json:
-    """Seconds; those that were never taken are null."""
+def times_report(times: Times) -> Json:
+    """Times in seconds; those that were never taken are null. A bucket has the times below the end that is
+    its name, and not below the end before."""
     shares = {f"p{round(100 * share)}": quantile(times, share) for share in _QUANTILES}
     report = {"average": times.average if times.count else None, **shares}
     return {
         "count": times.count,
         "total": round(times.total, 6),
         **{name: None if seconds is None else round(seconds, 6) for name, seconds in report.items()},
+        "buckets": by_end(times),
     }
 
 

@@ -50,8 +50,8 @@ class ServiceState:
 def select(
     service: ServiceState, packet: Packet, now: float, random: Random
 ) -> tuple[Path | None, Decision | None]:
-    """The path for a new connection that begins with ``packet``; None if no backend can take it. With it the
-    decision, where it is time to keep one of the service."""
+    """The path for a new connection that begins with ``packet``; None if no backend can take it. With it
+    the decision, where it is time to keep one of the service."""
     path = None if service.affinity is None else service.affinity.find(packet.source, now)
     rule = Rule.AFFINITY
     candidates: _Candidates = ()

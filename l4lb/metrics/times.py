@@ -6,7 +6,7 @@ begin at one unit of 4,096 ns, which a right shift makes of nanoseconds, and end
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from l4lb.model import Times
@@ -36,6 +36,24 @@ def upper_bound(bucket: int) -> float:
         return (bucket + 1) * UNIT
     octave, quarter = bucket // 4 + 1, bucket % 4
     return (5 + quarter) * (1 << octave - 2) * UNIT
+
+
+_ENDS: Final = tuple(f"{upper_bound(bucket):.6f}" for bucket in range(BUCKETS))
+
+
+def by_end(times: Times) -> dict[str, int]:
+    """The buckets that have something in them, by where they end in seconds: what JSON can carry."""
+    return {end: count for end, count in zip(_ENDS, times.buckets, strict=False) if count}
+
+
+def from_ends(ends: Mapping[str, int]) -> tuple[int, ...]:
+    """The buckets that ``by_end`` was told of; empty if nothing was in them."""
+    if not ends:
+        return ()
+    buckets = [0] * BUCKETS
+    for end, count in ends.items():
+        buckets[bucket_of(round(float(end) / UNIT) - 1)] = count
+    return tuple(buckets)
 
 
 class Stopwatch:

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from l4lb.control.report import times_report
+from l4lb.metrics.times import Stopwatch
+
+
+def responses(*seconds: float) -> dict[str, Any]:
+    """The times that answers took, as the daemon reports them."""
+    watch = Stopwatch()
+    for each in seconds:
+        watch.took(each)
+    return times_report(watch.read())
+
 
 def backend(address: str = "10.2.0.11:80", **changes: Any) -> dict[str, Any]:
     """A backend as the daemon reports it."""
@@ -18,7 +29,7 @@ def backend(address: str = "10.2.0.11:80", **changes: Any) -> dict[str, Any]:
         "half_open": 1,
         "established": 12,
         "outstanding": 3,
-        "responses": {"count": 9, "total": 1.8, "average": 0.2, "p50": 0.2, "p90": 0.3, "p99": 0.4},
+        "responses": responses(*[0.2] * 9),
         "packets_in": 10,
         "packets_out": 20,
         "bytes_in": 5000,

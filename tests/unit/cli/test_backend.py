@@ -48,14 +48,14 @@ SIX = "/v1/services/web/backends/%5B2001%3Adb8%3A%3A1%5D%3A80"
             ("drain", "web", "10.2.0.13:80"),
             f"PATCH {ONE}",
             {"action": "drain", "runtime": False},
-            backend(established=1),
+            backend("10.2.0.13:80", established=1),
             "web: draining 10.2.0.13:80, 1 connection left\n",
         ),
         (
             ("enable", "web", "10.2.0.13:80", "--runtime"),
             f"PATCH {ONE}",
             {"action": "enable", "runtime": True},
-            backend(weight=7),
+            backend("10.2.0.13:80", weight=7),
             "web: enabled 10.2.0.13:80, weight 7\n",
         ),
         (

@@ -55,6 +55,7 @@ def test_a_relative_socket_is_made_absolute(l4lb):
         ("service", "show", "web"),
         ("service", "add", "web", "10.1.0.100:80"),
         ("service", "remove", "web"),
+        ("top",),
         ("backend", "list"),
         ("backend", "add", "web", "10.2.0.11:80"),
         ("backend", "remove", "web", "10.2.0.11:80"),

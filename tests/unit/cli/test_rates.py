@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from l4lb.cli.rates import Rates, measure
-from tests.unit.cli.answers import backend
+import pytest
+
+from l4lb.cli.rates import Rates, measure, rates
+from l4lb.metrics.times import quantile
+from l4lb.model import Times
+from tests.unit.cli.answers import backend, responses
 
 
 def test_rates_are_what_was_added_over_the_time_it_took():
@@ -23,7 +27,19 @@ def test_rates_are_what_was_added_over_the_time_it_took():
     assert waited == [1.5]
 
 
+def test_what_was_answered_in_between_and_how_fast():
+    before = [backend(responses=responses(*[0.001] * 100))]
+    now = [backend(responses=responses(*[0.001] * 100, 0.1, 0.1, 0.1, 0.5))]
+    (found,) = rates(before, now, 2.0).values()
+    assert (found.answers, found.responses.count) == (2.0, 4)
+    assert quantile(found.responses, 0.5) == pytest.approx(0.1, rel=0.25)
+    assert quantile(found.responses, 0.99) == pytest.approx(0.5, rel=0.25)
+    (silent,) = rates(now, now, 2.0).values()
+    assert (silent.answers, silent.responses) == (0.0, Times())
+
+
 def test_a_backend_that_is_new_or_began_anew_has_no_rates():
     looks = iter([[backend(bytes_in=9)], [backend(bytes_in=8), backend("10.2.0.12:80")]])
     times = iter([0.0, 1.0])
     assert measure(lambda: next(looks), 1.0, lambda: next(times), lambda _: None)[1] == {}
+    assert rates([backend()], [backend(responses=responses(0.2))], 1.0) == {}

@@ -191,7 +191,7 @@ def test_every_error_of_a_service_is_told(tmp_path):
 def test_a_datapath_that_fails_is_told_and_the_daemon_goes_on(tmp_path):
     async def scenario(l4lb):
         l4lb.datapath.refusal = "the packet process did not answer"
-        for path in ("/v1/status", "/v1/services", "/v1/connections"):
+        for path in ("/v1/status", "/v1/overview", "/v1/services", "/v1/connections"):
             assert await l4lb.refused("GET", path) == (500, ["the packet process did not answer"])
         l4lb.datapath.refusal = None
         assert (await l4lb.get("/v1/status"))["services"] == 2

@@ -100,7 +100,7 @@ def test_status(tmp_path):
     with_daemon(tmp_path, scenario)
 
 
-UNTIMED = {"count": 0, "total": 0.0, "average": None, "p50": None, "p90": None, "p99": None}
+UNTIMED = {"count": 0, "total": 0.0, "average": None, "p50": None, "p90": None, "p99": None, "buckets": {}}
 
 
 def timed(*seconds):
@@ -108,6 +108,27 @@ def timed(*seconds):
     for each in seconds:
         watch.took(each)
     return watch.read()
+
+
+def test_the_overview_is_status_and_services_from_one_look(tmp_path):
+    async def scenario(l4lb):
+        looks, counters = [], l4lb.datapath.counters
+
+        async def counted():
+            looks.append(Counters({("web", WEB1): Traffic(len(looks) + 7)}, {}, {}, established=len(looks)))
+            return looks[-1]
+
+        l4lb.datapath.counters = counted
+        overview = await l4lb.get("/v1/overview")
+        assert len(looks) == 1
+        assert overview["status"]["connections"]["established"] == 0
+        assert [service["name"] for service in overview["services"]] == ["web", "dns"]
+        assert overview["services"][0]["backends"][0]["connections_total"] == 7
+
+        l4lb.datapath.counters = counters
+        assert overview["status"].keys() == (await l4lb.get("/v1/status")).keys()
+
+    with_daemon(tmp_path, scenario)
 
 
 def test_explain(tmp_path):
@@ -245,6 +266,7 @@ def test_services_and_backends(tmp_path):
                 "p50": 0.100663,
                 "p90": 0.100663,
                 "p99": 0.100663,
+                "buckets": {"0.100663": 2},
             },
             "agent": None,
             "probe": None,

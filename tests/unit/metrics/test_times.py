@@ -13,6 +13,8 @@ from l4lb.metrics.times import (
     Stopwatch,
     added,
     bucket_of,
+    by_end,
+    from_ends,
     quantile,
     since,
     upper_bound,
@@ -80,6 +82,15 @@ def test_the_average_is_of_times_cut_at_what_the_programs_can_average():
     for _ in range(100):  # as in bpf/measure.h, rounded as there
         assert average8 - average8 // 8 + most < 2**32
         average8 += most - average8 // 8
+
+
+def test_buckets_are_told_by_their_ends():
+    assert by_end(taken(0.1, 0.1, 0.000_001)) == {"0.000004": 1, "0.100663": 2}
+    assert by_end(Times()) == {}
+    assert from_ends({}) == ()
+    every = Times(1, 1.0, 1.0, tuple(range(1, BUCKETS + 1)))
+    assert len(by_end(every)) == BUCKETS
+    assert from_ends(by_end(every)) == every.buckets
 
 
 def test_added_up():
