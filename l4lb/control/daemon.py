@@ -57,10 +57,11 @@ def run(config_path: Path, socket_path: Path, *, log_level: str = "info") -> int
         with ignored_at_the_end():
             asyncio.run(_run(config_path, socket_path))
     except ConfigError as error:
-        print(*error.errors, sep="\n", file=sys.stderr)
+        for line in error.errors:
+            print(f"{logs.error_mark()}{line}", file=sys.stderr)
         return 1
     except (Refused, DatapathError) as error:
-        print(f"l4lb: {error}", file=sys.stderr)
+        print(f"{logs.error_mark()}l4lb: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
@@ -41,6 +41,20 @@ def held() -> frozenset[Capability]:
     line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("CapEff:"))
     mask = int(line.split()[1], 16)
     return frozenset(each for each in Capability if mask >> each & 1)
+
+
+def missing(needed: Iterable[Capability], has: Collection[Capability]) -> str | None:
+    """One line about those that are needed and that a process which ``has`` these lacks; None if it lacks
+    none."""
+    implied = (Capability.BPF, Capability.PERFMON) if Capability.SYS_ADMIN in has else ()
+    lacking = [each for each in needed if each not in has and each not in implied]
+    if not lacking:
+        return None
+    names = " and ".join(map(str, lacking))
+    return (
+        f"{names} {'is' if len(lacking) == 1 else 'are'} missing: a systemd unit gives capabilities by "
+        "CapabilityBoundingSet=, a container by --cap-add"
+    )
 
 
 def keep_only(wanted: Collection[Capability]) -> None:
