@@ -81,10 +81,12 @@ def _install(service: Service, root: Path | None, *, force: bool) -> None:
 
 
 def _enable(service: Service, root: Path | None, *, enable: bool, now: bool) -> None:
-    from l4lb.service import systemd
+    from l4lb.service import systemd, units
 
     if now and not systemd.runs():
         raise Failure(f"systemd does not run here: {service.unit} is installed, but not started")
+    if now and service is units.AGENT and not Path(units.AGENT_KEY).exists():
+        raise Failure(f"there is no {units.AGENT_KEY}: put the gateway's key there; nothing was started")
     if enable or now:
         systemd.systemctl("enable", service.unit, root=root)
         click.echo(f"{service.unit} enabled: it starts at every boot")

@@ -43,6 +43,9 @@ class Service:
 
 
 GATEWAY: Final = Service("l4lb.service", "l4lb.toml", SETTINGS / "l4lb.toml")
+AGENT_KEY: Final = SETTINGS / "agents.key"
+"""Read by the agent's unit. Not ours to make: it is the gateways'."""
+
 AGENT: Final = Service("l4lb-agent.service", "agent.env", SETTINGS / "agent.env")
 
 

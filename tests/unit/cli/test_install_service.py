@@ -100,6 +100,17 @@ def test_without_systemd_it_is_not_started_and_says_so(install, tmp_path, monkey
     assert refused.stderr == "l4lb: systemd does not run here: l4lb.service is installed, but not started\n"
 
 
+def test_an_agent_is_not_started_without_its_key(install, tmp_path, monkeypatch):
+    monkeypatch.setattr("l4lb.cli.install_service._install", lambda service, root, force: None)
+    monkeypatch.setattr(systemd, "runs", lambda: True)
+    monkeypatch.setattr("l4lb.service.units.AGENT_KEY", tmp_path / "agents.key")
+    refused = install("--agent", "--now", root=None)
+    assert refused.exit_code == 1
+    assert refused.stderr == (
+        f"l4lb: there is no {tmp_path}/agents.key: put the gateway's key there; nothing was started\n"
+    )
+
+
 def test_without_systemctl_it_is_not_enabled_and_says_so(install, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda program: None)
     refused = install("--enable")
