@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +21,7 @@ from tests.lab.lab import Lab
 
 _SYSTEMD: Final = Path("/lib/systemd/systemd")
 _REPOSITORY: Final = Path(__file__).resolve().parents[2]
+_GROUP: Final = "l4lb-boot-"
 _PATIENCE: Final = 30.0  # seconds
 
 # The machine's own services stay away, and its kernel's settings are not touched: those of the network
@@ -81,8 +81,8 @@ class Booted:
     def __init__(self, lab: Lab, host: str) -> None:
         self._lab = lab
         self._host = host
-        self._base = Path(tempfile.mkdtemp(prefix="l4lb-boot-"))
-        self._group = _cgroup2() / f"l4lb-boot-{os.getpid()}-{host}"
+        self._base = lab.directory / f"{host}-root"
+        self._group = _cgroup2() / f"{_GROUP}{os.getpid()}-{host}"
         self._starter: subprocess.Popen[str] | None = None
         self._first = 0  # process number of its systemd, as seen from here
 
@@ -140,6 +140,8 @@ class Booted:
         return self.exec("journalctl", "-q", "-o", "cat", "-u", unit, *options).stdout.splitlines()
 
     def _boot(self) -> None:
+        _remove_abandoned()
+        self._base.mkdir()
         self._group.mkdir()
         places = {str(_REPOSITORY), sys.prefix}
         command = self._lab.command(
@@ -189,15 +191,13 @@ class Booted:
         deadline = time.monotonic() + _PATIENCE
         while self._group.exists():
             try:
-                for group in sorted(self._group.rglob("*"), reverse=True):
-                    if group.is_dir():
-                        group.rmdir()
-                self._group.rmdir()
+                _remove(self._group)
             except OSError:  # somebody in it is still ending
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
-        self._base.rmdir()
+        if self._base.exists():
+            self._base.rmdir()
 
 
 def why_not() -> str | None:
@@ -210,6 +210,20 @@ def why_not() -> str | None:
     except CannotBoot as error:
         return str(error)
     return None
+
+
+def _remove(group: Path) -> None:
+    for each in sorted(group.rglob("*"), reverse=True):
+        if each.is_dir():
+            each.rmdir()
+    group.rmdir()
+
+
+def _remove_abandoned() -> None:
+    """Groups of test runs that were killed; their processes go with their labs."""
+    for group in _cgroup2().glob(f"{_GROUP}*"):
+        if not Path("/proc", group.name.removeprefix(_GROUP).split("-")[0]).exists():
+            _remove(group)
 
 
 def _cgroup2() -> Path:
