@@ -1,6 +1,6 @@
 """Compiles l4lb/datapath/bpf/*.c into objects beside them, those that are out of date.
 
-A command, `python tools/build_bpf.py`, and the build hook of hatch, which has the objects in the wheel.
+A command, `python tools/build_bpf.py`, and a part of the build hook, which has the objects in the wheel.
 Without clang nothing is compiled and nothing fails: l4lb then runs its raw datapath.
 """
 
@@ -13,10 +13,6 @@ import sysconfig
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "l4lb" / "datapath" / "bpf"
@@ -110,23 +106,6 @@ def _command() -> tuple[str, ...]:
         complaint = next((line for line in done.stderr.splitlines() if "error:" in line), "clang fails")
         raise CannotCompileError(f"libbpf-dev or linux-libc-dev is not installed ({complaint})")
     return tuple(command)
-
-
-def get_build_hook() -> "type[BuildHookInterface[Any]]":
-    """What hatch asks this file for. hatchling is there only while a package is built."""
-    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
-
-    class BpfBuildHook(BuildHookInterface[Any]):
-        def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-            """Builds, and names the objects, which git ignores, as part of the wheel."""
-            try:
-                build()
-            except CannotCompileError as error:
-                self.app.display_warning(raw_only(error))
-            objects = map(object_of, FOLDER.glob("*.c"))
-            build_data["artifacts"] += [f"/{o.relative_to(ROOT)}" for o in objects if o.exists()]
-
-    return BpfBuildHook
 
 
 def raw_only(error: CannotCompileError) -> str:

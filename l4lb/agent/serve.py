@@ -25,12 +25,16 @@ from l4lb.agent.state_file import WantedState
 from l4lb.agent.weight import weight
 from l4lb.control.notify import notify
 from l4lb.control.stop_signals import STOP, ignored_at_the_end
+from l4lb.control.watchdog import give_signs_of_life
 from l4lb.model import Endpoint
 
 log = logging.getLogger(__name__)
 
 _TELL: Final = 60.0
 """Seconds between two lines in the log about packets refused, if there are any."""
+
+_STALE: Final = 10.0
+"""Seconds without a measurement, beyond the interval, after which the agent is no longer in order."""
 
 
 class CannotServe(Exception):
@@ -62,6 +66,7 @@ class Agent:
         self._lines = LineServer(lambda: write(self._report))
         self._report = Report()
         self._began = 0.0
+        self._measured = 0.0
         self._told: dict[str, int] = {}
         self._tell_again = 0.0
 
@@ -84,6 +89,7 @@ class Agent:
             running.push_async_callback(asyncio.wait, (measuring,))
             running.callback(measuring.cancel)
             notify("READY=1")
+            await running.enter_async_context(give_signs_of_life(self._measures))
             await stop.wait()
             notify("STOPPING=1")
         self._tell()
@@ -117,10 +123,15 @@ class Agent:
             except Exception:
                 log.exception("measuring failed")
 
+    async def _measures(self) -> bool:
+        """Whether the report is of now; the questions are answered by the loop that asks this."""
+        return time.monotonic() - self._measured < _STALE + self._options.interval
+
     def _measure(self) -> None:
         now = time.monotonic()
         figures = self._meter.measure(now)
         self._report = replace(self._state.read(), figures=figures, weight=weight(figures))
+        self._measured = now
         if now >= self._tell_again:
             self._tell_again = now + _TELL
             self._tell()

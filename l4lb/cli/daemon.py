@@ -29,8 +29,9 @@ def run(context: click.Context, location: Location, log_level: str) -> None:
     SIGHUP reloads the config file. SIGTERM and SIGINT stop, and keep what a restart needs to go on
     with the connections; 'l4lb stop' leaves nothing behind.
     """
-    _need_root("run")
     _open_standard_streams()
+    _need_root("run")
+    _need_capabilities()
     # Imported here because it takes longer than any other command.
     from l4lb.control import daemon
 
@@ -123,3 +124,12 @@ def _clean_up(location: Location) -> None:
 def _need_root(command: str) -> None:
     if os.geteuid() != 0:
         raise Failure(f"'l4lb {command}' must be run as root")
+
+
+def _need_capabilities() -> None:
+    """Those that every datapath needs; without more of them, ``auto`` has a reason to take ``raw``."""
+    from l4lb.datapath import privileges
+
+    needed = (privileges.Capability.NET_ADMIN, privileges.Capability.NET_RAW)
+    if lacking := privileges.missing(needed, privileges.held()):
+        raise Failure(lacking)

@@ -10,6 +10,7 @@ from l4lb.cli.backend import backend
 from l4lb.cli.completion import completion
 from l4lb.cli.connection import connection
 from l4lb.cli.explain import explain
+from l4lb.cli.install_service import install_service
 from l4lb.cli.options import MainGroup
 from l4lb.cli.probe import probe
 from l4lb.cli.service import service
@@ -40,6 +41,7 @@ for command in (
     connection,
     explain,
     probe,
+    install_service,
     completion,
 ):
     main.add_command(command)

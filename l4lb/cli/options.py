@@ -33,8 +33,10 @@ class Failure(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Called by click before it exits."""
+        from l4lb.control.log import error_mark
+
         for line in self.lines:
-            click.echo(f"l4lb: {printable(line)}", file=file, err=True)
+            click.echo(f"{error_mark()}l4lb: {printable(line)}", file=file, err=True)
 
 
 @dataclass

@@ -123,6 +123,10 @@ class ControlPlane:
             self._hold = self._goes_on or (hold and self._desired.config.gateway.hold > 0)
             await self._running.aclose()
 
+    async def datapath_answers(self) -> bool:
+        """Whether the datapath runs and answers; returns when it does."""
+        return await self._supervisor.answers()
+
     async def _close_datapath(self) -> None:
         await self._supervisor.close(hold=self._hold)
 

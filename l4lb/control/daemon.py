@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import signal
 import socket
@@ -29,6 +30,7 @@ from l4lb.control.lock import ControlSocket, Refused, claim_socket, lock_namespa
 from l4lb.control.notify import notify, reloading
 from l4lb.control.state_files import state_prefix, vip_file
 from l4lb.control.stop_signals import STOP, ignored_at_the_end
+from l4lb.control.watchdog import give_signs_of_life
 from l4lb.datapath.base import DatapathError
 from l4lb.netlink.ledger import Ledger
 from l4lb.netlink.vips import VipKeeper
@@ -49,14 +51,17 @@ def run(config_path: Path, socket_path: Path, *, log_level: str = "info") -> int
         The exit status: 0 after a stop, 1 if the daemon could not start; why is on stderr.
     """
     logs.configure(log_level)
+    if not faulthandler.is_enabled():
+        faulthandler.enable()  # where it hung, when the service manager aborts it
     try:
         with ignored_at_the_end():
             asyncio.run(_run(config_path, socket_path))
     except ConfigError as error:
-        print(*error.errors, sep="\n", file=sys.stderr)
+        for line in error.errors:
+            print(f"{logs.error_mark()}{line}", file=sys.stderr)
         return 1
     except (Refused, DatapathError) as error:
-        print(f"l4lb: {error}", file=sys.stderr)
+        print(f"{logs.error_mark()}l4lb: {error}", file=sys.stderr)
         return 1
     return 0
 
@@ -138,7 +143,8 @@ class Daemon:
             await web.SockSite(runner, self._socket.listening).start()
             notify("READY=1")
             log.info("ready: the control socket is %s", self._socket.path)
-            await self._stop_asked.wait()
+            async with give_signs_of_life(self._plane.datapath_answers):
+                await self._stop_asked.wait()
         finally:
             try:
                 await self.stop(hold=True)

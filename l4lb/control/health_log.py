@@ -31,14 +31,21 @@ class HealthLog:
         for (service, backend), health in waiting:
             if health.state is HealthState.DOWN:
                 log.warning(
-                    "backend %s %s is down: %s%s",
+                    "backend %s %s is down: %s; %s%s",
                     service,
                     backend,
                     health.reason or "its check failed",
+                    _since(health),
                     _held((service, backend), counters),
                 )
             else:
                 log.info("backend %s %s is %s", service, backend, health.state.value)
+
+
+def _since(health: Health) -> str:
+    if health.passed is None or health.last_check is None:
+        return "no check has passed yet"
+    return f"no check has passed for {health.last_check - health.passed:.1f} s"
 
 
 def _held(target: BackendKey, counters: Counters | None) -> str:

@@ -50,6 +50,12 @@ def goes_to_journal(stream: TextIO) -> bool:
     return named == f"{status.st_dev}:{status.st_ino}"
 
 
+def error_mark() -> str:
+    """What opens a line on stderr that is an error, so that the journal knows."""
+    marked = sys.stderr is not None and goes_to_journal(sys.stderr)
+    return f"<{_PRIORITY[logging.ERROR]}>" if marked else ""
+
+
 def configure(level: str, stream: TextIO | None = None) -> None:
     """Send everything from ``level`` (one of LEVELS) on to ``stream``, by default stderr.
 

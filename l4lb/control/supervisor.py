@@ -57,6 +57,14 @@ class DatapathSupervisor:
             raise DatapathError(f"the datapath is not running and is being restarted: {self._failure}")
         return self._datapath
 
+    async def answers(self) -> bool:
+        """Whether a datapath runs and answers; returns when it does."""
+        try:
+            await self.running.details()
+        except DatapathError:
+            return False
+        return True
+
     async def start(self, interfaces: Sequence[str], plan: Plan) -> None:
         """Attach the first datapath and give it its plan; from now on it is kept alive.
 

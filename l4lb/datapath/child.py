@@ -2,7 +2,8 @@
 
 A terminal's Ctrl-C goes to the whole process group, a service manager's SIGTERM to the whole control
 group. The daemon gets it too and decides: ending nft or tc under way, by an impatient second Ctrl-C
-say, would leave packets dropped that nobody takes any more.
+say, would leave packets dropped that nobody takes any more. SIGABRT is what the manager sends to a group
+whose daemon gives no sign of life: the packet process has connections to save.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import signal
 from typing import Any, Final
 
-_STOPPING: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+_STOPPING: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGABRT)
 
 
 async def start_child(*command: str, **streams: Any) -> asyncio.subprocess.Process:

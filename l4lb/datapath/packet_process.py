@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import shutil
 import socket
 import sys
 from collections.abc import Callable
@@ -22,9 +21,6 @@ _ANSWER: Final = 60.0
 """Seconds. Long: saving a million connections takes some."""
 
 _END: Final = 5.0
-
-_CAPABILITIES: Final = "-all,+net_admin,+net_raw"
-"""What the packet process keeps: opening packet sockets, marking frames, large buffers."""
 
 
 @dataclass(slots=True)
@@ -68,9 +64,6 @@ class PacketProcess:
         with theirs:
             # -P: this runs as root and must not import what lies in the current directory.
             command = [sys.executable, "-P", "-m", "l4lb.datapath.worker", str(theirs.fileno())]
-            setpriv = shutil.which("setpriv")
-            if setpriv is not None:
-                command = [setpriv, "--no-new-privs", "--bounding-set", _CAPABILITIES, *command]
             try:
                 self._process = await start_child(*command, pass_fds=[theirs.fileno()])
             except OSError as error:

@@ -30,6 +30,7 @@ from l4lb.datapath.claim import Claim
 from l4lb.datapath.hops import NextHop, NextHops
 from l4lb.datapath.packet_socket import INTERFACE_GONE
 from l4lb.datapath.port import Port, Ports
+from l4lb.datapath.privileges import Capability, keep_only
 from l4lb.datapath.reports import Job, connection_infos, counters, flush, loads
 from l4lb.datapath.saved import live, restore, save
 from l4lb.director.director import Director
@@ -330,6 +331,7 @@ def main() -> None:
     """Entry point of the process."""
     # Nothing here makes cycles, and a collector that walks a million connections stops the traffic.
     gc.disable()
+    keep_only((Capability.NET_ADMIN, Capability.NET_RAW))  # packet sockets; marked frames, large buffers
     worker = Worker(Channel(int(sys.argv[1])))
     try:
         worker.run()

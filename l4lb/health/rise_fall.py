@@ -58,6 +58,7 @@ class Health:
     streak: int = 0  # checks in a row that speak against the state
     last_check: float | None = None  # when the last check ended
     latency: float | None = None  # seconds the last check's answer took; None if it did not pass
+    passed: float | None = None  # when the last check that passed ended; None: none has
 
     @property
     def usable(self) -> bool:
@@ -100,4 +101,5 @@ def advance(health: Health, result: Result, *, rise: int, fall: int, now: float)
         streak=0 if turned else streak,
         last_check=now,
         latency=result.latency,
+        passed=now if result.outcome is Outcome.PASSED else health.passed,
     )

@@ -273,11 +273,11 @@ def run(folder, socket="l4lb.sock"):
 
 
 @contextmanager
-def in_a_terminal(lab, folder, socket="l4lb.sock"):
+def in_a_terminal(lab, folder, socket="l4lb.sock", before=()):
     """The daemon, ready, in a process group of its own; its log goes to the file ``log``."""
     log = folder / "log"
     with log.open("w") as stderr:
-        command = lab.command(HOST, *map(str, run(folder, socket)))
+        command = lab.command(HOST, *before, *map(str, run(folder, socket)))
         process = subprocess.Popen(command, stderr=stderr, start_new_session=True)
     try:
         wait_for("it to be ready", lambda: "ready:" in log.read_text() or process.poll() is not None)
@@ -341,6 +341,37 @@ def test_without_a_program_it_needs(lab, clean, folder, program, package):
     )
     assert "Traceback" not in refused.stderr
     assert [path.name for path in folder.iterdir()] == ["l4lb.toml"]
+
+
+def without(*capabilities):
+    return "setpriv", "--bounding-set", ",".join(f"-{name}" for name in capabilities)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "absent", "line"),
+    [
+        ("auto", ["net_admin"], "CAP_NET_ADMIN is missing"),
+        ("tc", ["net_raw", "net_admin"], "CAP_NET_ADMIN and CAP_NET_RAW are missing"),
+        ("tc", ["bpf", "perfmon", "sys_admin"], "CAP_BPF and CAP_PERFMON are missing"),
+        ("xdp", ["perfmon", "sys_admin"], "CAP_PERFMON is missing"),
+    ],
+    ids=["auto", "tc at all", "tc", "xdp"],
+)
+def test_without_a_capability_it_needs(lab, clean, folder, wanted, absent, line):
+    config = folder / "l4lb.toml"
+    config.write_text(f'[gateway]\ndatapath = "{wanted}"\n{config.read_text()}')
+    refused = lab.exec(HOST, *without(*absent), *run(folder), check=False)
+    assert refused.returncode == 1
+    way_out = "a systemd unit gives capabilities by CapabilityBoundingSet=, a container by --cap-add"
+    assert refused.stderr == f"l4lb: {line}: {way_out}\n"
+    assert [path.name for path in folder.iterdir()] == ["l4lb.toml"]
+
+
+def test_auto_does_without_ebpf_where_it_may_not_and_says_so(lab, clean, folder):
+    with in_a_terminal(lab, folder, before=without("perfmon", "sys_admin")):
+        said = (folder / "log").read_text()
+        assert said.count(" warning datapath tc cannot run here: CAP_PERFMON is missing: ") == 1
+        assert "info datapath raw takes packets on" in said
 
 
 @pytest.mark.datapath("raw")

@@ -213,7 +213,8 @@ def test_a_backend_that_fails_gets_no_traffic_until_it_is_back(lab, daemon):
         assert backend(daemon, "10.2.0.12:80")["reason"] == "connection refused"
         assert {lab.curl(VIP) for _ in range(4)} == {"web1\n"}
         assert re.search(
-            r"backend web 10\.2\.0\.12:80 is down: connection refused \(held \d+ connections?\)",
+            r"backend web 10\.2\.0\.12:80 is down: connection refused; no check has passed for \d+\.\d s "
+            r"\(held \d+ connections?\)",
             daemon.log.read_text(),
         )
     finally:

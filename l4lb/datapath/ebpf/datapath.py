@@ -27,6 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from l4lb.datapath import privileges
 from l4lb.datapath.base import Capabilities, ConnectionFilter, DatapathError
 from l4lb.datapath.ebpf import layout, pins
 from l4lb.datapath.ebpf.connections import EVERY_STATE, Connections, Found, Query, info, resets
@@ -41,12 +42,17 @@ from l4lb.datapath.ebpf.route_mtus import RouteMtus
 from l4lb.datapath.ebpf.sweep import Sweep
 from l4lb.datapath.ebpf.tables import Tables
 from l4lb.datapath.libbpf import LibbpfError
+from l4lb.datapath.privileges import Capability
 from l4lb.model import BackendKey, ConnectionInfo, Costs, Counters, Decision, Limits, Load, Plan, State
 from l4lb.netlink.state import Change
 from l4lb.netlink.watch import KernelWatch
 from l4lb.netlink.xdp_features import xdp_features
 
 log = logging.getLogger(__name__)
+
+_NEEDED: Final = (Capability.NET_ADMIN, Capability.BPF, Capability.PERFMON)
+"""PERFMON: for programs that run over maps, and for the verifier, which otherwise forbids to write over a
+pointer that was kept on the stack."""
 
 _SWEEP: Final = 5.0
 """Seconds between two rounds of looking for what has expired."""
@@ -109,6 +115,8 @@ class EbpfDatapath:
         Raises:
             DatapathError: they cannot run here; nothing new of them is left behind.
         """
+        if lacking := privileges.missing(_NEEDED, privileges.held()):
+            raise DatapathError(lacking)
         if not pins.is_mounted(self._file_system):
             pins.mount(self._file_system)
             if pins.is_private():

@@ -237,7 +237,7 @@ class Libbpf:
 
     def _reason(self, number: int) -> str:
         if number == errno.EPERM:
-            return "not permitted: it needs root, with CAP_BPF and CAP_NET_ADMIN"
+            return "not permitted: it needs root, with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
         if number == NOT_SUPPORTED:
             return "this kernel does not support it"
         if number >= _FIRST_OF_LIBBPF:

@@ -36,9 +36,10 @@ def key_file(directory: Path, *keys: bytes) -> Path:
 class AgentProcess:
     """One that runs."""
 
-    def __init__(self, process: subprocess.Popen[str], address: Endpoint) -> None:
+    def __init__(self, process: subprocess.Popen[str], address: Endpoint, manager: socket.socket) -> None:
         self.process = process
         self.address = address
+        self.manager = manager  # the service manager's end: what the agent tells it
 
     def stop(self) -> tuple[int, str]:
         """Ask it to end; its exit status and what it logged."""
@@ -49,9 +50,15 @@ class AgentProcess:
 
 @contextmanager
 def running(
-    directory: Path, *options: str | Path, udp: bool = True, tcp: bool = False, user: int | None = None
+    directory: Path,
+    *options: str | Path,
+    udp: bool = True,
+    tcp: bool = False,
+    user: int | None = None,
+    watchdog: float | None = None,
 ) -> Iterator[AgentProcess]:
-    """An agent that is ready, on a free port; ends with the block."""
+    """An agent that is ready, on a free port; ends with the block. A sign of life is expected of it every
+    ``watchdog`` seconds."""
     address = Endpoint.parse(f"127.0.0.1:{free_port()}")
     where = [*(("--listen", str(address)) if udp else ()), *(("--tcp", str(address)) if tcp else ())]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -59,7 +66,9 @@ def running(
         manager.bind(f"\0l4lb-test-{os.getpid()}-{address.port}")
         process = subprocess.Popen(
             [*L4LB, "agent", *where, *map(str, options)],
-            env=os.environ | {"NOTIFY_SOCKET": f"@l4lb-test-{os.getpid()}-{address.port}"},
+            env=os.environ
+            | {"NOTIFY_SOCKET": f"@l4lb-test-{os.getpid()}-{address.port}"}
+            | ({"WATCHDOG_USEC": str(int(watchdog * 1e6))} if watchdog else {}),
             stderr=subprocess.PIPE,
             text=True,
             user=user,
@@ -72,7 +81,7 @@ def running(
                 if process.poll() is not None:
                     raise AssertionError(f"the agent has ended: {process.communicate()[1]}")
                 said = manager.recv(4096)
-            yield AgentProcess(process, address)
+            yield AgentProcess(process, address, manager)
         finally:
             if process.poll() is None:
                 process.kill()

@@ -170,6 +170,12 @@ def test_a_question_of_haproxy_is_read_so_that_the_line_arrives(tmp_path: Path):
                     assert stream.read().endswith(b"%\n")
 
 
+def test_signs_of_life_for_a_service_manager_that_waits_for_them(tmp_path: Path):
+    with running(tmp_path, udp=False, tcp=True, watchdog=0.2) as agent:
+        said = {agent.manager.recv(4096) for _ in range(3)}
+    assert said == {b"WATCHDOG=1"}
+
+
 def refused(*arguments: str | Path) -> tuple[int, str]:
     done = subprocess.run(
         [*L4LB, "agent", *map(str, arguments)],

@@ -92,7 +92,8 @@ def test_a_backend_that_goes_down_and_comes_up(tmp_path, caplog):
 
     with caplog.at_level(logging.INFO):
         with_daemon(tmp_path, scenario)
-    assert "backend web 10.2.0.11:80 is down: connection refused (held 12 connections)" in caplog.text
+    assert "backend web 10.2.0.11:80 is down: connection refused; no check has passed yet" in caplog.text
+    assert "(held 12 connections)" in caplog.text
     assert "backend web 10.2.0.11:80 is up" in caplog.text
 
 

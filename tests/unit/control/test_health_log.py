@@ -24,20 +24,28 @@ def lines(caplog, transitions, counters):
     return [(record.levelname, record.getMessage()) for record in caplog.records]
 
 
-def down(backend, reason):
-    return ("web", backend, Health(HealthState.DOWN, 0.0, reason))
+def down(backend, reason, passed=None):
+    return ("web", backend, Health(HealthState.DOWN, 107.5, reason, last_check=107.5, passed=passed))
 
 
-def test_down_says_why_and_what_it_held(caplog):
-    assert lines(caplog, [down(A, "connection refused"), down(B, "timeout")], COUNTERS) == [
-        ("WARNING", "backend web 10.2.0.12:80 is down: connection refused (held 12 connections)"),
-        ("WARNING", "backend web 10.2.0.13:80 is down: timeout (held 1 connection)"),
+def test_down_says_why_since_when_and_what_it_held(caplog):
+    refused, silent = down(A, "connection refused", passed=101.3), down(B, "timeout")
+    assert lines(caplog, [refused, silent], COUNTERS) == [
+        (
+            "WARNING",
+            "backend web 10.2.0.12:80 is down: connection refused; no check has passed for 6.2 s "
+            "(held 12 connections)",
+        ),
+        (
+            "WARNING",
+            "backend web 10.2.0.13:80 is down: timeout; no check has passed yet (held 1 connection)",
+        ),
     ]
 
 
 def test_down_without_counters(caplog):
-    assert lines(caplog, [down(A, "timeout")], None) == [
-        ("WARNING", "backend web 10.2.0.12:80 is down: timeout")
+    assert lines(caplog, [down(A, "timeout", passed=102.5)], None) == [
+        ("WARNING", "backend web 10.2.0.12:80 is down: timeout; no check has passed for 5.0 s")
     ]
 
 

@@ -63,3 +63,12 @@ def test_lines_for_the_journal_have_a_priority_and_no_time(tmp_path):
 def test_the_level_is_the_lowest_that_is_written(tmp_path):
     lines = logged(tmp_path, "error", journal=True)
     assert lines[0] == "<3>bad"
+
+
+@pytest.mark.parametrize(("journal", "mark"), [(True, "<3>"), (False, "")])
+def test_an_error_that_is_printed_is_one_for_the_journal(tmp_path, monkeypatch, journal, mark):
+    with (tmp_path / "stderr").open("w") as stream:
+        status = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev if journal else 0}:{status.st_ino}")
+        monkeypatch.setattr("sys.stderr", stream)
+        assert logs.error_mark() == mark

@@ -8,12 +8,12 @@ import pytest
 
 from l4lb.datapath.child import start_child
 
-STOPPING = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
+STOPPING = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGABRT}
 
 
 def test_the_signals_that_stop_the_daemon_do_not_reach_its_children():
     async def run():
-        script = "kill -HUP $$; kill -INT $$; kill -TERM $$; echo still here"
+        script = "kill -HUP $$; kill -INT $$; kill -TERM $$; kill -ABRT $$; echo still here"
         child = await start_child("/bin/sh", "-c", script, stdout=subprocess.PIPE)
         return (await child.communicate())[0], child.returncode
 

@@ -20,6 +20,8 @@ char gpl[] SEC("license") = "GPL";
 SEC("xdp") int run(struct xdp_md *ctx) { return ctx->data ? VERDICT : XDP_DROP; }
 """
 
+TOOLS = ("tools/build_hook.py", "tools/build_bpf.py", "tools/build_man.py")
+
 needs_clang = pytest.mark.skipif(shutil.which("clang") is None, reason="no clang: tools/setup installs it")
 
 
@@ -165,7 +167,7 @@ def project(tmp_path, folder):
     pytest.importorskip("hatchling", reason="no hatchling: tools/setup installs it")
     root = tmp_path / "project"
     (root / "tools").mkdir(parents=True)
-    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore", "tools/build_bpf.py"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore", *TOOLS):
         shutil.copy(build_bpf.ROOT / name, root / name)
     (root / "l4lb" / "datapath").mkdir(parents=True)
     (root / "l4lb" / "__init__.py").touch()
@@ -240,5 +242,5 @@ def test_an_sdist_has_the_sources_and_what_compiles_them(project):
     with tarfile.open(sdist) as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}
     sources = {f"l4lb/datapath/bpf/{name}" for name in ("one.c", "two.c", "verdict.h")}
-    assert sources | {"tools/build_bpf.py"} <= packed
+    assert sources | set(TOOLS) <= packed
     assert not [name for name in packed if name.endswith(".o")]

@@ -30,7 +30,7 @@ def test_importing_needs_no_library():
 @pytest.mark.parametrize(
     ("number", "text"),
     [
-        (1, "not permitted: it needs root, with CAP_BPF and CAP_NET_ADMIN"),
+        (1, "not permitted: it needs root, with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"),
         (524, "this kernel does not support it"),
         (28, os.strerror(28)),
         (4003, "Endian mismatch"),
@@ -60,7 +60,7 @@ def test_loading_without_privileges_says_what_it_needs(possible, sample_file):
     command = [sys.executable, "-c", LOAD_AS_NOBODY, str(sample_file)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == (
-        f"load {sample_file}: not permitted: it needs root, with CAP_BPF and CAP_NET_ADMIN 1\n"
+        f"load {sample_file}: not permitted: it needs root, with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN 1\n"
     )
     assert done.stderr == ""
 
