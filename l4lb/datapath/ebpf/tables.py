@@ -171,9 +171,10 @@ class Tables:
 
     def _remove_services(self, keys: Iterable[bytes]) -> None:
         for key in keys:
-            number = self._present.services[key].number
-            self._ends.remove(key, layout.END_SERVICE, number)
-            self._maps["services"].update(word(number), bytes(layout.SERVICE.size))
+            # A program may be at work with it: nothing of it changes but that it is no more.
+            removed = self._present.services[key]._replace(version=0)
+            self._ends.remove(key, layout.END_SERVICE, removed.number)
+            self._maps["services"].update(word(removed.number), layout.SERVICE.pack(removed))
             del self._present.services[key]
 
     def _put_backends(self, backends: Mapping[bytes, layout.Backend]) -> None:
@@ -188,9 +189,9 @@ class Tables:
 
     def _remove_backends(self, keys: Iterable[bytes]) -> None:
         for key in keys:
-            number = self._present.backends[key].number
-            self._ends.remove(key, layout.END_BACKEND, number)
-            self._maps["backends"].update(word(number), bytes(layout.BACKEND.size))
+            removed = self._present.backends[key]._replace(version=0)
+            self._ends.remove(key, layout.END_BACKEND, removed.number)
+            self._maps["backends"].update(word(removed.number), layout.BACKEND.pack(removed))
             del self._present.backends[key]
 
     def _put_selections(self, wanted: Contents) -> None:
