@@ -37,7 +37,7 @@ _RUNS: Final = 1_000_000  # of a program in one repeat
 _TRIALS: Final = 1_000  # single runs in which the program's verdict is looked at
 _KEY: Final = bytes(4)
 _REDIRECT: Final = {"xdp": 4, "tc": 7}  # XDP_REDIRECT, TC_ACT_REDIRECT
-_TABLE: Final = "connections4"  # whose entries are the established connections
+_TABLE: Final = "connections4"  # of the established connections
 _LIMIT: Final = 1_000_000  # of established connections, the default
 _ENOUGH: Final = 100_000  # flows for their memory to stand out from everybody else's
 
@@ -68,8 +68,8 @@ class Memory:
     Attributes:
         maps: what the maps have grown by, as the kernel accounts for each (memlock in fdinfo).
         slab: what the kernel's slabs have grown by (SUnreclaim in /proc/meminfo), whoever has it. Entries
-            come from there, rounded up to a size that there is.
-        table: its share of the table of the hash, which is made for the limit of connections.
+            of the kernel's hash maps come from there, rounded up to a size that there is.
+        table: its share of the table, which is made for the limit of connections.
         at_rest: of all maps together, before any connection, half open ones included.
     """
 

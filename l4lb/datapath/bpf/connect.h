@@ -150,7 +150,7 @@ CHECKED_ALONE int add(const struct end *key, const struct connection *c, const s
 		count_load(c->path, 1, 0);
 	} else {
 		/* Its backend sees the client itself, so it has no entry in reverse*. */
-		result = PUT(connections, version, key, c, BPF_NOEXIST);
+		result = put_established(key, version, c, c->state);
 		if (result)
 			return result == -EEXIST;
 		count_total(0, 1);

@@ -71,10 +71,12 @@ ALWAYS_INLINE int forward(context *ctx, struct work *w, struct flow *flow, struc
 	return emit(ctx, &w->way);
 }
 
-#define BEGUN 100 /* beside what a hook returns: w->new begins with this packet */
+/* Beside what a hook returns: */
+#define BEGUN 100  /* w->new begins with this packet */
+#define REFUSE 200 /* its sender is to be told, and here is added why; by the caller, whose stack is less deep */
 
 /* First packet of a connection, or one from the middle of a connection that nobody knows. */
-CHECKED_ALONE int begin(context *ctx, struct work *w, const struct service *service, const struct settings *settings)
+CHECKED_ALONE int begin(struct work *w, const struct service *service, const struct settings *settings)
 {
 	struct connection *c;
 	struct totals *all;
@@ -97,7 +99,7 @@ CHECKED_ALONE int begin(context *ctx, struct work *w, const struct service *serv
 			return dropped(NO_CONNECTION);
 		if (!(p->flags & SYN)) {
 			if (!finds_again(service))
-				return refuse(ctx, w, settings, NO_CONNECTION);
+				return REFUSE + NO_CONNECTION;
 			/* Only the backend's answer tells the segment of a client from a forged one. */
 			c->shifts = UNKNOWN_SHIFTS;
 		} else if (p->flags & ACK) {
@@ -108,7 +110,7 @@ CHECKED_ALONE int begin(context *ctx, struct work *w, const struct service *serv
 	number = select(w, service);
 	path = bpf_map_lookup_elem(&paths, &number);
 	if (!path)
-		return refuse(ctx, w, settings, NO_BACKEND);
+		return REFUSE + NO_BACKEND;
 	c->path = number;
 	if (c->state == SYN_SENT && p->flags & SYN)
 		c->asked = time_units(settings);
@@ -267,7 +269,9 @@ ALWAYS_INLINE int process_flow(context *ctx, struct work *w, const struct settin
 	if (!c) {
 		if (flow.service) {
 			selects = 1;
-			result = begin(ctx, w, flow.service, settings);
+			result = begin(w, flow.service, settings);
+			if (result >= REFUSE)
+				result = refuse(ctx, w, settings, result - REFUSE);
 		} else if (flow.backend) {
 			result = unknown_reply(w, flow.backend, settings);
 			flow.key = p->destination;

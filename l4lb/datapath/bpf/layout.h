@@ -74,7 +74,7 @@ struct connection {
 	__u8 state;
 	__u8 shifts; /* window scales: the client's in bits 0-3, the backend's in bits 4-7 */
 	__u8 flags;
-	__u8 reserved;
+	__u8 displaced; /* of the first slot of a pair, whatever is in it: see struct slots */
 	struct hop hop; /* towards the client */
 };
 
@@ -83,6 +83,28 @@ struct connection {
 #define REVERSED 4	  /* it has an entry in reverse* or half_open_reverse* */
 #define OTHER_SOURCE 8	  /* the backend sees another address or port than the client's */
 #define RESTED 16	  /* both ends have closed: no longer a load for its backend */
+
+/* A connection of IPv4 in its slot, which is one line of the cache. */
+struct slot {
+	__u64 key; /* SLOT_TAKEN, then the last 8 bytes of struct end: the address, the port, the service's number */
+	struct connection connection;
+};
+
+#define SLOT_TAKEN (1ull << 63) /* a service's number does not come so far */
+
+/* Values of connections4, a hash table. A connection is in the pair of its hash, its home, or in one of the next
+ * ones; its home says how many are `displaced`. See established.h. */
+struct slots {
+	struct slot slot[2];
+};
+
+#define TABLE_STEPS 32 /* pairs that are looked at */
+#define BLOCK_PAIRS 64 /* for a key of blocks */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define ONE_DISPLACED (1u << 24) /* in the word of `state`, `shifts`, `flags` and `displaced` */
+#else
+#define ONE_DISPLACED 1u
+#endif
 
 /* Keys of route_mtus6; of route_mtus4 only the first word of the address. */
 struct prefix {
@@ -266,11 +288,14 @@ struct fragment {
 struct settings {
 	__u64 timeouts[STATES]; /* ns */
 	__u64 clock;		/* ns: the time for programs that were loaded with a clock of their own */
+	__u64 seed;		/* of connections4: odd, secret, and the same as long as that map is there */
 	__u32 generation;	/* of routes and neighbours; never 0 */
 	__u32 half_open;	/* limits */
 	__u32 established;
+	__u32 pairs;	  /* values of connections4 */
 	__u16 first_port; /* of full NAT, host byte order, both inclusive */
 	__u16 last_port;
+	__u8 reserved[4];
 };
 
 /* The only value of totals. */

@@ -7,6 +7,7 @@
 
 #include "count.h"
 #include "ends.h"
+#include "established.h"
 
 struct flow {
 	struct end key; /* of the connection: the client's end, the service's number */
@@ -98,7 +99,7 @@ CHECKED_ALONE int forget(const struct end *key, struct connection *c, int versio
 		if (half_open_state)
 			count_load(number, -1, 0);
 	} else {
-		if (DELETE(connections, version, key))
+		if (delete_established(key, version))
 			return 0;
 		count_total(0, -1);
 		if (!rested)
@@ -117,7 +118,7 @@ ALWAYS_INLINE int has_expired(const struct connection *c, const struct settings 
 /* The connection of this key, which may have expired, and whether it is among the half-open ones. */
 ALWAYS_INLINE struct connection *entry_of(const struct end *key, int version, __u8 *half_open)
 {
-	struct connection *c = FIND(connections, version, key);
+	struct connection *c = find_established(key, version);
 
 	*half_open = 0;
 	if (c)
@@ -128,7 +129,7 @@ ALWAYS_INLINE struct connection *entry_of(const struct end *key, int version, __
 		return c;
 	}
 	/* Another CPU may have moved it from there to here meanwhile. */
-	return FIND(connections, version, key);
+	return find_established(key, version);
 }
 
 /* The connection of flow->key, if it has not expired. */

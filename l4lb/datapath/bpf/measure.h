@@ -108,7 +108,7 @@ ALWAYS_INLINE void learn_from_client(const struct flow *flow, struct connection 
 		}
 		if (p->protocol == IPPROTO_TCP && !p->payload)
 			return;
-		moved = FIND(connections, p->version, &flow->key);
+		moved = find_established(&flow->key, p->version);
 		if (moved)
 			c = moved;
 	}

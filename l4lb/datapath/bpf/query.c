@@ -4,7 +4,7 @@
  *
  * Iterators (Linux 5.8), as in sweep.c: one over each of the maps. They write for each entry
  *
- *     SKIPPED                      not asked for
+ *     SKIPPED                      not asked for, or a block of connections4
  *     COUNTED                      asked for, but enough were written
  *     FOUND struct end, connection asked for
  *
@@ -45,35 +45,48 @@ ALWAYS_INLINE int is_asked_for(const struct query *query, const struct end *clie
 	return 1;
 }
 
-ALWAYS_INLINE int ask(struct bpf_iter__bpf_map_elem *ctx, int version, int half_open)
+ALWAYS_INLINE void write_answer(struct bpf_iter__bpf_map_elem *ctx, __u8 answer)
 {
-	const struct connection *entry = ctx->value;
-	const void *key = ctx->key;
+	bpf_seq_write(ctx->meta->seq, &answer, sizeof(answer));
+}
+
+ALWAYS_INLINE int ask_about(struct bpf_iter__bpf_map_elem *ctx, const struct end *client, struct connection *c,
+			    int version, int half_open)
+{
 	__u32 zero = 0;
 	__u8 answer = SKIPPED;
-	struct end client = {};
-	struct settings *known;
-	struct connection c;
-	struct query *query;
+	struct settings *known = read_settings();
+	struct query *query = bpf_map_lookup_elem(&queries, &zero);
 
-	known = read_settings();
-	query = bpf_map_lookup_elem(&queries, &zero);
-	if (!known || !query || !key || !entry)
+	if (!known || !query)
 		return 0;
-	read_entry(key, entry, version, &client, &c);
-	if (is_asked_for(query, &client, &c, version, known)) {
+	if (is_asked_for(query, client, c, version, known)) {
 		answer = query->records ? FOUND : COUNTED;
 		if (query->records)
 			query->records -= 1;
 	}
-	bpf_seq_write(ctx->meta->seq, &answer, sizeof(answer));
+	write_answer(ctx, answer);
 	if (answer == FOUND) {
-		bpf_seq_write(ctx->meta->seq, &client, sizeof(client));
-		bpf_seq_write(ctx->meta->seq, &c, sizeof(c));
+		bpf_seq_write(ctx->meta->seq, client, sizeof(*client));
+		bpf_seq_write(ctx->meta->seq, c, sizeof(*c));
 		if (query->take)
-			forget(&client, &c, version, half_open);
+			forget(client, c, version, half_open);
 	}
 	return 0;
+}
+
+/* About an entry of one of the kernel's hash maps. */
+ALWAYS_INLINE int ask(struct bpf_iter__bpf_map_elem *ctx, int version, int half_open)
+{
+	const struct connection *entry = ctx->value;
+	const void *key = ctx->key;
+	struct end client = {};
+	struct connection c;
+
+	if (!key || !entry)
+		return 0;
+	read_entry(key, entry, version, &client, &c);
+	return ask_about(ctx, &client, &c, version, half_open);
 }
 
 SEC("iter/bpf_map_elem")
@@ -91,7 +104,26 @@ int ask_half_open6(struct bpf_iter__bpf_map_elem *ctx)
 SEC("iter/bpf_map_elem")
 int ask4(struct bpf_iter__bpf_map_elem *ctx)
 {
-	return ask(ctx, 4, 0);
+	struct end client = {};
+	struct connection c;
+	__u32 *block = ctx->key;
+
+	if (!block)
+		return 0;
+	write_answer(ctx, SKIPPED);
+	for (int i = 0; i < BLOCK_PAIRS; i++) {
+		struct slots *pair = pair_in(*block, i);
+
+		if (!pair)
+			break;
+		if (is_empty(pair))
+			continue;
+		if (read_slot(&pair->slot[0], &client, &c))
+			ask_about(ctx, &client, &c, 4, 0);
+		if (read_slot(&pair->slot[1], &client, &c))
+			ask_about(ctx, &client, &c, 4, 0);
+	}
+	return 0;
 }
 
 SEC("iter/bpf_map_elem")

@@ -131,6 +131,15 @@ CHECKED_ALONE __u32 rewrite_quoted(context *ctx, const struct quoted *q, const s
 	return fold32(all);
 }
 
+/* Read what an error quotes, before process_icmp_error(): one after the other they need less of the stack. */
+ALWAYS_INLINE int read_quoted(context *ctx, const struct packet *p)
+{
+	__u32 zero = 0;
+	struct quoted *q = bpf_map_lookup_elem(&quoted_space, &zero);
+
+	return q && parse_quoted(ctx, q, p);
+}
+
 /* An error about a packet that we forwarded goes to who sent that packet. */
 CHECKED_ALONE int process_icmp_error(context *ctx, struct work *w, const struct settings *settings)
 {
@@ -150,8 +159,6 @@ CHECKED_ALONE int process_icmp_error(context *ctx, struct work *w, const struct 
 	q = bpf_map_lookup_elem(&quoted_space, &zero);
 	if (!q)
 		return HOOK_PASS;
-	if (!parse_quoted(ctx, q, p))
-		return is_ours(p) ? dropped(BAD_ICMP_HEADER) : HOOK_PASS;
 	/* One that does not go to the sender of the packet it quotes is not honest. */
 	if (!q->has_ports || !same_address(q->reply.destination.ip, p->destination.ip))
 		return HOOK_PASS;

@@ -10,7 +10,7 @@
  *     begin            over counts
  *     look_half_open4  over half_open4, and so on for 6
  *     settle_half_open over counts
- *     look4            over connections4, and so on for 6
+ *     look4            over blocks, which are of connections4; and over connections6
  *     settle           over counts
  *
  * They run in the context of who reads them, beside the packets, where bpf_for_each_map_elem() in a test
@@ -106,35 +106,49 @@ ALWAYS_INLINE void count_request(__u32 number, __u32 asked)
 	count->asked += asked;
 }
 
+/* A byte for each entry: a read() ends after as many as it asks for, and others may run. */
+ALWAYS_INLINE void write_looked(struct bpf_iter__bpf_map_elem *ctx)
+{
+	__u8 looked = 1;
+
+	bpf_seq_write(ctx->meta->seq, &looked, sizeof(looked));
+}
+
+ALWAYS_INLINE int look_at(const struct end *end, struct connection *copy, int version, int half_open)
+{
+	struct settings *known = read_settings();
+
+	if (!known)
+		return 0;
+	/* What takes its place between this and its removal goes with it, and begins again with its next
+	 * packet: a tuple used anew in the very moment in which it expires. */
+	if (has_expired(copy, known, time_now(known))) {
+		forget(end, copy, version, half_open);
+		return 0;
+	}
+	if (half_open)
+		count_one(copy->path, is_half_open(copy->state), 0, 1);
+	else
+		count_one(copy->path, 0, !(copy->flags & RESTED), 1);
+	count_one(PATHS, half_open, !half_open, 0);
+	if (copy->asked && !is_handshake(copy->state))
+		count_request(copy->path, copy->asked);
+	return 0;
+}
+
+/* An entry of one of the kernel's hash maps. */
 ALWAYS_INLINE int look(struct bpf_iter__bpf_map_elem *ctx, int version, int half_open)
 {
 	const struct connection *entry = ctx->value;
 	const void *key = ctx->key;
-	struct settings *known;
 	struct connection copy;
 	struct end end = {};
-	__u8 looked = 1;
 
-	known = read_settings();
-	if (!known || !key || !entry)
+	if (!key || !entry)
 		return 0;
-	/* A byte for each entry: a read() ends after as many as it asks for, and others may run. */
-	bpf_seq_write(ctx->meta->seq, &looked, sizeof(looked));
+	write_looked(ctx);
 	read_entry(key, entry, version, &end, &copy);
-	/* What takes its place between this and its removal goes with it, and begins again with its next
-	 * packet: a tuple used anew in the very moment in which it expires. */
-	if (has_expired(&copy, known, time_now(known))) {
-		forget(&end, &copy, version, half_open);
-		return 0;
-	}
-	if (half_open)
-		count_one(copy.path, is_half_open(copy.state), 0, 1);
-	else
-		count_one(copy.path, 0, !(copy.flags & RESTED), 1);
-	count_one(PATHS, half_open, !half_open, 0);
-	if (copy.asked && !is_handshake(copy.state))
-		count_request(copy.path, copy.asked);
-	return 0;
+	return look_at(&end, &copy, version, half_open);
 }
 
 SEC("iter/bpf_map_elem")
@@ -152,7 +166,27 @@ int look_half_open6(struct bpf_iter__bpf_map_elem *ctx)
 SEC("iter/bpf_map_elem")
 int look4(struct bpf_iter__bpf_map_elem *ctx)
 {
-	return look(ctx, 4, 0);
+	struct connection copy;
+	struct end end = {};
+	__u32 *block = ctx->key;
+
+	if (!block)
+		return 0;
+	write_looked(ctx);
+	for (int i = 0; i < BLOCK_PAIRS; i++) {
+		struct slots *pair = pair_in(*block, i);
+
+		if (!pair)
+			break;
+		if (is_empty(pair))
+			continue;
+		write_looked(ctx);
+		if (read_slot(&pair->slot[0], &end, &copy))
+			look_at(&end, &copy, 4, 0);
+		if (read_slot(&pair->slot[1], &end, &copy))
+			look_at(&end, &copy, 4, 0);
+	}
+	return 0;
 }
 
 SEC("iter/bpf_map_elem")

@@ -78,8 +78,11 @@ int l4lb_tc(context *ctx)
 			return HOOK_PASS;
 		if (p->error)
 			return is_ours(p) ? dropped(p->error) : HOOK_PASS;
-		if (p->icmp_error)
+		if (p->icmp_error) {
+			if (!read_quoted(ctx, p))
+				return is_ours(p) ? dropped(BAD_ICMP_HEADER) : HOOK_PASS;
 			return process_icmp_error(ctx, w, settings);
+		}
 		if (p->fragment_offset)
 			return process_later_fragment(ctx, w, settings);
 	}

@@ -133,11 +133,10 @@ ALWAYS_INLINE __u8 advance_udp(__u8 state, int from_client)
 
 /* Out of the half-open ones, where a flood could push it out. False if there is no room. Two of its packets may
  * come to this on two CPUs. */
-CHECKED_ALONE int promote(const struct end *key, const struct connection *c, const struct packet *p,
+CHECKED_ALONE int promote(const struct end *key, struct connection *c, const struct packet *p,
 			  const struct settings *settings, __u32 state)
 {
-	__u32 zero = 0;
-	struct connection copy;
+	__u32 zero = 0, number, reversed;
 	struct totals *all;
 	struct path *path;
 	struct end seen;
@@ -149,19 +148,20 @@ CHECKED_ALONE int promote(const struct end *key, const struct connection *c, con
 	path = path_of(c);
 	if (!all || !path || all->established >= settings->established)
 		return 0;
-	copy = *c;
-	copy.state = state;
+	/* Of an LRU map an entry may be another one at any time. */
+	number = c->path;
+	reversed = c->flags & REVERSED;
 	if (p->protocol == IPPROTO_TCP)
-		copy.asked = 0; /* of the handshake */
-	if (copy.flags & REVERSED) {
-		seen_by_backend(&seen, key, &copy, path);
+		c->asked = 0; /* of the handshake */
+	if (reversed) {
+		seen_by_backend(&seen, key, c, path);
 		if (PUT(reverse, p->version, &seen, key, BPF_ANY))
 			return 0;
 	}
-	result = PUT(connections, p->version, key, &copy, BPF_NOEXIST);
+	result = put_established(key, p->version, c, state);
 	if (result == -EEXIST)
 		return 1;
-	if (copy.flags & REVERSED) {
+	if (reversed) {
 		if (result)
 			DELETE(reverse, p->version, &seen);
 		else
@@ -171,7 +171,7 @@ CHECKED_ALONE int promote(const struct end *key, const struct connection *c, con
 		return 0;
 	DELETE(half_open, p->version, key);
 	count_total(-1, 1);
-	count_load(copy.path, -1, 1);
+	count_load(number, -1, 1);
 	return 1;
 }
 

@@ -112,7 +112,8 @@ INTERFACE: Final = Layout("interface", Interface, flags="I", mac="6s", reserved=
 
 
 class Connection(NamedTuple):
-    """A value of connections* and half_open*; its key is the client's end with the service's number."""
+    """A value of connections6 and half_open*, and a slot of connections4; its key is the client's end with
+    the service's number."""
 
     seen: int  # ns
     asked: int = 0  # TIME_UNITs; 0: nothing waits for the backend
@@ -123,6 +124,7 @@ class Connection(NamedTuple):
     state: int = 0
     shifts: int = 0
     flags: int = 0
+    displaced: int = 0  # not of this connection: see ``struct slots``
     hop: bytes = NO_HOP
 
 
@@ -138,7 +140,7 @@ CONNECTION: Final = Layout(
     state="B",
     shifts="B",
     flags="B",
-    reserved="x",
+    displaced="B",
     hop=f"{HOP_SIZE}s",
 )
 
@@ -148,6 +150,9 @@ REVERSED: Final = 4
 OTHER_SOURCE: Final = 8
 RESTED: Final = 16
 
+
+BLOCK_PAIRS: Final = 64
+"""Pairs of connections4 for each entry of blocks."""
 
 END_BITS: Final = 19
 END_PROBES: Final = 16
@@ -334,9 +339,11 @@ class Settings(NamedTuple):
 
     timeouts: bytes
     clock: int
+    seed: int
     generation: int
     half_open: int
     established: int
+    pairs: int
     first_port: int
     last_port: int
 
@@ -346,11 +353,14 @@ SETTINGS: Final = Layout(
     Settings,
     timeouts=f"{8 * len(State)}s",
     clock="Q",
+    seed="Q",
     generation="I",
     half_open="I",
     established="I",
+    pairs="I",
     first_port="H",
     last_port="H",
+    reserved="4x",
 )
 
 TIMEOUTS: Final = Struct(f"={len(State)}Q")

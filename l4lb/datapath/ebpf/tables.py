@@ -10,6 +10,7 @@ Not for two threads at a time.
 
 from __future__ import annotations
 
+import secrets
 import sys
 from collections.abc import Iterable, Mapping
 
@@ -43,6 +44,8 @@ class Tables:
         self._present = Contents()
         self._services: dict[str, ServicePlan] = {}  # of the plan in force
         self._settings = layout.SETTINGS.unpack(maps["settings"].lookup(_ZERO) or b"")
+        if not self._settings.seed:
+            self._begin()
         self._interfaces: dict[int, layout.Interface] = {}
         self.numbers = Numbers()
         self.names: dict[int, str] = {}
@@ -171,9 +174,10 @@ class Tables:
 
     def _remove_services(self, keys: Iterable[bytes]) -> None:
         for key in keys:
-            number = self._present.services[key].number
-            self._ends.remove(key, layout.END_SERVICE, number)
-            self._maps["services"].update(word(number), bytes(layout.SERVICE.size))
+            # A program may be at work with it: nothing of it changes but that it is no more.
+            removed = self._present.services[key]._replace(version=0)
+            self._ends.remove(key, layout.END_SERVICE, removed.number)
+            self._maps["services"].update(word(removed.number), layout.SERVICE.pack(removed))
             del self._present.services[key]
 
     def _put_backends(self, backends: Mapping[bytes, layout.Backend]) -> None:
@@ -188,9 +192,9 @@ class Tables:
 
     def _remove_backends(self, keys: Iterable[bytes]) -> None:
         for key in keys:
-            number = self._present.backends[key].number
-            self._ends.remove(key, layout.END_BACKEND, number)
-            self._maps["backends"].update(word(number), bytes(layout.BACKEND.size))
+            removed = self._present.backends[key]._replace(version=0)
+            self._ends.remove(key, layout.END_BACKEND, removed.number)
+            self._maps["backends"].update(word(removed.number), layout.BACKEND.pack(removed))
             del self._present.backends[key]
 
     def _put_selections(self, wanted: Contents) -> None:
@@ -249,11 +253,13 @@ class Tables:
             self._present.addresses.difference_update(keys)
 
     def _write_settings(self, plan: Plan, clock: int) -> None:
-        half_open = self._maps["half_open4"].max_entries
-        established = self._maps["connections4"].max_entries
-        generation = self._settings.generation or 1
-        new = settings(plan, generation, clock or self._settings.clock, half_open, established)
-        self._put_settings(new)
+        before = self._settings._replace(clock=clock or self._settings.clock)
+        self._put_settings(settings(plan, before, self._maps["half_open4"].max_entries))
+
+    def _begin(self) -> None:
+        """Settings that stay as they are with the maps, or that begin here."""
+        seed, pairs = secrets.randbits(64) | 1, self._maps["connections4"].max_entries
+        self._put_settings(self._settings._replace(generation=1, seed=seed, pairs=pairs))
 
     def _put_settings(self, new: layout.Settings) -> None:
         if new != self._settings:

@@ -43,6 +43,7 @@ class ProgramMaps:
         """``maps`` and ``programs`` of all objects; ``interfaces``, with their MACs by index, take what XDP
         sends."""
         self._maps = maps
+        self._established = maps["connections4"].memory()
         self._tables = Tables(maps)
         self._tables.set_interfaces(
             {index: layout.Interface(layout.HOP_XDP, mac) for index, mac in interfaces.items()}
@@ -58,7 +59,9 @@ class ProgramMaps:
     def reset(self) -> None:
         """Nothing remembered, and with the next plan nothing counted by backend."""
         for name in REMEMBERED:
-            self._maps[name].delete_batch([key for key, _ in self._maps[name].items()])
+            if name != "connections4":
+                self._maps[name].delete_batch([key for key, _ in self._maps[name].items()])
+        self._established[:] = bytes(len(self._established))
         for number in self._services:
             self._maps["turns"].update(word(number), word(0))
             self._maps["keep_at"].update(word(number), bytes(8))

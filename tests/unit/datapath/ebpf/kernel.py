@@ -22,7 +22,16 @@ SIZES = {
         for name in ("half_open", "half_open_reverse", "direct", "affinities")
         for version in (4, 6)
     },
+    "blocks": 1024 // layout.BLOCK_PAIRS,
 }
+
+
+ALL = (1 << 64) - 1
+
+SLOT = 8 + layout.CONNECTION.size
+SLOT_TAKEN = 1 << 63
+TABLE_STEPS = 32
+DISPLACED = 35  # in the first slot of a pair
 
 
 def why_not():
@@ -87,6 +96,54 @@ def maps(bpf_possible):
         yield opened.maps
     finally:
         opened.close()
+
+
+def home_of(maps, key):
+    """The pair of connections4 in which the search for a key begins, and the key as it is in a slot: as
+    established.h."""
+    settings = layout.SETTINGS.unpack(maps["settings"].lookup(word(0)))
+    taken = int.from_bytes(key, sys.byteorder) | SLOT_TAKEN
+    mixed = taken * settings.seed & ALL
+    mixed = (mixed ^ mixed >> 32) * layout.END_MULTIPLIER & ALL
+    return (mixed >> 32) * settings.pairs >> 32, taken
+
+
+def slots(maps):
+    """The slots of connections4, shared with the programs, as bytes: the first 8 are the key."""
+    memory = maps["connections4"].memory()
+    return [memory[at : at + SLOT] for at in range(0, len(memory), SLOT)]
+
+
+def put_established(maps, key, connection):
+    """An entry of an established connection, as the programs put one."""
+    if layout.version_of(key) == 6:
+        maps["connections6"].update(key, connection)
+        return
+    home, taken = home_of(maps, key)
+    every = slots(maps)
+    for step in range(TABLE_STEPS):
+        at = (home + step) * 2 % len(every)
+        for slot in every[at : at + 2]:
+            if slot_key(slot) in (0, taken):
+                others = slot[DISPLACED]
+                slot[8:] = connection
+                slot[DISPLACED] = others
+                every[2 * home][DISPLACED] += step > 0
+                slot[:8] = taken.to_bytes(8, sys.byteorder)
+                return
+    raise AssertionError("no free slot")
+
+
+def slot_key(slot):
+    """What is in a slot: 0 if nothing is."""
+    return int.from_bytes(slot[:8], sys.byteorder)
+
+
+def established_keys(maps):
+    """Of all entries."""
+    taken = filter(None, map(slot_key, slots(maps)))
+    ours = [(key & ~SLOT_TAKEN).to_bytes(8, sys.byteorder) for key in taken]
+    return ours + list(maps["connections6"].keys())
 
 
 def by_end(maps, key, kind):

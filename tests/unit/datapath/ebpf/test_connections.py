@@ -22,7 +22,7 @@ from l4lb.model import (
     Traffic,
     Verdict,
 )
-from tests.unit.datapath.ebpf.kernel import loaded
+from tests.unit.datapath.ebpf.kernel import established_keys, loaded, put_established
 from tests.unit.datapath.ebpf.plans import (
     CLIENT,
     CLIENT6,
@@ -84,9 +84,10 @@ class Kernel:
         key = end_key(client.ip, client.port, path.service)
         half = state in HALF_OPEN
         version = client.version
-        self.maps[f"{'half_open' if half else 'connections'}{version}"].update(
-            key, layout.CONNECTION.pack(entry)
-        )
+        if half:
+            self.maps[f"half_open{version}"].update(key, layout.CONNECTION.pack(entry))
+        else:
+            put_established(self.maps, key, layout.CONNECTION.pack(entry))
         if flags & layout.REVERSED:
             seen = layout.narrow(path.snat, version) if path.flags & layout.PATH_FULL_NAT else client.ip
             reverse = self.maps[f"{'half_open_reverse' if half else 'reverse'}{version}"]
@@ -137,8 +138,8 @@ class Kernel:
             pass
 
     def entries(self):
-        names = "half_open4", "half_open6", "connections4", "connections6"
-        return sum(len(list(self.maps[name].keys())) for name in names)
+        half_open = sum(len(list(self.maps[name].keys())) for name in ("half_open4", "half_open6"))
+        return half_open + len(established_keys(self.maps))
 
     def asked(self, query):
         found, more = [], 0

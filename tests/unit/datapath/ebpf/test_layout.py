@@ -12,6 +12,7 @@ import l4lb.datapath
 from l4lb.datapath.ebpf import layout
 from l4lb.metrics.times import BUCKETS, LONGEST, UNIT
 from l4lb.model import DECISIONS_APART, DECISIONS_KEPT, WHOLE, DropReason, Key, Rule, State, Verdict
+from tests.unit.datapath.ebpf import kernel
 
 HEADER = Path(l4lb.datapath.__file__).with_name("bpf") / "layout.h"
 
@@ -31,6 +32,13 @@ def assertions():
     yield f"sizeof(struct hop) == {layout.HOP_SIZE}"
     yield f"sizeof(struct end) == {len(layout.end_key(bytes(16), 0, 0))}"
     yield f"sizeof(struct end) - END4_OFFSET == {len(layout.end_key(bytes(4), 0, 0))}"
+    yield f"sizeof(struct slot) == {kernel.SLOT}"
+    yield f"sizeof(struct slots) == {2 * kernel.SLOT}"
+    yield f"offsetof(struct slot, connection.displaced) == {kernel.DISPLACED}"
+    yield f"SLOT_TAKEN == {kernel.SLOT_TAKEN}ull"
+    yield f"TABLE_STEPS == {kernel.TABLE_STEPS}"
+    yield f"BLOCK_PAIRS == {layout.BLOCK_PAIRS}"
+    yield f"END_MULTIPLIER == {layout.END_MULTIPLIER}ull"
     yield f"sizeof(struct times) == {layout.TIMES.size}"
     yield f"TIME_BUCKETS == {BUCKETS}"
     yield f"LONGEST_AVERAGED == {round(LONGEST / UNIT)}"
@@ -87,7 +95,7 @@ def test_a_difference_would_be_found(clang):
 
 
 def test_every_struct_that_c_defines_is_known_here_or_stays_in_the_programs():
-    theirs = {"end", "hop", "affinity", "datagram", "fragment", "prefix", "times"}
+    theirs = {"end", "hop", "affinity", "datagram", "fragment", "prefix", "slot", "slots", "times"}
     defined = set(re.findall(r"^struct (\w+) \{", HEADER.read_text(), re.MULTILINE))
     assert defined == {struct.name for struct in layout.LAYOUTS} | theirs
 

@@ -210,6 +210,16 @@ class TestChanges:
         assert tables.names == {}
         assert path(maps, old) == layout.PATH.unpack(bytes(layout.PATH.size))
 
+    def test_a_removed_service_or_backend_stays_as_it_was_for_a_program_that_has_found_it(self, maps):
+        tables = applied(maps, service(ONE))
+        service_before, backend_before = in_service(maps), backend(maps)
+        tables.apply(plan())
+        tables.free([backend_before.path])
+        removed = layout.SERVICE.unpack(maps["services"].lookup(word(service_before.number)))
+        assert removed == service_before._replace(version=0)
+        removed = layout.BACKEND.unpack(maps["backends"].lookup(word(backend_before.number)))
+        assert removed == backend_before._replace(version=0)
+
     def test_another_source_address_is_another_path_and_the_old_connections_go_on(self, maps):
         tables = applied(maps, full(ONE))
         (old,) = set(selection(maps, 0))
