@@ -19,6 +19,7 @@ from tests.conformance.world import GATEWAY_MAC, V4, Side
 pytestmark = pytest.mark.lab
 
 KINDS = ("tc", "xdp")
+from tests.unit.datapath.ebpf.kernel import reason
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -26,7 +27,7 @@ def program(request, lab_possible):
     try:
         engine = ProgramEngine(request.param)
     except (LibbpfError, OSError) as problem:
-        pytest.skip(f"no eBPF: {problem}")
+        pytest.skip(reason(problem))
     yield engine
     engine.close()
 
@@ -57,7 +58,7 @@ def summed(lab_possible):
     try:
         engine = ProgramEngine("tc", SUMMED)
     except (LibbpfError, OSError) as problem:
-        pytest.skip(f"no eBPF: {problem}")
+        pytest.skip(reason(problem))
     with engine.inside():
         try:
             engine.send(bytes(100), Side.CLIENTS)
@@ -77,7 +78,7 @@ def live(request, lab_possible, tmp_path_factory):
         yield engine
         engine.close()
     except DatapathError as problem:
-        pytest.skip(f"no eBPF: {problem}")
+        pytest.skip(reason(problem))
     finally:
         subprocess.run(["umount", file_system], check=True)
 

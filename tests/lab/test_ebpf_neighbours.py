@@ -17,6 +17,7 @@ from tests.conformance.world import GATEWAY_MAC, NETS, Side, route
 pytestmark = pytest.mark.lab
 
 DEADLINE = 10.0  # seconds; one packet in a second goes by the neighbour's address
+from tests.unit.datapath.ebpf.kernel import reason
 
 
 @pytest.fixture(params=["tc", "xdp"])
@@ -25,7 +26,7 @@ def live(request, lab_possible, tmp_path):
     try:
         engine = LiveEngine(request.param, ebpf(request.param, tmp_path), EBPF_OFFERS)
     except DatapathError as problem:
-        pytest.skip(f"no eBPF: {problem}")
+        pytest.skip(reason(problem))
     else:
         yield engine
         engine.close()

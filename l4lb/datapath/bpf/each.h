@@ -34,6 +34,22 @@ ALWAYS_INLINE void read_entry(const void *key, const struct connection *entry, i
 	c->seen = *(const volatile __u64 *)&entry->seen;
 }
 
+/* Forget what an iterator has a copy of, if it is there still; `expired`: and has expired still. It takes the entry
+ * itself: a packet on another CPU may be about to take away what waits for an answer, and one of the two must. */
+CHECKED_ALONE int forget_met(const struct end *key, const struct connection *copy, int version, int half_open,
+			     int expired)
+{
+	struct settings *known = read_settings();
+	struct connection *c;
+
+	if (!key || !copy || !known)
+		return 0;
+	c = half_open ? FIND(half_open, version, key) : find_established(key, version);
+	if (!c || c->path != copy->path || (expired && !has_expired(c, known, time_now(known))))
+		return 0;
+	return forget(key, c, version, half_open);
+}
+
 /* A pair of a block of connections4; null behind the last one. */
 ALWAYS_INLINE struct slots *pair_in(__u32 block, __u32 number)
 {

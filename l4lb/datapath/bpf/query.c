@@ -70,7 +70,7 @@ ALWAYS_INLINE int ask_about(struct bpf_iter__bpf_map_elem *ctx, const struct end
 		bpf_seq_write(ctx->meta->seq, client, sizeof(*client));
 		bpf_seq_write(ctx->meta->seq, c, sizeof(*c));
 		if (query->take)
-			forget(client, c, version, half_open);
+			forget_met(client, c, version, half_open, 0);
 	}
 	return 0;
 }

@@ -120,10 +120,8 @@ ALWAYS_INLINE int look_at(const struct end *end, struct connection *copy, int ve
 
 	if (!known)
 		return 0;
-	/* What takes its place between this and its removal goes with it, and begins again with its next
-	 * packet: a tuple used anew in the very moment in which it expires. */
 	if (has_expired(copy, known, time_now(known))) {
-		forget(end, copy, version, half_open);
+		forget_met(end, copy, version, half_open, 1);
 		return 0;
 	}
 	if (half_open)
