@@ -34,6 +34,19 @@ ALWAYS_INLINE void read_entry(const void *key, const struct connection *entry, i
 	c->seen = *(const volatile __u64 *)&entry->seen;
 }
 
+/* A pair of a block of connections4; null behind the last one. */
+ALWAYS_INLINE struct slots *pair_in(__u32 block, __u32 number)
+{
+	__u32 at = block * BLOCK_PAIRS + number;
+
+	return bpf_map_lookup_elem(&connections4, &at);
+}
+
+ALWAYS_INLINE int is_empty(const struct slots *pair)
+{
+	return key_in(&pair->slot[0]) == SLOT_FREE && key_in(&pair->slot[1]) == SLOT_FREE;
+}
+
 /* The connection in a slot of connections4; false if there is none. */
 ALWAYS_INLINE int read_slot(const struct slot *slot, struct end *client, struct connection *c)
 {

@@ -99,6 +99,7 @@ struct slots {
 };
 
 #define TABLE_STEPS 32 /* pairs that are looked at */
+#define BLOCK_PAIRS 64 /* for a key of blocks */
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define ONE_DISPLACED (1u << 24) /* in the word of `state`, `shifts`, `flags` and `displaced` */
 #else

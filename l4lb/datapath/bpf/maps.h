@@ -78,6 +78,8 @@ struct {
 /* The client's end with the service's number -> connection. What a flood can reach is in half_open and
  * pushes out only what is there. Memory that can be mapped begins with a page, so a slot with a line. */
 MAP(ARRAY, connections4, sizeof(__u32), sizeof(struct slots), 1000000, BPF_F_MMAPABLE);
+/* Without values: the daemon's walk over connections4, so many pairs at a step. */
+MAP(ARRAY, blocks, sizeof(__u32), sizeof(__u32), 1000000 / BLOCK_PAIRS, 0);
 MAP(HASH, connections6, KEY6, sizeof(struct connection), 1000000, BPF_F_NO_PREALLOC);
 PAIR(LRU_HASH, half_open, sizeof(struct connection), 65536, 0);
 

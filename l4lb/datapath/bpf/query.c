@@ -4,7 +4,7 @@
  *
  * Iterators (Linux 5.8), as in sweep.c: one over each of the maps. They write for each entry
  *
- *     SKIPPED                      not asked for, or a pair of connections4 without any
+ *     SKIPPED                      not asked for, or a block of connections4
  *     COUNTED                      asked for, but enough were written
  *     FOUND struct end, connection asked for
  *
@@ -104,18 +104,25 @@ int ask_half_open6(struct bpf_iter__bpf_map_elem *ctx)
 SEC("iter/bpf_map_elem")
 int ask4(struct bpf_iter__bpf_map_elem *ctx)
 {
-	const struct slots *pair = ctx->value;
 	struct end client = {};
 	struct connection c;
+	__u32 *block = ctx->key;
 
-	if (!pair)
+	if (!block)
 		return 0;
-	if (key_in(&pair->slot[0]) == SLOT_FREE && key_in(&pair->slot[1]) == SLOT_FREE)
-		write_answer(ctx, SKIPPED);
-	if (read_slot(&pair->slot[0], &client, &c))
-		ask_about(ctx, &client, &c, 4, 0);
-	if (read_slot(&pair->slot[1], &client, &c))
-		ask_about(ctx, &client, &c, 4, 0);
+	write_answer(ctx, SKIPPED);
+	for (int i = 0; i < BLOCK_PAIRS; i++) {
+		struct slots *pair = pair_in(*block, i);
+
+		if (!pair)
+			break;
+		if (is_empty(pair))
+			continue;
+		if (read_slot(&pair->slot[0], &client, &c))
+			ask_about(ctx, &client, &c, 4, 0);
+		if (read_slot(&pair->slot[1], &client, &c))
+			ask_about(ctx, &client, &c, 4, 0);
+	}
 	return 0;
 }
 

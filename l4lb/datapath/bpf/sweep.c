@@ -10,7 +10,7 @@
  *     begin            over counts
  *     look_half_open4  over half_open4, and so on for 6
  *     settle_half_open over counts
- *     look4            over connections4, which is an array of pairs; and over connections6
+ *     look4            over blocks, which are of connections4; and over connections6
  *     settle           over counts
  *
  * They run in the context of who reads them, beside the packets, where bpf_for_each_map_elem() in a test
@@ -169,17 +169,26 @@ int look_half_open6(struct bpf_iter__bpf_map_elem *ctx)
 SEC("iter/bpf_map_elem")
 int look4(struct bpf_iter__bpf_map_elem *ctx)
 {
-	const struct slots *pair = ctx->value;
 	struct connection copy;
 	struct end end = {};
+	__u32 *block = ctx->key;
 
-	if (!pair)
+	if (!block)
 		return 0;
 	write_looked(ctx);
-	if (read_slot(&pair->slot[0], &end, &copy))
-		look_at(&end, &copy, 4, 0);
-	if (read_slot(&pair->slot[1], &end, &copy))
-		look_at(&end, &copy, 4, 0);
+	for (int i = 0; i < BLOCK_PAIRS; i++) {
+		struct slots *pair = pair_in(*block, i);
+
+		if (!pair)
+			break;
+		if (is_empty(pair))
+			continue;
+		write_looked(ctx);
+		if (read_slot(&pair->slot[0], &end, &copy))
+			look_at(&end, &copy, 4, 0);
+		if (read_slot(&pair->slot[1], &end, &copy))
+			look_at(&end, &copy, 4, 0);
+	}
 	return 0;
 }
 

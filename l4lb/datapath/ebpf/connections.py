@@ -33,7 +33,7 @@ EVERY_STATE: Final = (1 << len(State)) - 1
 _ORDER: Final = (
     ("ask_half_open4", "half_open4"),
     ("ask_half_open6", "half_open6"),
-    ("ask4", "connections4"),
+    ("ask4", "blocks"),
     ("ask6", "connections6"),
 )
 
@@ -85,7 +85,7 @@ class Connections:
         matched that were only counted. With ``take`` those of a piece, and few more, are forgotten."""
         version = {0: "", 4: "4", 16: "6"}[len(query.client or b"")]
         for program, over in _ORDER:
-            if over.endswith(version):
+            if program.endswith(version):
                 pieces = iterate(self._programs[program], self._maps[over])
                 rest = b""
                 while True:

@@ -151,6 +151,9 @@ OTHER_SOURCE: Final = 8
 RESTED: Final = 16
 
 
+BLOCK_PAIRS: Final = 64
+"""Pairs of connections4 for each entry of blocks."""
+
 END_BITS: Final = 19
 END_PROBES: Final = 16
 END_MULTIPLIER: Final = 0x9E37_79B9_7F4A_7C15

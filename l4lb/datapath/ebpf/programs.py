@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import l4lb.datapath
-from l4lb.datapath.ebpf import clock, pins
+from l4lb.datapath.ebpf import clock, layout, pins
 from l4lb.datapath.ebpf.hooks import Hooks, attached, detach, have_lost_all
 from l4lb.datapath.libbpf import LibbpfError, Map, Object
 from l4lb.model import Limits
@@ -126,6 +126,7 @@ def _sizes(limits: Limits, maps: Path) -> dict[str, int]:
     ):
         sizes.update({f"{name}{version}": entries for name in names for version in (4, 6)})
     sizes["fragments"] = limits.fragments
+    sizes["blocks"] = -(-limits.established // layout.BLOCK_PAIRS)
     for name, entries in sizes.items():
         if (maps / name).exists():
             found = Map.from_pin(maps / name)

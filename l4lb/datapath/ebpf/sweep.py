@@ -17,7 +17,7 @@ _ORDER: Final = (
     ("look_half_open4", "half_open4"),
     ("look_half_open6", "half_open6"),
     ("settle_half_open", "counts"),
-    ("look4", "connections4"),
+    ("look4", "blocks"),
     ("look6", "connections6"),
     ("settle", "counts"),
 )

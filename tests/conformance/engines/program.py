@@ -22,7 +22,7 @@ from pathlib import Path
 from socket import if_nametoindex
 from typing import ClassVar, Final
 
-from l4lb.datapath.ebpf.layout import COUNT
+from l4lb.datapath.ebpf.layout import BLOCK_PAIRS, COUNT
 from l4lb.datapath.libbpf import Map, Object, Program
 from l4lb.model import DropReason, Plan, Verdict
 from tests.conformance.case import Measured, Need, Row, Traffic
@@ -51,7 +51,7 @@ class ProgramEngine(Engine):
     """``tc``, or ``xdp`` with ``tc`` behind it."""
 
     offers = OFFERS
-    sizes: ClassVar[dict[str, int]] = dict.fromkeys(REMEMBERED, 4_096)
+    sizes: ClassVar[dict[str, int]] = dict.fromkeys(REMEMBERED, 4_096) | {"blocks": 4_096 // BLOCK_PAIRS}
     """Of the maps, by name: enough for any case, and read through quickly."""
     sweep_sizes: ClassVar[dict[str, int]] = {}
     """Of those that only the sweep has."""

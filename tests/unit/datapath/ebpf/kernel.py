@@ -22,6 +22,7 @@ SIZES = {
         for name in ("half_open", "half_open_reverse", "direct", "affinities")
         for version in (4, 6)
     },
+    "blocks": 1024 // layout.BLOCK_PAIRS,
 }
 
 

@@ -37,6 +37,7 @@ def assertions():
     yield f"offsetof(struct slot, connection.displaced) == {kernel.DISPLACED}"
     yield f"SLOT_TAKEN == {kernel.SLOT_TAKEN}ull"
     yield f"TABLE_STEPS == {kernel.TABLE_STEPS}"
+    yield f"BLOCK_PAIRS == {layout.BLOCK_PAIRS}"
     yield f"END_MULTIPLIER == {layout.END_MULTIPLIER}ull"
     yield f"sizeof(struct times) == {layout.TIMES.size}"
     yield f"TIME_BUCKETS == {BUCKETS}"
