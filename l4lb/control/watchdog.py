@@ -29,9 +29,10 @@ def patience(environment: Mapping[str, str] = os.environ) -> float | None:
 
 @asynccontextmanager
 async def give_signs_of_life(alive: Callable[[], Awaitable[bool]]) -> AsyncIterator[None]:
-    """Within the block, send ``WATCHDOG=1`` twice as often as is needed, while ``alive`` says so.
+    """Within the block, send ``WATCHDOG=1`` four times as often as is needed, while ``alive`` says so.
 
     One that does not return is a no, too. The log says when it becomes a no, and when it no longer is.
+    So often, that three quarters of the manager's patience are left for what has failed to be mended by us.
     """
     wait = patience()
     if wait is None:
@@ -53,7 +54,7 @@ async def _signs(alive: Callable[[], Awaitable[bool]], wait: float) -> None:
             notify("WATCHDOG=1")
             if not was:
                 log.warning("the work is done again")
-            await asyncio.sleep(wait / 2)
+            await asyncio.sleep(wait / 4)
         else:
             if was:
                 log.error("the work is not done: the service manager will end this process if that lasts")

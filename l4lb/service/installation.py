@@ -106,8 +106,11 @@ class Installation:
     def _write(self, path: PurePosixPath, text: str) -> None:
         """Whole or not at all."""
         target = self._at(path)
-        target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        descriptor, fresh = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        try:
+            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            descriptor, fresh = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(target)) from None  # not of the other name
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 os.fchmod(file.fileno(), 0o644)
