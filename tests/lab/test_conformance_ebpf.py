@@ -15,11 +15,11 @@ from tests.conformance.packets import tcp
 from tests.conformance.plans import plan, service
 from tests.conformance.run import run
 from tests.conformance.world import GATEWAY_MAC, V4, Side
+from tests.unit.datapath.ebpf.kernel import reason
 
 pytestmark = pytest.mark.lab
 
 KINDS = ("tc", "xdp")
-from tests.unit.datapath.ebpf.kernel import reason
 
 
 @pytest.fixture(scope="module", params=KINDS)

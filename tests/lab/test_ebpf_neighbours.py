@@ -13,11 +13,11 @@ from tests.conformance.exchanges import CLIENT_NEXT, CLIENT_SEQ
 from tests.conformance.packets import tcp
 from tests.conformance.plans import plan, service
 from tests.conformance.world import GATEWAY_MAC, NETS, Side, route
+from tests.unit.datapath.ebpf.kernel import reason
 
 pytestmark = pytest.mark.lab
 
 DEADLINE = 10.0  # seconds; one packet in a second goes by the neighbour's address
-from tests.unit.datapath.ebpf.kernel import reason
 
 
 @pytest.fixture(params=["tc", "xdp"])

@@ -35,8 +35,8 @@ DISPLACED = 35  # in the first slot of a pair
 
 
 def reason(problem):
-    """An error as the reason to skip. That the verifier refuses programs is none: they are wrong, and a test
-    that skipped would hide it."""
+    """An error as the reason to skip. That the verifier refuses programs is none: they are wrong, and a
+    test that skipped would hide it."""
     if "verifier refuses" in str(problem):
         raise problem
     return f"no eBPF: {problem}"
