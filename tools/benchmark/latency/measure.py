@@ -6,16 +6,19 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Final
 
 from benchmark import BenchError
 from benchmark.hosts import WEB_PORT
-from benchmark.latency.balancers import serving
+from benchmark.latency.agents import open_agents
+from benchmark.latency.balancers import LISTENING, SERVICE, serving
 from benchmark.latency.generator import Answer, Order
+from benchmark.latency.observed import observed
 from benchmark.latency.pool import Pool, Report, script
 from benchmark.latency.runs import Run, evaluated
-from benchmark.latency.scenes import Scene
+from benchmark.latency.scenes import VICTIM, Scene
 from benchmark.latency.workload import WARM_UP, arrivals
 from benchmark.statistics import rotated
 
@@ -53,24 +56,37 @@ def measure(
         BenchError: a balancer does not start or does not balance, or leaves something behind.
     """
     for number in range(rounds):
-        requests = arrivals(rate, seconds, seed=number)
         for scene in scenes:
-            for balancer in rotated(balancers, number):
+            requests = arrivals(rate * scene.load, seconds, seed=number)
+            for balancer in rotated(playing(scene, balancers), number):
                 progress(f"round {number + 1}, {scene.name}: {balancer}")
                 pool.site.check_clean()
-                pool.site.next_client()
-                with serving(balancer, pool, datapath):
+                client = pool.site.next_client()
+                with ExitStack() as stack:
+                    agents, hosts = (
+                        (None, None) if scene.busy is None else stack.enter_context(open_agents(pool))
+                    )
+                    daemon = stack.enter_context(serving(balancer, pool, datapath, agents))
                     pool.wait_serving()
-                    answers, reports = _play(pool, scene, requests)
+                    start = time.monotonic() + _LEAD + WARM_UP
+                    if hosts is not None and scene.busy is not None:
+                        hosts.make_busy(VICTIM, start + scene.busy)
+                    with observed(daemon, client, SERVICE, start + scene.explained) as said:
+                        answers, reports = _play(pool, scene, requests, start)
                 names = [server.name for server in pool.servers]
-                yield evaluated(number + 1, scene, balancer, names, answers, reports)
+                yield evaluated(number + 1, scene, balancer, names, answers, reports, said)
     pool.site.check_clean()
 
 
+def playing(scene: Scene, balancers: Sequence[str]) -> list[str]:
+    """Those of the balancers that take part in a scene: where all there is to know comes from agents, those
+    that listen to them."""
+    return [name for name in balancers if scene.busy is None or name in LISTENING]
+
+
 def _play(
-    pool: Pool, scene: Scene, requests: list[tuple[float, float]]
+    pool: Pool, scene: Scene, requests: list[tuple[float, float]], start: float
 ) -> tuple[list[Answer], list[Report]]:
-    start = time.monotonic() + _LEAD + WARM_UP
     clients = scene.clients
     order = Order(
         host=pool.site.vip,
