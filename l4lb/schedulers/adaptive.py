@@ -7,7 +7,7 @@ expected latency wins: the price of how slow the backend is at present (``estima
 has in flight with the new connection, over its weight. Where nothing tells the backends apart all
 have the same cost, and the fewest in flight wins.
 
-The control plane keeps a ``Pool`` for each service. At each look, ten a second or so, it calls
+The control plane keeps a ``Pool`` for each service. At each look, twenty a second or so, it calls
 ``observe`` with what the datapath has counted of every backend that may take connections, then
 ``costs``, and gives the result to the datapath, which multiplies by its own counters, exact at the
 moment, when a connection comes::
