@@ -23,6 +23,7 @@ from benchmark.latency.workload import WARM_UP, arrivals
 from benchmark.statistics import rotated
 
 _LEAD: Final = 1.0  # seconds for the generator to start
+_TRIES: Final = 3  # of a turn: one in which this machine was too busy is played again
 _GRACE: Final = 30.0  # seconds it may take longer than its slowest request
 
 
@@ -40,7 +41,8 @@ def measure(
     """One turn of each balancer in each scene and round.
 
     The turns of a scene follow one another and are given the same requests. A balancer is started
-    anew for every turn: what it has learnt of the servers in one scene must not help it in the next.
+    anew for every turn: what it has learnt of the servers in one scene must not help it in the next. A turn
+    in which the machine was too busy is played again, twice at most.
 
     Args:
         pool: the servers.
@@ -60,21 +62,11 @@ def measure(
             requests = arrivals(rate * scene.load, seconds, seed=number)
             for balancer in rotated(playing(scene, balancers), number):
                 progress(f"round {number + 1}, {scene.name}: {balancer}")
-                pool.site.check_clean()
-                client = pool.site.next_client()
-                with ExitStack() as stack:
-                    agents, hosts = (
-                        (None, None) if scene.busy is None else stack.enter_context(open_agents(pool))
-                    )
-                    daemon = stack.enter_context(serving(balancer, pool, datapath, agents))
-                    pool.wait_serving()
-                    start = time.monotonic() + _LEAD + WARM_UP
-                    if hosts is not None and scene.busy is not None:
-                        hosts.make_busy(VICTIM, start + scene.busy)
-                    with observed(daemon, client, SERVICE, start + scene.explained) as said:
-                        answers, reports = _play(pool, scene, requests, start)
-                names = [server.name for server in pool.servers]
-                yield evaluated(number + 1, scene, balancer, names, answers, reports, said)
+                for _ in range(_TRIES):
+                    run = _turn(pool, scene, balancer, datapath, number + 1, requests)
+                    if not run.wrong:
+                        break
+                yield run
     pool.site.check_clean()
 
 
@@ -82,6 +74,29 @@ def playing(scene: Scene, balancers: Sequence[str]) -> list[str]:
     """Those of the balancers that take part in a scene: where all there is to know comes from agents, those
     that listen to them."""
     return [name for name in balancers if scene.busy is None or name in LISTENING]
+
+
+def _turn(
+    pool: Pool,
+    scene: Scene,
+    balancer: str,
+    datapath: str,
+    round: int,
+    requests: list[tuple[float, float]],
+) -> Run:
+    pool.site.check_clean()
+    client = pool.site.next_client()
+    with ExitStack() as stack:
+        agents, hosts = (None, None) if scene.busy is None else stack.enter_context(open_agents(pool))
+        daemon = stack.enter_context(serving(balancer, pool, datapath, agents))
+        pool.wait_serving()
+        start = time.monotonic() + _LEAD + WARM_UP
+        if hosts is not None and scene.busy is not None:
+            hosts.make_busy(VICTIM, start + scene.busy)
+        with observed(daemon, client, SERVICE, start + scene.explained) as said:
+            answers, reports = _play(pool, scene, requests, start)
+    names = [server.name for server in pool.servers]
+    return evaluated(round, scene, balancer, names, answers, reports, said)
 
 
 def _play(
