@@ -54,8 +54,8 @@ cold, and having nothing in flight it would get all connections of the first mom
 FIRST: Final = 0.1
 """Part of its share that a new backend begins with."""
 
-ORDINARY: Final = 1.5
-"""Dispersion up to which a look is believed in full: bursts on some of the backends raise it to 1.4
+ORDINARY: Final = 1.2
+"""Dispersion up to which a look is believed in full: bursts on some of the backends raise it to 1.2
 though nothing about the requests has changed. Beyond, doubt grows with its square, as what lies
 behind it, few requests that are far longer than the others, lasts for many looks."""
 
