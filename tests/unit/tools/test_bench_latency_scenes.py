@@ -3,7 +3,7 @@
 import pytest
 
 from benchmark.latency.scenes import SCENES, SERVERS, Scene, scenes
-from benchmark.latency.statistics import deviation, percentile, settled
+from benchmark.latency.statistics import avoided, deviation, percentile, settled
 from benchmark.latency.workload import SERVICE_TIME, WARM_UP, arrivals
 
 
@@ -37,6 +37,14 @@ def test_a_share_that_is_not_back_in_a_whole_window_is_not_back():
     chosen = [time >= 18.5 for time in times]
     assert settled(times, chosen, 10.0, lambda share: share >= 0.8) is None
     assert settled([], [], 10.0, lambda share: share >= 0.8) is None
+
+
+def test_a_backend_is_avoided_after_the_last_request_that_it_got():
+    times = [number / 10 for number in range(200)]
+    early = [time in (9.0, 10.2, 10.4, 15.0) for time in times]
+    assert avoided(times, early, 10.0, 0.05) == pytest.approx(0.4)
+    assert avoided(times, [False] * 200, 10.0, 0.05) == 0.0
+    assert avoided(times, [number % 5 == 0 for number in range(200)], 10.0, 0.05) is None
 
 
 def test_the_same_seed_gives_the_same_requests_with_the_rate_and_work_that_were_asked_for():

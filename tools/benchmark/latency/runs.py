@@ -11,7 +11,7 @@ from benchmark.latency.generator import Answer
 from benchmark.latency.observed import Observed
 from benchmark.latency.pool import Report
 from benchmark.latency.scenes import SERVERS, VICTIM, Scene
-from benchmark.latency.statistics import deviation, percentile, settled
+from benchmark.latency.statistics import avoided, deviation, percentile, settled
 
 LATEST: Final = 0.02
 """Seconds by which 1% of requests or of answers may be late because this machine was busy, before a
@@ -116,9 +116,7 @@ def evaluated(
         recovery=None
         if scene.recovers is None
         else settled(times, of_victim, scene.recovers, lambda share: share >= _FAIR / SERVERS),
-        avoided=None
-        if scene.busy is None
-        else settled(times, of_victim, scene.busy, lambda share: share <= _AVOIDED / SERVERS),
+        avoided=None if scene.busy is None else avoided(times, of_victim, scene.busy, _AVOIDED / SERVERS),
         curve=_curve(times, latencies),
         probes=said.probes,
         explained=said.explained,

@@ -55,3 +55,24 @@ def settled(
             return times[begin] - since
         hits -= chosen[begin]
     return None
+
+
+def avoided(times: Sequence[float], chosen: Sequence[bool], since: float, most: float) -> float | None:
+    """How long it took until a backend was avoided, in seconds; None: it never was.
+
+    Args:
+        times, chosen, since: see ``settled``.
+        most: the share of all requests (0 to 1) that a backend has which is avoided.
+
+    Returns:
+        From ``since`` to the last request that it got by the end of the first ``WINDOW`` in which it had
+        no larger share: one that came late counts, even if it is the only one.
+    """
+    begin = settled(times, chosen, since, lambda share: share <= most)
+    if begin is None:
+        return None
+    end = since + begin + WINDOW
+    return max(
+        (time - since for time, it in zip(times, chosen, strict=True) if it and since <= time < end),
+        default=0.0,
+    )
