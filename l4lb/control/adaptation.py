@@ -1,4 +1,4 @@
-"""Costs that follow how the backends are doing: looks at them ten times a second, and tells the datapath.
+"""Costs that follow how the backends are doing: twenty looks at them a second, and the datapath is told.
 
 Edge: tasks and the clock. What a look means is decided in l4lb/schedulers/adaptive.py, which is pure.
 Only services whose scheduler is adaptive are looked at; without any, nothing runs.
@@ -25,9 +25,14 @@ log = logging.getLogger(__name__)
 
 ADAPTIVE: Final = adaptive.SCHEDULER.name
 
-LOOK: Final = 0.1
-"""Seconds between two looks. A backend that turned slow is noticed after two or three of them, and a look
-takes a millisecond for a hundred backends."""
+LOOK: Final = 0.05
+"""Seconds between two looks. What requests tell of a backend that turned slow takes them about twice the
+usual time to tell; then it is noticed half of this later on average. Where the usual time is 100 ms, bursts
+are evaded better than with looks twice as far apart, and no worse than with closer ones."""
+
+REST: Final = 3.0
+"""Times as long as a look took until the next one, at least: a look takes a millisecond for a hundred
+backends, and those of thousands are not to take more than a quarter of a core."""
 
 
 class Looked(Protocol):
@@ -126,13 +131,14 @@ class Adaptation:
         """Look, until cancelled."""
         while True:
             await self._some.wait()
+            began = self._clock()
             try:
                 await self.look()
             except DatapathError as error:
                 log.debug("no look at the backends: %s", error)
             except Exception:
                 log.exception("the costs of the backends were not followed")
-            await self._sleep(LOOK)
+            await self._sleep(max(LOOK, REST * (self._clock() - began)))
 
     async def look(self) -> None:
         """Look once, and tell the datapath what has changed.

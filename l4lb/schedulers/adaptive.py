@@ -7,7 +7,7 @@ expected latency wins: the price of how slow the backend is at present (``estima
 has in flight with the new connection, over its weight. Where nothing tells the backends apart all
 have the same cost, and the fewest in flight wins.
 
-The control plane keeps a ``Pool`` for each service. At each look, ten a second or so, it calls
+The control plane keeps a ``Pool`` for each service. At each look, twenty a second or so, it calls
 ``observe`` with what the datapath has counted of every backend that may take connections, then
 ``costs``, and gives the result to the datapath, which multiplies by its own counters, exact at the
 moment, when a connection comes::
@@ -54,8 +54,8 @@ cold, and having nothing in flight it would get all connections of the first mom
 FIRST: Final = 0.1
 """Part of its share that a new backend begins with."""
 
-ORDINARY: Final = 1.5
-"""Dispersion up to which a look is believed in full: bursts on some of the backends raise it to 1.4
+ORDINARY: Final = 1.2
+"""Dispersion up to which a look is believed in full: bursts on some of the backends raise it to 1.2
 though nothing about the requests has changed. Beyond, doubt grows with its square, as what lies
 behind it, few requests that are far longer than the others, lasts for many looks."""
 

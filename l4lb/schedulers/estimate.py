@@ -5,7 +5,7 @@ has with probability dt / usual, and one that is s times slower with dt / (s * u
 answers, while requests waited for ``waited`` seconds in all, answered or not, the likelihood is then
 s ** -answers * exp(-waited / (s * usual)): that of the exponential distribution with censored data. A
 request tells what it can while it waits, so a backend that answers no more is found out by the age of
-its requests, in two or three looks. How many requests are served at a time does not matter.
+its requests, in about twice the usual time. How many requests are served at a time does not matter.
 
 A backend may change at any time, so with each look belief moves towards the prior a little (a hidden
 Markov model whose only transition is a fresh start). It bounds what is held for and against a

@@ -10,7 +10,7 @@ from typing import Final
 
 from benchmark.daemon import DATAPATHS, KERNEL_DATAPATHS
 from benchmark.latency.balancers import BALANCERS
-from benchmark.latency.scenes import SCENES, UNAVAILABLE
+from benchmark.latency.scenes import SCENES
 from benchmark.loads import LOADS
 from benchmark.peers import PEERS
 
@@ -55,13 +55,6 @@ def _names(what: str, *known: Sequence[str]) -> Callable[[str], list[str]]:
         return chosen
 
     return read
-
-
-def _scenes(text: str) -> list[str]:
-    for name in text.split(","):
-        if name in UNAVAILABLE:
-            raise argparse.ArgumentTypeError(f"the scene '{name}' cannot be played: {UNAVAILABLE[name]}")
-    return _names("scene", SCENES)(text)
 
 
 def _output(text: str) -> Path:
@@ -109,7 +102,7 @@ def _add_latency(command: argparse.ArgumentParser) -> None:
     """What no other command has."""
     command.add_argument(
         "--scenes",
-        type=_scenes,
+        type=_names("scene", SCENES),
         default=list(SCENES),
         metavar="NAME,...",
         help=f"only these: {', '.join(SCENES)}",

@@ -27,6 +27,21 @@ _PINS: Final = "mount -t bpf bpf /sys/fs/bpf && echo ready && exec sleep infinit
 
 
 @dataclass(frozen=True, slots=True)
+class Agents:
+    """How the agents of a service's backends are asked.
+
+    Attributes:
+        port: of an agent, at its backend's address.
+        key: the file with their key.
+        interval: seconds between two questions to one of them.
+    """
+
+    port: int
+    key: Path
+    interval: float
+
+
+@dataclass(frozen=True, slots=True)
 class Served:
     """A service as the benchmark configures it.
 
@@ -36,6 +51,7 @@ class Served:
         backends: HOST:PORT.
         checked: the port at the backends where they are checked by TCP; None: not at all.
         scheduler: by its name in the config; None: the default.
+        agents: None: the backends have none.
     """
 
     name: str
@@ -43,6 +59,7 @@ class Served:
     backends: Sequence[str]
     checked: int | None = None
     scheduler: str | None = None
+    agents: Agents | None = None
 
 
 def config_text(datapath: str, vip: str, services: Sequence[Served], established: int | None = None) -> str:
@@ -56,10 +73,21 @@ def config_text(datapath: str, vip: str, services: Sequence[Served], established
             *("[[services]]", f'name = "{service.name}"', f'address = "{vip}:{service.port}"'),
             *([f'scheduler = "{service.scheduler}"'] if service.scheduler else []),
             *("[services.health]", check),
+            *(_agents_table(service.agents) if service.agents is not None else ()),
         ]
         for backend in service.backends:
             lines += ["[[services.backends]]", f'address = "{backend}"']
     return "\n".join(lines) + "\n"
+
+
+def _agents_table(agents: Agents) -> tuple[str, ...]:
+    return (
+        "[services.agent]",
+        f"port = {agents.port}",
+        f'key = "{agents.key}"',
+        f"interval = {agents.interval}",
+        f"timeout = {agents.interval}",
+    )
 
 
 class Daemon:

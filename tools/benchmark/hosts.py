@@ -122,9 +122,12 @@ class Hosts:
             yield
 
     @contextmanager
-    def process(self, host: str, *argv: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-        """A program that runs on a host for the length of a ``with``, and the file it prints to."""
-        log = self.directory / f"{Path(argv[0]).name}.log"
+    def process(
+        self, host: str, *argv: str, name: str | None = None
+    ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+        """A program that runs on a host for the length of a ``with``, and the file it prints to; ``name``
+        is of the file, where several of the same program run."""
+        log = self.directory / f"{name or Path(argv[0]).name}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 self.command(host, *argv),

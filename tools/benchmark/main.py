@@ -22,10 +22,11 @@ from benchmark.arguments import chosen, packet_peers, parse, traffic_peers
 from benchmark.cables import open_cables
 from benchmark.daemon import KERNEL_DATAPATHS
 from benchmark.environment import BUSY, environment
-from benchmark.latency.balancers import ABSENT, BALANCERS
+from benchmark.latency.balancers import BALANCERS
 from benchmark.latency.measure import measure as measure_latency
+from benchmark.latency.measure import playing
 from benchmark.latency.pool import open_pool
-from benchmark.latency.scenes import UNAVAILABLE, scenes
+from benchmark.latency.scenes import scenes
 from benchmark.loads import CONNECTIONS, LOADS, THREADS
 from benchmark.plot import plot
 from benchmark.report import show
@@ -81,12 +82,10 @@ def _cables(results: Results, options: argparse.Namespace) -> None:
 
 
 def _latency(results: Results, options: argparse.Namespace) -> None:
-    for name, why in (ABSENT | UNAVAILABLE).items():
-        print(f"tools/bench: {name} is left out: {why}", file=sys.stderr)
     known = scenes(options.seconds)
     played = [known[name] for name in chosen(options.scenes, list(known))]
     balancers = chosen(options.only, BALANCERS)
-    total = options.rounds * len(played) * len(balancers)
+    total = options.rounds * sum(len(playing(scene, balancers)) for scene in played)
     with _progress(total) as step, open_site(options.prefix) as site, open_pool(site) as pool:
         results.latency += measure_latency(
             pool,

@@ -16,11 +16,10 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from benchmark import proxies
 from benchmark.bare import redirect
 from benchmark.daemon import Served, config_text, running
 from benchmark.hosts import IPERF_PORT, WEB_PORT, Frontend, Hosts
-
-NGINX_STREAM: Final = "/usr/lib/nginx/modules/ngx_stream_module.so"  # of libnginx-mod-stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +49,15 @@ def l4lb(datapath: str) -> Callable[[Hosts], AbstractContextManager[Frontend]]:
 
 def our_config(hosts: Hosts, datapath: str) -> str:
     """What l4lb is to do, the job of all peers."""
+    return config_text(datapath, hosts.vip, _services(hosts))
+
+
+def _services(hosts: Hosts) -> tuple[Served, Served]:
     # iperf3 serves one client at a time: a check of its own port would be that client.
     check = WEB_PORT if hosts.servers else None
     web = Served("web", WEB_PORT, [f"{address}:{WEB_PORT}" for address in hosts.backends], check)
     bulk = Served("bulk", IPERF_PORT, [f"{hosts.backends[0]}:{IPERF_PORT}"], check)
-    return config_text(datapath, hosts.vip, (web, bulk))
+    return web, bulk
 
 
 _NFTABLES: Final = """\
@@ -87,99 +90,17 @@ def nftables(hosts: Hosts) -> Iterator[Frontend]:
             hosts.must("gateway", "nft", "delete", "table", "ip", "bench")
 
 
-# maxconn: sockets and pipes must be below the limit of open files, or it does not start. Splicing gives
-# it more bulk throughput here than reading and writing, and costs nothing elsewhere.
-_HAPROXY: Final = """\
-global
-  maxconn 6000
-
-defaults
-  mode tcp
-  option splice-request
-  option splice-response
-  timeout connect 5s
-  timeout client 60s
-  timeout server 60s
-
-listen web
-  bind {vip}:{web}
-  balance roundrobin
-{servers}
-
-listen bulk
-  bind {vip}:{iperf}
-  server iperf3 {first}:{iperf} check port {web}
-"""
-
-
 @contextmanager
 def haproxy(hosts: Hosts) -> Iterator[Frontend]:
-    """HAProxy, mode tcp, a thread for each core (its default), health checks on."""
-    config = hosts.directory / "haproxy.cfg"
-    config.write_text(
-        _HAPROXY.format(
-            vip=hosts.vip,
-            web=WEB_PORT,
-            iperf=IPERF_PORT,
-            first=hosts.backends[0],
-            servers="\n".join(
-                f"  server web{number} {address}:{WEB_PORT} check"
-                for number, address in enumerate(hosts.backends, 1)
-            ),
-        )
-    )
-    command = ("haproxy", "-db", "-f", str(config))
-    with hosts.vip_on_gateway(), hosts.server("gateway", IPERF_PORT, *command):
+    """HAProxy, mode tcp."""
+    with proxies.haproxy(hosts, _services(hosts)):
         yield hosts.at_vip
-
-
-_NGINX: Final = """\
-load_module {module};
-daemon off;
-pid {directory}/nginx-stream.pid;
-error_log stderr;
-worker_processes auto;
-worker_rlimit_nofile 20000;
-
-events {{
-    worker_connections 9000;
-}}
-
-stream {{
-    proxy_buffer_size 64k;
-    upstream web {{
-        zone web 64k;
-{servers}
-    }}
-    server {{
-        listen {vip}:{web} backlog=4096;
-        proxy_pass web;
-    }}
-    server {{
-        listen {vip}:{iperf};
-        proxy_pass {first}:{iperf};
-    }}
-}}
-"""
 
 
 @contextmanager
 def nginx_stream(hosts: Hosts) -> Iterator[Frontend]:
-    """nginx as a TCP proxy, a worker for each core."""
-    config = hosts.directory / "nginx-stream.conf"
-    config.write_text(
-        _NGINX.format(
-            module=NGINX_STREAM,
-            directory=hosts.directory,
-            vip=hosts.vip,
-            web=WEB_PORT,
-            iperf=IPERF_PORT,
-            first=hosts.backends[0],
-            servers="\n".join(f"        server {address}:{WEB_PORT};" for address in hosts.backends),
-        )
-    )
-    command = ("nginx", "-e", "stderr", "-p", str(hosts.directory), "-c", str(config))
-    with hosts.vip_on_gateway(), hosts.server("gateway", IPERF_PORT, *command):
+    """nginx as a TCP proxy."""
+    with proxies.nginx(hosts, _services(hosts)):
         yield hosts.at_vip
 
 

@@ -173,6 +173,9 @@ def show(results: Results, console: Console) -> None:
     ):
         console.print()
         console.print(table)
+    for scene, said in latency.explanations(results.latency):
+        console.print(f"\n[bold]{scene}[/bold]: l4lb explain, while it went on")
+        console.print(escape(said.rstrip()), highlight=False)
     if results.latency:
         console.print(f"\n{latency.lateness(results.latency)}")
     if results.errors:

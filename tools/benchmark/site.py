@@ -87,12 +87,13 @@ class Site(Hosts):
             for port in ports:
                 run(inside(switch, find("ethtool"), "-K", port, "gro", "off"))
 
-    def next_client(self) -> None:
-        """Let the client use the next of its addresses for all it connects to."""
+    def next_client(self) -> str:
+        """Let the client use the next of its addresses for all it connects to; which one that is."""
         address = next(self._addresses)
         gateway = self.lab.topology.gateway.address(4)
         self.must("client", "ip", "route", "replace", self.vip, "dev", "eth0", "src", address)
         self.must("client", "ip", "route", "replace", "default", "via", gateway, "src", address)
+        return address
 
 
 @contextmanager

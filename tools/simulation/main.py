@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from simulation.figures import Figures, figures
-from simulation.policies import POLICIES
+from simulation.policies import BOUNDS, POLICIES
 from simulation.scenes import SCENES, WARM_UP
 from simulation.simulator import Simulation
 from simulation.table import tables
@@ -29,7 +29,13 @@ _WIDTH: Final = 130  # columns, where the output is no terminal
 @click.option(
     "--scene", "scenes", multiple=True, type=click.Choice(list(SCENES)), help="All if none is named."
 )
-@click.option("--policy", "policies", multiple=True, type=click.Choice(list(POLICIES)), help="Likewise.")
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    type=click.Choice([*POLICIES, *BOUNDS]),
+    help="All but the oracles if none is named.",
+)
 @click.option("--backends", default=5, type=click.IntRange(3, 10_000))
 @click.option("--seconds", default=60.0, type=click.FloatRange(2 * WARM_UP), help="Simulated, of each run.")
 @click.option(
@@ -80,7 +86,7 @@ def _figures(
 ) -> Figures:
     name = f"{scene}, {policy}"
     logs = [
-        Simulation(SCENES[scene], POLICIES[policy](), backends, seconds, seed).run(
+        Simulation(SCENES[scene], {**POLICIES, **BOUNDS}[policy](), backends, seconds, seed).run(
             seconds, lambda passed: step(name, passed)
         )
         for seed in range(seeds)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from random import Random
 
+from l4lb.control.adaptation import LOOK
 from l4lb.model import Endpoint
 from l4lb.schedulers import Candidate
 from simulation.clients import Clients, Log
 from simulation.events import Events
 from simulation.gateway import Gateway
-from simulation.policies import LOOK, Policy
+from simulation.policies import Policy
 from simulation.scenes import LOAD, SERVICE, WORKERS, Event, Scene
 from simulation.servers import Server
 
@@ -66,9 +67,16 @@ class Simulation:
         else:
             server.start()
             server.set_speed(event.speed)
+        if self._policy.told_after is not None:
+            told = self._events.now + self._policy.told_after
+            self._events.at(told, self._told, event.backend, event.speed)
         if event.known is not None:
             known = self._events.now + event.known
             self._events.at(known, self._checked, event.backend, event.speed is not None)
+
+    def _told(self, backend: int, speed: float | None) -> None:
+        self._policy.tell(backend, speed)
+        self._select()
 
     def _checked(self, backend: int, up: bool) -> None:
         if up:

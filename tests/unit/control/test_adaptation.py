@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from l4lb.control.adaptation import Adaptation
+from l4lb.control.adaptation import LOOK, REST, Adaptation
 from l4lb.datapath.base import DatapathError
 from l4lb.model import BackendPlan, Costs, Endpoint, Key, Load, Plan, Protocol, ServicePlan, Table
 from l4lb.schedulers import adaptive
@@ -88,6 +88,32 @@ def test_a_slow_one_is_shunned_and_probed_more():
     assert bench.adaptation.shuns("web", TWO)
     assert not bench.adaptation.shuns("web", ONE)
     assert not bench.adaptation.shuns("other", TWO)
+
+
+@pytest.mark.parametrize(("taken", "rest"), [(0.001, LOOK), (0.5, 0.5 * REST)])
+def test_looks_that_take_long_are_fewer(taken, rest):
+    bench = Bench()
+    bench.follow()
+    slept = asyncio.Queue()
+
+    async def loads(services):
+        bench.now += taken
+        return {}
+
+    async def sleep(seconds):
+        slept.put_nowait(seconds)
+        await asyncio.Event().wait()
+
+    async def scenario():
+        task = asyncio.create_task(bench.adaptation.run())
+        async with asyncio.timeout(10):
+            seconds = await slept.get()
+        task.cancel()
+        return seconds
+
+    bench.datapath.loads = loads
+    bench.adaptation._sleep = sleep
+    assert asyncio.run(scenario()) == pytest.approx(rest)
 
 
 def test_who_is_hot_by_its_agent_is_left_for_last():

@@ -27,7 +27,6 @@ def test_naming_peers_leaves_the_loads_alone():
         (["packets", "--only", "haproxy"], "no peer 'haproxy'"),
         (["latency", "--only", "haproxy"], "no balancer 'haproxy'"),
         (["latency", "--scenes", "alike,slo"], "no scene 'slo'"),
-        (["latency", "--scenes", "agents"], "the scene 'agents' cannot be played"),
         (["latency", "--rate", "0"], "'0' is not a whole number"),
         (["latency", "--datapath", "auto"], "invalid choice: 'auto'"),
         (["flood", "--only", "raw"], "no datapath 'raw'"),

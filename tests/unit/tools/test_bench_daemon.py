@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.cables import backends
-from benchmark.daemon import DATAPATHS, Served, config_text
+from benchmark.daemon import DATAPATHS, Agents, Served, config_text
 from l4lb.control.config import parse
 
 _WEB = Served("web", 80, ["10.2.0.11:80", "10.2.0.12:80"], checked=8080)
@@ -25,6 +25,13 @@ def test_a_service_has_the_scheduler_that_is_asked_for():
     web = Served("web", 80, ["10.2.0.11:80"], scheduler="maglev")
     (found,) = parse(config_text("tc", "10.1.0.100", [web]), Path("l4lb.toml")).services
     assert found.scheduler == "maglev"
+
+
+def test_a_service_has_the_agents_that_are_asked_for():
+    web = Served("web", 80, ["10.2.0.11:80"], agents=Agents(7077, Path("/run/key"), 0.5))
+    (found,) = parse(config_text("tc", "10.1.0.100", [web]), Path("l4lb.toml")).services
+    assert found.agent is not None
+    assert (found.agent.port, found.agent.key, found.agent.interval) == (7077, "/run/key", 0.5)
 
 
 def test_backends_are_all_different_and_in_their_network():

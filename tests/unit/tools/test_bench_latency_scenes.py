@@ -3,7 +3,7 @@
 import pytest
 
 from benchmark.latency.scenes import SCENES, SERVERS, Scene, scenes
-from benchmark.latency.statistics import deviation, percentile, regained
+from benchmark.latency.statistics import avoided, deviation, percentile, settled
 from benchmark.latency.workload import SERVICE_TIME, WARM_UP, arrivals
 
 
@@ -26,8 +26,8 @@ def test_a_share_is_back_where_the_first_window_that_has_it_begins():
     times = [number / 10 for number in range(200)]
     # Every tenth request until 13 s, then every fifth.
     chosen = [number % (5 if time >= 13 else 10) == 0 for number, time in enumerate(times)]
-    assert regained(times, chosen, since=10.0, least=0.1) == 0.0
-    back = regained(times, chosen, since=10.0, least=0.2)
+    assert settled(times, chosen, 10.0, lambda share: share >= 0.1) == 0.0
+    back = settled(times, chosen, 10.0, lambda share: share >= 0.2)
     assert back is not None
     assert 2.0 < back <= 3.0
 
@@ -35,8 +35,16 @@ def test_a_share_is_back_where_the_first_window_that_has_it_begins():
 def test_a_share_that_is_not_back_in_a_whole_window_is_not_back():
     times = [number / 10 for number in range(200)]
     chosen = [time >= 18.5 for time in times]
-    assert regained(times, chosen, since=10.0, least=0.8) is None
-    assert regained([], [], since=10.0, least=0.8) is None
+    assert settled(times, chosen, 10.0, lambda share: share >= 0.8) is None
+    assert settled([], [], 10.0, lambda share: share >= 0.8) is None
+
+
+def test_a_backend_is_avoided_after_the_last_request_that_it_got():
+    times = [number / 10 for number in range(200)]
+    early = [time in (9.0, 10.2, 10.4, 15.0) for time in times]
+    assert avoided(times, early, 10.0, 0.05) == pytest.approx(0.4)
+    assert avoided(times, [False] * 200, 10.0, 0.05) == 0.0
+    assert avoided(times, [number % 5 == 0 for number in range(200)], 10.0, 0.05) is None
 
 
 def test_the_same_seed_gives_the_same_requests_with_the_rate_and_work_that_were_asked_for():
@@ -52,7 +60,8 @@ def test_the_same_seed_gives_the_same_requests_with_the_rate_and_work_that_were_
 
 
 def test_every_scene_is_there_with_new_and_with_kept_connections():
-    assert set(SCENES) == {f"{scene}{kept}" for scene in SCENES[:5] for kept in ("", "-keepalive")}
+    both = {f"{scene}{kept}" for scene in SCENES[:5] for kept in ("", "-keepalive")}
+    assert set(SCENES) == {*both, "agents"}
     kept = scenes(20)["stall-keepalive"].clients
     assert (kept.requests, kept.patience, kept.tries) == (100, 1.5, 3)
 
@@ -70,6 +79,14 @@ def test_actions_are_in_order():
     for scene in scenes(20).values():
         times = [action.at for action in scene.actions]
         assert times == sorted(times)
+
+
+@pytest.mark.parametrize("seconds", [6, 13, 14, 20])
+def test_what_happens_goes_on_when_it_is_to_be_explained(seconds: int):
+    for scene in scenes(seconds).values():
+        assert 0 < scene.explained < seconds
+        changes = {action.at for action in scene.actions} | {scene.busy, scene.recovers}
+        assert all(time is None or abs(time - scene.explained) >= 0.5 for time in changes)
 
 
 def test_bursts_wander_over_all_servers_one_at_a_time():

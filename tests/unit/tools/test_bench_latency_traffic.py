@@ -34,7 +34,7 @@ def server(port: int) -> Iterator[Server]:
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        it = Server("one", _HOST, process.stdin, process.stdout)
+        it = Server("one", _HOST, "here", process.stdin, process.stdout)
         it.follow([])
         yield it
         process.kill()

@@ -10,7 +10,7 @@ import pytest
 
 from simulation.events import Events
 from simulation.figures import figures
-from simulation.policies import POLICIES
+from simulation.policies import BOUNDS, POLICIES
 from simulation.scenes import SCENES, WARM_UP
 from simulation.servers import Job, Server
 from simulation.simulator import Simulation
@@ -23,7 +23,7 @@ SEEDS = 2
 @cache
 def result(scene, policy):
     logs = [
-        Simulation(SCENES[scene], POLICIES[policy](), BACKENDS, SECONDS, seed).run(
+        Simulation(SCENES[scene], {**POLICIES, **BOUNDS}[policy](), BACKENDS, SECONDS, seed).run(
             SECONDS, lambda passed: None
         )
         for seed in range(SEEDS)
@@ -96,6 +96,11 @@ def test_the_slow_one_is_left_alone():
 def test_bursts_are_evaded():
     ours, theirs = compared("bursts")
     assert ours.p99 < 0.85 * theirs.p99
+
+
+def test_who_knows_sooner_evades_bursts_better():
+    oracle, late, ours = (result("bursts-cpu", name).p99 for name in ("oracle", "late_oracle", "adaptive"))
+    assert oracle < late < ours
 
 
 def test_the_stalled_one_is_avoided_at_once():

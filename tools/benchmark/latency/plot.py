@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _CHANGING: Final = ("bursts", "stall", "recovery")
+_IDLE: Final = ("agents",)  # nobody waits there
 
 # The same in all panels. A bar of a logarithmic scale has no natural foot: this is the mean work of a
 # request, with which the servers are idle.
@@ -27,7 +28,7 @@ def drawings(runs: Sequence[Run]) -> Iterator[Callable[[Axes], None]]:
     """What draws each panel."""
     played = {scene: [run for run in runs if run.scene == scene] for scene in SCENES}
     for scene, turns in played.items():
-        if turns:
+        if turns and scene not in _IDLE:
             yield _p99(scene, turns)
     for scene in _CHANGING:
         if played[scene]:

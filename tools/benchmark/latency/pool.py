@@ -50,10 +50,11 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One backend."""
+    """One backend, and the host that it is on."""
 
     name: str
     address: str
+    host: str
     orders: IO[str]
     reports: IO[str]
 
@@ -138,7 +139,7 @@ def _server(site: Site, host: str, name: str, address: str) -> Iterator[Server]:
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        server = Server(name, address, process.stdin, process.stdout)
+        server = Server(name, address, host, process.stdin, process.stdout)
         server.follow([])  # it answers when it listens
         try:
             yield server

@@ -7,13 +7,16 @@ from statistics import median
 
 from rich.table import Table
 
-from benchmark.latency.balancers import BALANCERS
+from benchmark.latency.balancers import BALANCERS, OURS
 from benchmark.latency.runs import Run
-from benchmark.latency.scenes import scenes
+from benchmark.latency.scenes import SCENES, scenes
 from benchmark.statistics import spread
 from benchmark.tables import new_table, number, spread_cell
 
-_COLUMNS = ("p50", "p90", "p99", "max", "lost", "tries in vain", "share of each server, %", "from even")
+_COLUMNS = (
+    *("p50", "p90", "p99", "max", "lost", "tries in vain"),
+    *("share of each server, %", "from even", "probe packets, %"),
+)
 
 
 def tables(runs: Sequence[Run]) -> Iterator[Table]:
@@ -22,14 +25,30 @@ def tables(runs: Sequence[Run]) -> Iterator[Table]:
         played = [run for run in runs if run.scene == scene.name]
         if not played:
             continue
-        recovers = scene.recovers is not None
-        columns = [*_COLUMNS, "share back, s"] if recovers else _COLUMNS
+        columns = list(_COLUMNS)
+        if scene.recovers is not None:
+            columns.append("share back, s")
+        if scene.busy is not None:
+            columns.append("avoided, s")
         table = new_table(f"{scene.name}: {scene.title}; latency in ms", "", columns)
         for balancer in BALANCERS:
             turns = [run for run in played if run.balancer == balancer]
             if turns:
-                table.add_row(balancer, *_row(turns), *([_recovery(turns)] if recovers else []))
+                row = list(_row(turns))
+                if scene.recovers is not None:
+                    row.append(_when([run.recovery for run in turns]))
+                if scene.busy is not None:
+                    row.append(_when([run.avoided for run in turns]))
+                table.add_row(balancer, *row)
         yield table
+
+
+def explanations(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
+    """Of each scene its name, and what ``l4lb explain`` said in the middle of ours, in the first round."""
+    for scene in SCENES:
+        said = [run.explained for run in runs if (run.scene, run.balancer) == (scene, OURS)]
+        if said and said[0] is not None:
+            yield scene, said[0]
 
 
 def lateness(runs: Sequence[Run]) -> str:
@@ -55,8 +74,10 @@ def _row(turns: Sequence[Run]) -> Iterator[str]:
     answers = sum(sum(run.shares) for run in turns)
     yield " ".join(f"{sum(counts) / answers:.0%}".rstrip("%") for counts in shares)
     yield f"{middle(lambda run: run.deviation):.0%}"
+    probes = [run.probes for run in turns if run.probes is not None]
+    yield f"{median(probes):.3%}".rstrip("%") if probes else "-"
 
 
-def _recovery(turns: Sequence[Run]) -> str:
-    times = [run.recovery for run in turns if run.recovery is not None]
-    return number(median(times), 1) if len(times) == len(turns) else "not in time"
+def _when(times: Sequence[float | None]) -> str:
+    seen = [time for time in times if time is not None]
+    return number(median(seen), 1) if len(seen) == len(times) else "not in time"

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmark.latency.generator import Answer
+from benchmark.latency.observed import Observed
 from benchmark.latency.pool import Report
 from benchmark.latency.scenes import SERVERS, VICTIM, Scene
-from benchmark.latency.statistics import deviation, percentile, regained
+from benchmark.latency.statistics import avoided, deviation, percentile, settled
 
 LATEST: Final = 0.02
 """Seconds by which 1% of requests or of answers may be late because this machine was busy, before a
@@ -18,6 +19,7 @@ run is not valid: a small part of what is measured, which is about 0.5."""
 
 _STEP: Final = 0.5  # seconds of a point of the curve over time
 _FAIR: Final = 0.8  # of an even share: a backend has it back
+_AVOIDED: Final = 0.2  # of an even share: a backend has hardly anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,10 @@ class Run:
         failures: tries that were in vain, why -> how often.
         shares: answers of each server.
         recovery: until the victim has its share again; None: never, or this is no such scene.
+        avoided: until the victim, whose host is busy, hardly gets anything; None likewise.
         curve: time -> 99th percentile of the requests that came around then.
+        probes: packets of probes for each packet forwarded; None: of balancers that do not count them.
+        explained: what ``l4lb explain`` said in the middle of it; None of others.
     """
 
     round: int
@@ -52,7 +57,10 @@ class Run:
     p99: float
     max: float
     recovery: float | None
+    avoided: float | None
     curve: tuple[tuple[float, float], ...]
+    probes: float | None
+    explained: str | None
 
     @property
     def deviation(self) -> float:
@@ -73,6 +81,7 @@ def evaluated(
     names: Sequence[str],
     answers: Sequence[Answer],
     reports: Sequence[Report],
+    said: Observed,
 ) -> Run:
     """The figures of a run.
 
@@ -83,10 +92,13 @@ def evaluated(
         names: of the servers, in their order.
         answers: of the generator, in the order of their time; at least one that counts.
         reports: of the servers.
+        said: by l4lb.
     """
     counted = [answer for answer in answers if answer.time >= 0]
     latencies = [answer.latency if answer.backend else scene.clients.longest for answer in counted]
     by_server = Counter(answer.backend for answer in counted)
+    times = [answer.time for answer in counted]
+    of_victim = [answer.backend == names[VICTIM] for answer in counted]
     return Run(
         round=round,
         scene=scene.name,
@@ -103,13 +115,11 @@ def evaluated(
         max=max(latencies),
         recovery=None
         if scene.recovers is None
-        else regained(
-            [answer.time for answer in counted],
-            [answer.backend == names[VICTIM] for answer in counted],
-            scene.recovers,
-            _FAIR / SERVERS,
-        ),
-        curve=_curve([answer.time for answer in counted], latencies),
+        else settled(times, of_victim, scene.recovers, lambda share: share >= _FAIR / SERVERS),
+        avoided=None if scene.busy is None else avoided(times, of_victim, scene.busy, _AVOIDED / SERVERS),
+        curve=_curve(times, latencies),
+        probes=said.probes,
+        explained=said.explained,
     )
 
 

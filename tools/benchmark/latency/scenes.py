@@ -17,9 +17,13 @@ VICTIM: Final = 2
 NEW_CONNECTIONS: Final = Clients()
 """A connection for each request, and patience for whatever comes."""
 
+BUSY: Final = 0.95
+"""CPU of the host of a server that is busy with something else; the others' hosts are idle."""
+
 _SLOW, _ANTAGONIST, _STALLED, _USUAL = 0.1, 0.2, 0.0, 1.0  # speeds
 _BURST: Final = 2.0  # seconds
 _KEPT: Final = 100  # requests of a connection that is kept
+_IDLE: Final = 1 / 6  # of the requests: 20 a second, 10% of what the servers can do
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +40,26 @@ class Scene:
     """What happens, and how clients behave meanwhile.
 
     Attributes:
+        load: how many requests come, as a part of the usual rate.
+        explained: when l4lb is asked to explain what it does, in seconds.
         recovers: when the victim is itself again, in seconds; None: this is no scene of recovery.
+        busy: when the CPU of the victim's host becomes busy, in seconds, of which only its agent tells;
+            None: nobody has an agent.
     """
 
     name: str
     title: str
     actions: tuple[Action, ...] = ()
     clients: Clients = NEW_CONNECTIONS
+    load: float = 1.0
+    explained: float = 0.0
     recovers: float | None = None
+    busy: float | None = None
 
 
 def _scenes(seconds: float) -> tuple[Scene, ...]:
+    """All under load, with new connections."""
+    middle = seconds / 2
     slow = Action(-WARM_UP, VICTIM, _SLOW)
     times = [number * _BURST - WARM_UP for number in range(int((seconds + WARM_UP) / _BURST) + 1)]
     bursts = [
@@ -58,20 +71,27 @@ def _scenes(seconds: float) -> tuple[Scene, ...]:
         )
     ]
     return (
-        Scene("alike", "all alike"),
-        Scene("slow", "one ten times slower", (slow,)),
-        Scene("bursts", "five times slower for two seconds, one after the other", tuple(bursts)),
+        Scene("alike", "all alike", explained=middle),
+        Scene("slow", "one ten times slower", (slow,), explained=middle),
+        Scene(
+            "bursts",
+            "five times slower for two seconds, one after the other",
+            tuple(bursts),
+            explained=(middle // _BURST + 0.5) * _BURST,  # in the middle of a burst
+        ),
         Scene(
             "stall",
             "one stalls, its check still passing; clients give up after 1.5 s and come again",
             (Action(seconds / 4, VICTIM, _STALLED),),
             Clients(patience=1.5, tries=3),
+            explained=middle,
         ),
         Scene(
             "recovery",
             "one ten times slower is itself again in the middle",
-            (slow, Action(seconds / 2, VICTIM, _USUAL)),
-            recovers=seconds / 2,
+            (slow, Action(middle, VICTIM, _USUAL)),
+            explained=middle + 0.5,
+            recovers=middle,
         ),
     )
 
@@ -88,11 +108,15 @@ def scenes(seconds: float) -> dict[str, Scene]:
         )
         for scene in new
     ]
-    return {scene.name: scene for scene in (*new, *kept)}
+    agents = Scene(
+        "agents",
+        f"an idle pool, one at {BUSY:.0%} CPU, as its agent says",
+        load=_IDLE,
+        explained=seconds * 3 / 4,
+        busy=seconds / 4,
+    )
+    return {scene.name: scene for scene in (*new, *kept, agents)}
 
 
 SCENES: Final = tuple(scenes(0))
 """Their names."""
-
-UNAVAILABLE: Final = {"agents": "l4lb has no agents yet that could tell of a server at 95% CPU"}
-"""Scenes that cannot be played yet, and why."""

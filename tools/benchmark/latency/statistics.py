@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 WINDOW = 2.0
 """Seconds over which a share is taken. At 120 requests/s a fifth is 48 of them, give or take 6."""
@@ -29,17 +29,19 @@ def deviation(counts: Sequence[int]) -> float:
     return max(abs(count - even) for count in counts) / even if even else 0.0
 
 
-def regained(times: Sequence[float], chosen: Sequence[bool], since: float, least: float) -> float | None:
-    """How long it took a backend to have its share back, in seconds; None: it did not.
+def settled(
+    times: Sequence[float], chosen: Sequence[bool], since: float, holds: Callable[[float], bool]
+) -> float | None:
+    """How long it took until a backend had the share that it should have, in seconds; None: it never did.
 
     Args:
         times: when each request came, in order.
         chosen: whether it went to the backend.
         since: from when on.
-        least: the share of all requests (0 to 1) that counts as having it back.
+        holds: whether a share of all requests (0 to 1) is as it should be.
 
     Returns:
-        From ``since`` to the beginning of the first ``WINDOW`` in which it had that share.
+        From ``since`` to the beginning of the first ``WINDOW`` in which it had such a share.
     """
     first = next((place for place, time in enumerate(times) if time >= since), len(times))
     end, hits = first, 0
@@ -49,7 +51,28 @@ def regained(times: Sequence[float], chosen: Sequence[bool], since: float, least
             end += 1
         if end == len(times):  # what follows is not a whole window
             return None
-        if hits >= least * (end - begin):
+        if holds(hits / (end - begin)):
             return times[begin] - since
         hits -= chosen[begin]
     return None
+
+
+def avoided(times: Sequence[float], chosen: Sequence[bool], since: float, most: float) -> float | None:
+    """How long it took until a backend was avoided, in seconds; None: it never was.
+
+    Args:
+        times, chosen, since: see ``settled``.
+        most: the share of all requests (0 to 1) that a backend has which is avoided.
+
+    Returns:
+        From ``since`` to the last request that it got by the end of the first ``WINDOW`` in which it had
+        no larger share: one that came late counts, even if it is the only one.
+    """
+    begin = settled(times, chosen, since, lambda share: share <= most)
+    if begin is None:
+        return None
+    end = since + begin + WINDOW
+    return max(
+        (time - since for time, it in zip(times, chosen, strict=True) if it and since <= time < end),
+        default=0.0,
+    )

@@ -28,6 +28,8 @@ _P99: Final = {
 
 _DEVIATION: Final = 0.15
 _RECOVERY: Final = 5.0  # seconds
+_AVOIDED: Final = 2.0  # seconds
+_PROBES: Final = 0.001  # packets of probes for each packet forwarded, under traffic
 
 
 def best_peer(runs: Sequence[Run]) -> str | None:
@@ -61,7 +63,12 @@ def targets(runs: Sequence[Run]) -> list[Target]:
                 times = _each(played, OURS, _recovery).values()
                 title = f"{scene}: until 80% of its share is back"
                 rows.append(Target(title, "at most", _RECOVERY, "s", _median(times)))
-    return rows
+        probes = [run.probes for run in played if run.balancer == OURS and run.probes is not None]
+        title = f"{scene}: probe packets, % of those forwarded"
+        rows.append(Target(title, "at most", 100 * _PROBES, "%", _median(100 * part for part in probes)))
+    avoided = _each([run for run in runs if run.scene == "agents"], OURS, _avoided).values()
+    title = "agents: until new connections avoid a busy one"
+    return [*rows, Target(title, "at most", _AVOIDED, "s", _median(avoided))]
 
 
 def _each(runs: Sequence[Run], balancer: str | None, figure: Callable[[Run], float]) -> dict[int, float]:
@@ -78,6 +85,10 @@ def _lost(run: Run) -> float:
 
 def _recovery(run: Run) -> float:
     return inf if run.recovery is None else run.recovery
+
+
+def _avoided(run: Run) -> float:
+    return inf if run.avoided is None else run.avoided
 
 
 def _median(values: Iterable[float]) -> float | None:
