@@ -431,6 +431,8 @@ class Counters:
     drops: dict[DropReason, int]
     half_open: int = 0
     established: int = 0
+    remembered: int = 0  # that both ends have closed, and that take room still
+    room: int = 0  # for established ones and those; 0: as ``Limits`` says
 
 
 class Rule(IntEnum):

@@ -144,6 +144,7 @@ class AgentRunner:
     def _dispatch(self) -> None:
         """Ask whom it is time to ask, and set the timer for the next."""
         now = self._clock()
+        self._budget.release()  # whoever waited may be gone; who still does says so
         for agent in self._schedule.start_due(now, partial(self._may_ask, now)):
             agent.task = asyncio.ensure_future(self._ask(agent.endpoint, agent.how))
             self._tasks.add(agent.task)
@@ -158,7 +159,7 @@ class AgentRunner:
 
     def _may_ask(self, now: float, agent: _Agent, due: float) -> bool:
         """Whether the budget has it."""
-        if not self._budget.take(ProbeKind.of(agent.how).cost, now):
+        if not self._budget.take_first(ProbeKind.of(agent.how).cost, now):
             return False
         self.counted.withheld += int((now - due) / agent.how.interval)
         return True

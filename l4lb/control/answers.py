@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 from l4lb.control.convergence import Convergence
 from l4lb.control.desired import DesiredState
@@ -36,6 +38,9 @@ from l4lb.metrics.server import MetricsServer
 from l4lb.metrics.snapshot import BackendSnapshot, Snapshot, choices_of
 from l4lb.model import Backend, BackendKey, Counters, Endpoint, Service, Traffic
 from l4lb.netlink.watch import KernelWatch
+
+_DATAPATH_ANSWERS: Final = 2.0
+"""Seconds, for metrics: a scrape is to tell of a datapath that hangs and not to hang with it."""
 
 
 class Answers:
@@ -114,12 +119,17 @@ class Answers:
     async def snapshot(self) -> Snapshot:
         """All that the metrics are made of."""
         config, convergence = self._desired.config, self._convergence
-        counters, checks = await self._counters(), convergence.health
+        checks, running = convergence.health, self._supervisor.failure is None
+        try:
+            async with asyncio.timeout(_DATAPATH_ANSWERS):
+                counters = await self._counters()
+        except (DatapathError, TimeoutError):  # it hangs, and has not been found out yet
+            counters, running = Counters({}, {}, {}), False
         return Snapshot(
             version=version("l4lb"),
             datapath=self._supervisor.latest.capabilities.name,
             began=self._began_at,
-            running=self._supervisor.failure is None,
+            running=running,
             services=[
                 (service, self._snapshots(service, counters.backends)) for service in config.services
             ],

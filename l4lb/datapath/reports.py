@@ -48,6 +48,7 @@ def counters(director: Director, overruns: int, now: float) -> Counters:
         drops=drops,
         half_open=len(director.table.half_open),
         established=director.table.established - closed,
+        remembered=closed,
     )
 
 

@@ -55,6 +55,7 @@ class Budget:
         self._until = now
         self._looked = now
         self._forwarded: int | None = None  # at the last look
+        self._reserved = 0  # packets, for who comes first
 
     def change(self, limits: Probes, now: float) -> None:
         """Other limits from now on."""
@@ -76,10 +77,25 @@ class Budget:
             self._forwarded, self._looked = forwarded, now
 
     def take(self, packets: int, now: float) -> bool:
-        """Spend that many, all or none; whether there were as many."""
+        """Spend that many, all or none; whether there were as many that nobody waits for."""
         self._fill(now)
+        return self._spend(packets, self._reserved)
+
+    def take_first(self, packets: int, now: float) -> bool:
+        """The same, before all others: if there are not as many yet, they are kept until there are, or
+        until ``release``. Else who needs many at once would never have them beside those who need few."""
+        self._fill(now)
+        taken = self._spend(packets, 0)
+        self._reserved = 0 if taken else packets
+        return taken
+
+    def release(self) -> None:
+        """Nobody waits with ``take_first`` any more."""
+        self._reserved = 0
+
+    def _spend(self, packets: int, reserved: int) -> bool:
         # The margin is for sums of floats: a wait for exactly one more packet must end.
-        if packets > self._level + 1e-9:
+        if packets + reserved > self._level + 1e-9:
             return False
         self._level -= packets
         return True
@@ -91,7 +107,7 @@ class Budget:
     def wait(self, packets: int, now: float) -> float:
         """Seconds until that many can be spent; infinite if never, with what is known now."""
         self._fill(now)
-        missing = packets - self._level
+        missing = packets + self._reserved - self._level
         if missing <= 0:
             return 0.0
         if packets > self._limits.burst:

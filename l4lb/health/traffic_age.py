@@ -32,9 +32,9 @@ class _Seen:
 
 
 class TrafficAge:
-    """``Freshness`` by what the datapath has timed in passing: a handshake shows what a SYN probe would, a
-    response what an HTTP probe would. So a server whose kernel goes on shaking hands for it while it has
-    stalled is asked over HTTP, however much traffic it has."""
+    """``Freshness`` by what the datapath has timed in passing: a handshake or a response shows what a SYN
+    probe would, a response what an HTTP probe would. So a server whose kernel goes on shaking hands for it
+    while it has stalled is asked over HTTP, however much traffic it has."""
 
     def __init__(self) -> None:
         self._seen: dict[BackendKey, _Seen] = {}
@@ -48,7 +48,8 @@ class TrafficAge:
         seen = self._seen.get((service, backend))
         if seen is None:
             return inf
-        return now - (seen.shook_hands if kind is ProbeKind.SYN else seen.responded)
+        # Who answers requests is reached, too, on connections that are kept for long.
+        return now - (max(seen.shook_hands, seen.responded) if kind is ProbeKind.SYN else seen.responded)
 
     def _noted(self, key: BackendKey, counted: Traffic, now: float) -> _Seen:
         handshakes, responses = counted.handshakes.count, counted.responses.count

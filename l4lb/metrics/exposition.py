@@ -69,13 +69,15 @@ def _packets(snapshot: Snapshot) -> Iterator[Metric]:
 def _tables(snapshot: Snapshot) -> Iterator[Metric]:
     counters, limits = snapshot.counters, snapshot.limits
     entries = GaugeMetricFamily(
-        "l4lb_connections", "Connections tracked, by the table they are in.", labels=("table",)
+        "l4lb_connections",
+        "Connections that a table holds, those that are over and only remembered too.",
+        labels=("table",),
     )
     room = GaugeMetricFamily(
         "l4lb_connections_limit", "Connections that a table has room for.", labels=("table",)
     )
     for table, count, limit in (
-        ("established", counters.established, limits.established),
+        ("established", counters.established + counters.remembered, counters.room or limits.established),
         ("half_open", counters.half_open, limits.half_open),
     ):
         entries.add_metric((table,), count)

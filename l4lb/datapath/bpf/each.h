@@ -58,6 +58,15 @@ ALWAYS_INLINE struct slots *pair_in(__u32 block, __u32 number)
 	return bpf_map_lookup_elem(&connections4, &at);
 }
 
+/* A byte for each pair of a block, so that a read() ends, and others may run, after as many pairs as it asks for
+ * bytes, also where nothing is found. */
+ALWAYS_INLINE void write_block(struct bpf_iter__bpf_map_elem *ctx)
+{
+	__u8 nothing[BLOCK_PAIRS] = {};
+
+	bpf_seq_write(ctx->meta->seq, nothing, sizeof(nothing));
+}
+
 ALWAYS_INLINE int is_empty(const struct slots *pair)
 {
 	return key_in(&pair->slot[0]) == SLOT_FREE && key_in(&pair->slot[1]) == SLOT_FREE;

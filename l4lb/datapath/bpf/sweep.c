@@ -170,7 +170,7 @@ int look4(struct bpf_iter__bpf_map_elem *ctx)
 
 	if (!block)
 		return 0;
-	write_looked(ctx);
+	write_block(ctx);
 	for (int i = 0; i < BLOCK_PAIRS; i++) {
 		struct slots *pair = pair_in(*block, i);
 

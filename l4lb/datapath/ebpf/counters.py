@@ -51,6 +51,8 @@ def counters(maps: Mapping[str, Map], tables: Tables, now: int) -> Counters:
         drops={reason: count for reason, count in drops.items() if count},
         half_open=totals.half_open,
         established=established,
+        remembered=max(0, _signed(totals.established) - established),
+        room=layout.SETTINGS.unpack(maps["settings"].lookup(word(0)) or b"").established,
     )
 
 

@@ -126,7 +126,6 @@ def _sizes(limits: Limits, maps: Path) -> dict[str, int]:
     ):
         sizes.update({f"{name}{version}": entries for name in names for version in (4, 6)})
     sizes["fragments"] = limits.fragments
-    sizes["blocks"] = -(-limits.established // layout.BLOCK_PAIRS)
     for name, entries in sizes.items():
         if (maps / name).exists():
             found = Map.from_pin(maps / name)
@@ -139,6 +138,7 @@ def _sizes(limits: Limits, maps: Path) -> dict[str, int]:
                     found.max_entries,
                 )
             sizes[name] = found.max_entries
+    sizes["blocks"] = -(-sizes["connections4"] // layout.BLOCK_PAIRS)
     return sizes
 
 

@@ -118,3 +118,26 @@ def test_other_limits_hold_at_once():
     budget.change(Probes(floor=0.5, ceiling=2.0, burst=12.0), 20.0)
     assert spent(budget, 20.0) == 12
     assert spent(budget, 21.0) == 2
+
+
+def test_who_comes_first_gets_many_beside_those_who_want_few():
+    """An agent's line takes 8 packets, and SYN probes take 3 as soon as there are 3."""
+    budget, lines, probes = Budget(LIMITS, 0.0), 0, 0
+    for step in range(1_000):
+        now = step / 10
+        if lines < now // 20:
+            lines += budget.take_first(8, now)
+        while budget.take(3, now):
+            probes += 1
+    assert lines == 4
+    assert 3 * probes + 8 * lines <= 100
+    assert probes >= 20
+
+
+def test_what_is_kept_for_who_comes_first_is_waited_for():
+    budget = Budget(LIMITS, 0.0)
+    assert not budget.take_first(8, 3.0)
+    assert not budget.take(3, 5.0)
+    assert budget.wait(3, 5.0) == 6.0
+    budget.release()
+    assert budget.take(3, 5.0)
