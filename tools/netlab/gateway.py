@@ -9,6 +9,7 @@ from netlab.servers import UDP_ECHO_PORT
 from netlab.topology import Topology
 
 KEY: Final = "agents.key"
+DATAPATHS: Final = ("raw", "tc", "xdp")
 AGENT_PORT: Final = 7077
 WEB_PORT: Final = 80
 _HEALTH_PORT: Final = 8080
@@ -46,7 +47,7 @@ def config(topology: Topology, key: Path) -> str:
         ("web6", 6, WEB_PORT, f"\n{http}\n"),
         ("echo", 4, UDP_ECHO_PORT, 'protocol = "udp"\n'),
     )
-    text = "# The lab's gateway, from tools/lab.json.\n"
+    text = '# The lab\'s gateway, from tools/lab.json.\n\n[gateway]\ndatapath = "auto"\n'
     for name, version, port, settings in services:
         text += _SERVICE.format(name=name, address=_at(topology.vip(version), port), settings=settings)
         for host in topology.backends:

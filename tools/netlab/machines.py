@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from netlab import LabError
 from netlab.command import find
@@ -28,7 +28,7 @@ class Machines:
     """The virtual machines, up and provisioned. Use ``machines``."""
 
     patience = 180.0
-    l4lb = ("l4lb",)
+    l4lb: tuple[str, ...] = ("l4lb",)
 
     def __init__(self, directory: Path) -> None:
         self.topology = load()
@@ -52,14 +52,14 @@ class Machines:
             host, "env", "PYTHONPATH=/opt/l4lb-lab/tools", "python3", "-m", "netlab.guest", host, what
         )
 
-    def must(self, host: str, *argv: str) -> str:
-        """What a command prints.
+    def must(self, host: str, *argv: str, stdin: IO[bytes] | int = subprocess.DEVNULL) -> str:
+        """What a command prints, given this on its standard input.
 
         Raises:
             LabError: it did not exit with 0.
         """
         done = subprocess.run(
-            self.command(host, *argv), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+            self.command(host, *argv), stdin=stdin, capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise LabError(f"'{shlex.join(argv)}' on {host}: {' '.join(done.stderr.split())}")
