@@ -161,6 +161,11 @@ def haproxy(hosts: Hosts) -> Iterator[Frontend]:
         yield hosts.at_vip
 
 
+def why_no_haproxy() -> str | None:
+    """What keeps HAProxy from running here; None if nothing does."""
+    return None if shutil.which("haproxy") else "haproxy is not installed"
+
+
 _NGINX: Final = """\
 load_module {module};
 daemon off;
@@ -225,7 +230,7 @@ PEERS: Final[dict[str, Peer]] = {
         Peer("xdp", "l4lb, xdp", l4lb("xdp"), packets=True),
         Peer("nftables", "nftables DNAT", nftables, packets=True),
         Peer("ipvs", "IPVS, NAT", ipvs, absent=why_no_ipvs),
-        Peer("haproxy", "HAProxy, mode tcp", haproxy),
+        Peer("haproxy", "HAProxy, mode tcp", haproxy, absent=why_no_haproxy),
         Peer("nginx", "nginx stream", nginx_stream),
         Peer("forwarding", "plain forwarding", forwarding, packets=True),
         Peer("redirect", "bare XDP redirect", redirect, packets=True, traffic=False),
