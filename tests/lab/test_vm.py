@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark import arguments
 from netlab import LabError, hypervisor, record, vm
 
 pytestmark = pytest.mark.lab
@@ -79,3 +80,7 @@ def in_network(inode):
             except OSError:
                 continue
     return found
+
+
+def test_the_comparison_that_is_asked_for_is_one_that_the_benchmark_knows():
+    assert arguments.parse(["compare", "--only", vm._COMPARED]).only == vm._COMPARED.split(",")

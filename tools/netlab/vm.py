@@ -32,7 +32,7 @@ _TREE: Final = ("l4lb", "pyproject.toml", "tests", "tools")
 _INSTALLER: Final = "tools/setup --vm"
 _PYTHON: Final = "/opt/l4lb/bin/python"
 _SOURCE: Final = "/opt/l4lb-source"
-_COMPARED: Final = "raw,tc,xdp,ipvs,nftables,forwarding,download,requests,connections"
+_COMPARED: Final = "raw,tc,xdp,ipvs,nftables,forwarding,bulk_download,keepalive,connections"
 
 
 def outside(box: Path | None, *, keep: bool, emulate: bool) -> int:
