@@ -28,6 +28,7 @@ from benchmark.latency.measure import playing
 from benchmark.latency.pool import open_pool
 from benchmark.latency.scenes import scenes
 from benchmark.loads import CONNECTIONS, LOADS, THREADS
+from benchmark.peers import PEERS
 from benchmark.plot import plot
 from benchmark.report import show
 from benchmark.results import Results
@@ -54,8 +55,25 @@ def _progress(total: int) -> Iterator[Callable[[str], None]]:
         yield step
 
 
+def _able(only: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The chosen peers that can run here; the others are named.
+
+    Raises:
+        BenchError: one that was asked for cannot.
+    """
+    peers = []
+    for name in chosen(only, known):
+        if (reason := PEERS[name].absent()) is None:
+            peers.append(name)
+        elif name in only:
+            raise BenchError(f"{name}: {reason}")
+        else:
+            print(f"tools/bench: {name} is left out: {reason}", file=sys.stderr)
+    return peers
+
+
 def _compare(results: Results, options: argparse.Namespace) -> None:
-    peers, loads = chosen(options.only, traffic_peers()), chosen(options.only, list(LOADS))
+    peers, loads = _able(options.only, traffic_peers()), chosen(options.only, list(LOADS))
     total = comparison.steps(peers, loads, options.rounds)
     with _progress(total) as step, open_site(options.prefix) as site:
         measured = comparison.compare(site, peers, loads, options.rounds, options.seconds, step)

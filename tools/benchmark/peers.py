@@ -11,6 +11,8 @@ netfilter slows everybody.
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ class Peer:
     serve: Callable[[Hosts], AbstractContextManager[Frontend]]
     packets: bool = False  # takes part where single packets are counted
     traffic: bool = True  # takes part under the loads of real clients
+    absent: Callable[[], str | None] = lambda: None  # why it cannot run on this machine
 
 
 def l4lb(datapath: str) -> Callable[[Hosts], AbstractContextManager[Frontend]]:
@@ -91,10 +94,40 @@ def nftables(hosts: Hosts) -> Iterator[Frontend]:
 
 
 @contextmanager
+def ipvs(hosts: Hosts) -> Iterator[Frontend]:
+    """The kernel's own balancer, masquerading: backends see the client's address as they do with l4lb."""
+    rules = [f"-A -t {hosts.vip}:{WEB_PORT} -s rr"]
+    rules += [f"-a -t {hosts.vip}:{WEB_PORT} -r {address}:{WEB_PORT} -m" for address in hosts.backends]
+    rules += [f"-A -t {hosts.vip}:{IPERF_PORT} -s rr"]
+    rules += [f"-a -t {hosts.vip}:{IPERF_PORT} -r {hosts.backends[0]}:{IPERF_PORT} -m"]
+    with hosts.vip_on_gateway():
+        hosts.must("gateway", "ipvsadm", "--restore", text="\n".join(rules) + "\n")
+        try:
+            yield hosts.at_vip
+        finally:
+            hosts.must("gateway", "ipvsadm", "--clear")
+
+
+def why_no_ipvs() -> str | None:
+    """What keeps IPVS from running here; None if nothing does."""
+    if shutil.which("ipvsadm") is None:
+        return "ipvsadm is not installed"
+    tried = subprocess.run(
+        ["unshare", "--net", "ipvsadm", "--list"], capture_output=True, text=True, check=False
+    )
+    return "this kernel has no IPVS" if tried.returncode else None
+
+
+@contextmanager
 def haproxy(hosts: Hosts) -> Iterator[Frontend]:
     """HAProxy, mode tcp."""
     with proxies.haproxy(hosts, _services(hosts)):
         yield hosts.at_vip
+
+
+def why_no_haproxy() -> str | None:
+    """What keeps HAProxy from running here; None if nothing does."""
+    return None if shutil.which("haproxy") else "haproxy is not installed"
 
 
 @contextmanager
@@ -117,7 +150,8 @@ PEERS: Final[dict[str, Peer]] = {
         Peer("tc", "l4lb, tc", l4lb("tc"), packets=True),
         Peer("xdp", "l4lb, xdp", l4lb("xdp"), packets=True),
         Peer("nftables", "nftables DNAT", nftables, packets=True),
-        Peer("haproxy", "HAProxy, mode tcp", haproxy),
+        Peer("ipvs", "IPVS, NAT", ipvs, absent=why_no_ipvs),
+        Peer("haproxy", "HAProxy, mode tcp", haproxy, absent=why_no_haproxy),
         Peer("nginx", "nginx stream", nginx_stream),
         Peer("forwarding", "plain forwarding", forwarding, packets=True),
         Peer("redirect", "bare XDP redirect", redirect, packets=True, traffic=False),

@@ -28,7 +28,7 @@ from netlab.network import SWITCH
 _LOCK: Final = Path("/run/l4lb-bench.lock")
 _ASK: Final = Path(__file__).with_name("ask.py")
 _ASKED: Final = 30  # times, to see that every backend gets its share
-_PROGRAMS: Final = ("ethtool", "haproxy", "iperf3", "nft", "nginx", "ss", "taskset", "unshare", "wrk")
+_PROGRAMS: Final = ("ethtool", "iperf3", "nft", "nginx", "ss", "taskset", "unshare", "wrk")
 
 # For hosts that open connections: the client, and the gateway when a proxy runs on it.
 _MANY_CONNECTIONS: Final = ("net.ipv4.ip_local_port_range=1024 65535", "net.ipv4.tcp_tw_reuse=1")

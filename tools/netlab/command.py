@@ -13,7 +13,7 @@ from netlab import LabError
 NAMESPACES: Final = Path("/run/netns")
 
 
-def find(program: str) -> str:
+def find(program: str, installer: str = "tools/setup") -> str:
     """Where a program is.
 
     Raises:
@@ -21,7 +21,7 @@ def find(program: str) -> str:
     """
     path = shutil.which(program)
     if path is None:
-        raise LabError(f"{program} is not installed: run tools/setup")
+        raise LabError(f"{program} is not installed: run {installer}")
     return path
 
 
@@ -40,10 +40,21 @@ def run(argv: Sequence[str], text: str = "") -> str:
     return done.stdout
 
 
-def inside(namespace: str, *argv: str) -> list[str]:
-    """The command that runs another one inside a network namespace.
+def inside(namespace: str | None, *argv: str) -> list[str]:
+    """The command that runs another one inside a network namespace; None: on this machine itself.
 
     Not `ip netns exec`: it also changes mounts, which fails in a chroot. So /sys stays the
     machine's own.
     """
+    if namespace is None:
+        return list(argv)
     return [find("nsenter"), f"--net={NAMESPACES / namespace}", *argv]
+
+
+def batch(namespace: str | None, lines: Sequence[str]) -> None:
+    """Give lines to ip(8), all or up to the first that fails.
+
+    Raises:
+        LabError: one failed.
+    """
+    run(inside(namespace, find("ip"), "-batch", "-"), "\n".join(lines) + "\n")

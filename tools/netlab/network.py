@@ -11,23 +11,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from netlab import LabError, pins, process
-from netlab.command import find, inside, run
+from netlab import LabError, pins, process, role
+from netlab.command import batch, find, inside, run
 from netlab.record import Record, namespace_inode
 from netlab.topology import Host, Topology
 
 SWITCH: Final = "net"
 MTU: Final = 1500
 
-# The machine's own settings are inherited in part: say all that matter.
-_EVERY_HOST: Final = (
-    "net.ipv6.conf.all.disable_ipv6=0",
-    "net.ipv6.conf.default.disable_ipv6=0",
-    "net.ipv6.conf.all.accept_dad=0",  # an address works at once
-    "net.ipv6.conf.default.accept_dad=0",
-    "net.ipv4.conf.all.rp_filter=0",
-    "net.ipv4.conf.default.rp_filter=0",
-)
 _SWITCH: Final = (
     "net.ipv6.conf.all.disable_ipv6=1",
     "net.ipv6.conf.default.disable_ipv6=1",
@@ -59,10 +50,8 @@ def make(prefix: str, topology: Topology, record: Record) -> None:
     switch = names[0]
     # -e: not every kernel has bridge netfilter.
     run(inside(switch, find("sysctl"), "-q", "-e", "-w", *_SWITCH))
-    _batch(
-        switch, [f"link add {name} mtu {MTU} type bridge mcast_snooping 0" for name in topology.networks]
-    )
-    _batch(switch, [f"link set {name} up" for name in topology.networks])
+    batch(switch, [f"link add {name} mtu {MTU} type bridge mcast_snooping 0" for name in topology.networks])
+    batch(switch, [f"link set {name} up" for name in topology.networks])
     # The gateway first: it is the next hop of all others.
     for host in sorted(topology.hosts.values(), key=lambda host: host.role != "gateway"):
         _make_host(prefix, host, topology)
@@ -70,19 +59,6 @@ def make(prefix: str, topology: Topology, record: Record) -> None:
 
 def _make_host(prefix: str, host: Host, topology: Topology) -> None:
     namespace = f"{prefix}-{host.name}"
-    forwarding = int(host.role == "gateway")
-    run(
-        inside(
-            namespace,
-            find("sysctl"),
-            "-q",
-            "-w",
-            # Forwarding first: the kernel resets other settings when it changes.
-            f"net.ipv4.ip_forward={forwarding}",
-            f"net.ipv6.conf.all.forwarding={forwarding}",
-            *_EVERY_HOST,
-        )
-    )
     cables = []
     for card in host.interfaces:
         port = f"{host.name}-{card.name}"
@@ -90,23 +66,8 @@ def _make_host(prefix: str, host: Host, topology: Topology) -> None:
             f"link add {port} mtu {MTU} type veth peer name {card.name} mtu {MTU} netns {namespace}",
             f"link set {port} master {card.network} up",
         ]
-    _batch(f"{prefix}-{SWITCH}", cables)
-    lines = ["link set lo up"]
-    for card in host.interfaces:
-        lines.append(f"link set {card.name} up")
-        for address in (*card.addresses, *card.more_addresses):
-            length = topology.prefix_length(card.network, address.version)
-            line = f"address add {address}/{length} dev {card.name}"
-            if address.version == 6:
-                # Deprecated: the kernel does not choose it as a source, but who binds it may use it.
-                line += " nodad" + (" preferred_lft 0" if address in card.more_addresses else "")
-            lines.append(line)
-    if host.role != "gateway":
-        network = host.interfaces[0].network
-        lines += [
-            f"route add default via {address}" for address in topology.gateway.interface(network).addresses
-        ]
-    _batch(namespace, lines)
+    batch(f"{prefix}-{SWITCH}", cables)
+    role.take(host, topology, namespace)
 
 
 def remove(record: Record) -> None:
@@ -120,7 +81,3 @@ def remove(record: Record) -> None:
             run(["ip", "netns", "delete", name])
         del record.namespaces[name]
         record.save()
-
-
-def _batch(namespace: str, lines: list[str]) -> None:
-    run(inside(namespace, find("ip"), "-batch", "-"), "\n".join(lines) + "\n")

@@ -22,10 +22,10 @@ def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def namespace_inode(name: str) -> int | None:
-    """The identity of a named network namespace; None if there is none of that name."""
+def namespace_inode(name: str | None) -> int | None:
+    """The identity of a named network namespace, or of the caller's; None if there is none of that name."""
     try:
-        return (NAMESPACES / name).stat().st_ino
+        return (NAMESPACES / name if name is not None else Path("/proc/self/ns/net")).stat().st_ino
     except FileNotFoundError:
         return None
 

@@ -1,5 +1,7 @@
 """The servers of a backend: nginx and a UDP echo, with all their files in a directory of their own.
 
+A backend is a network namespace, or this machine itself: None.
+
 What nginx answers on port 80:
 
     /           the host's name
@@ -91,7 +93,7 @@ def prepare(name: str, directory: Path, www: Path) -> None:
     (directory / "nginx.conf").write_text(text)
 
 
-def running(namespace: str, server: str, directory: Path) -> int | None:
+def running(namespace: str | None, server: str, directory: Path) -> int | None:
     """The process number of a server, None if it does not run."""
     inode = namespace_inode(namespace)
     try:
@@ -101,7 +103,7 @@ def running(namespace: str, server: str, directory: Path) -> int | None:
     return pid if inode is not None and in_namespace(pid, inode) else None
 
 
-def start(namespace: str, server: str, name: str, directory: Path) -> None:
+def start(namespace: str | None, server: str, name: str, directory: Path) -> None:
     """Start one of ``SERVERS``; returns when it listens.
 
     Raises:
@@ -118,5 +120,5 @@ def start(namespace: str, server: str, name: str, directory: Path) -> None:
     deadline = time.monotonic() + _PATIENCE
     while running(namespace, server, directory) is None:
         if time.monotonic() > deadline:
-            raise LabError(f"{server} in {namespace} ended as soon as it had started: see {directory}")
+            raise LabError(f"{server} of {name} ended as soon as it had started: see {directory}")
         time.sleep(0.005)

@@ -156,13 +156,14 @@ ALWAYS_INLINE __u32 sum_of(context *ctx, __u32 at, __u32 length)
 
 	for (int i = 0; i < (LONGEST_ERROR_6 + CHUNK - 1) / CHUNK; i++) {
 		__u8 bytes[CHUNK] = {};
-		__u32 size = length < CHUNK ? length : CHUNK;
+		__u32 last = (length < CHUNK ? length : CHUNK) - 1;
 
-		if (size < 1 || size > CHUNK || bpf_skb_load_bytes(ctx, at, bytes, size))
+		OPAQUE(last); /* before Linux 6.8 the verifier learns no lower bound from `size != 0` */
+		if (last >= CHUNK || bpf_skb_load_bytes(ctx, at, bytes, last + 1))
 			break;
 		sum = bpf_csum_diff(0, 0, (__be32 *)bytes, CHUNK, sum);
-		at += size;
-		length -= size;
+		at += last + 1;
+		length -= last + 1;
 	}
 	return sum;
 }

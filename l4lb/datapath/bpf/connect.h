@@ -25,7 +25,8 @@ CHECKED_ALONE int end_state(const struct end *seen, const struct packet *p, cons
 
 	if (!seen || !p || !settings || !backend || !c)
 		return TAKEN;
-	key = reverse_entry(seen, p->version);
+	own = *seen;
+	key = reverse_entry(&own, p->version);
 	if (key) {
 		other = entry_of(key, p->version, &half_open);
 		/* It may be the entry of a connection that was pushed out. */
@@ -36,14 +37,13 @@ CHECKED_ALONE int end_state(const struct end *seen, const struct packet *p, cons
 		}
 	}
 	if (!(c->flags & OTHER_SOURCE)) {
-		if (FIND(direct, p->version, seen))
+		if (FIND(direct, p->version, &own))
 			return TAKEN;
 		if (!(backend->flags & BACKEND_SHARED))
 			return state;
 	}
 	/* A connection from that port of the client itself has no entry in reverse*, if the backend was its
 	 * service's alone when it began. */
-	own = *seen;
 	own.id = backend->service;
 	other = entry_of(&own, p->version, &half_open);
 	if (other && !has_expired(other, settings, p->now) && other->path == backend->path &&
@@ -116,7 +116,8 @@ CHECKED_ALONE int give_way(const struct end *seen, int version)
 
 	if (!seen)
 		return 0;
-	key = reverse_entry(seen, version);
+	former = *seen;
+	key = reverse_entry(&former, version);
 	if (!key)
 		return 0;
 	former = *key;
@@ -127,6 +128,30 @@ CHECKED_ALONE int give_way(const struct end *seen, int version)
 	if (is_half_open(c->state))
 		count_reason(HALF_OPEN_EVICTED);
 	return forget(&former, c, version, half_open);
+}
+
+/* By themselves: their copies are on the stack no longer than they run. */
+CHECKED_ALONE int put_half_open(const struct end *end, const struct connection *c, int version)
+{
+	struct connection copy;
+	struct end key;
+
+	if (!end || !c)
+		return -EINVAL;
+	key = *end;
+	copy = *c;
+	return PUT(half_open, version, &key, &copy, BPF_NOEXIST);
+}
+
+CHECKED_ALONE int put_half_open_reverse(const struct end *end, const struct end *its_key, int version)
+{
+	struct end seen, key;
+
+	if (!end || !its_key)
+		return -EINVAL;
+	seen = *end;
+	key = *its_key;
+	return PUT(half_open_reverse, version, &seen, &key, BPF_ANY);
 }
 
 /* Put a new connection among the half-open ones, or one that was found again among the established. Where
@@ -140,10 +165,10 @@ CHECKED_ALONE int add(const struct end *key, const struct connection *c, const s
 	if (is_half_open(c->state)) {
 		if (c->flags & REVERSED) {
 			give_way(seen, version);
-			if (PUT(half_open_reverse, version, seen, key, BPF_ANY))
+			if (put_half_open_reverse(seen, key, version))
 				return 0;
 		}
-		result = PUT(half_open, version, key, c, BPF_NOEXIST);
+		result = put_half_open(key, c, version);
 		if (result)
 			return result == -EEXIST;
 		count_total(1, 0);

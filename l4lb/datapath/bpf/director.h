@@ -181,6 +181,7 @@ CHECKED_ALONE int unknown_reply(struct work *w, const struct backend *backend, c
 	struct totals *all;
 	struct packet *p;
 	struct path *path;
+	struct end seen;
 	__u32 number, zero = 0;
 
 	if (!w || !backend || !settings || HOOK_IS_XDP)
@@ -191,7 +192,8 @@ CHECKED_ALONE int unknown_reply(struct work *w, const struct backend *backend, c
 		return HOOK_PASS; /* a client is no multicast address */
 	w->seen = p->destination;
 	w->seen.id = backend->number;
-	if (!(p->flags & SYN) && (!flags_are_valid(p->flags) || FIND(direct, p->version, &w->seen)))
+	seen = w->seen;
+	if (!(p->flags & SYN) && (!flags_are_valid(p->flags) || FIND(direct, p->version, &seen)))
 		return HOOK_PASS;
 	number = backend->path;
 	path = bpf_map_lookup_elem(&paths, &number);

@@ -41,13 +41,15 @@ CHECKED_ALONE int forget_met(const struct end *key, const struct connection *cop
 {
 	struct settings *known = read_settings();
 	struct connection *c;
+	struct end end;
 
 	if (!key || !copy || !known)
 		return 0;
-	c = half_open ? FIND(half_open, version, key) : find_established(key, version);
+	end = *key;
+	c = half_open ? FIND(half_open, version, &end) : find_established(&end, version);
 	if (!c || c->path != copy->path || (expired && !has_expired(c, known, time_now(known))))
 		return 0;
-	return forget(key, c, version, half_open);
+	return forget(&end, c, version, half_open);
 }
 
 /* A pair of a block of connections4; null behind the last one. */

@@ -241,12 +241,14 @@ ALWAYS_INLINE struct connection *find_established(const struct end *key, int ver
 CHECKED_ALONE int put6(const struct end *end, const struct connection *c, __u32 state)
 {
 	struct connection copy;
+	struct end key;
 
 	if (!end || !c)
 		return -EINVAL;
+	key = *end;
 	copy = *c;
 	copy.state = state;
-	return bpf_map_update_elem(&connections6, end, &copy, BPF_NOEXIST);
+	return bpf_map_update_elem(&connections6, &key, &copy, BPF_NOEXIST);
 }
 
 /* What is in `c`, but in this state: 0, -EEXIST, or another error where there is no room. */

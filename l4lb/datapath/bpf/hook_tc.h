@@ -38,11 +38,12 @@ ALWAYS_INLINE __u32 segment_length(context *ctx, const struct packet *p)
 /* Up to 40 bytes of TCP options; how many. */
 ALWAYS_INLINE __u32 read_options(context *ctx, const struct packet *p, __u8 options[40])
 {
-	__u32 length = p->header - sizeof(struct tcphdr);
+	__u32 last = p->header - sizeof(struct tcphdr) - 1;
 
-	if (length < 1 || length > 40)
+	OPAQUE(last); /* as in sum_of() */
+	if (last >= 40)
 		return 0;
-	return bpf_skb_load_bytes(ctx, p->transport + sizeof(struct tcphdr), options, length) ? 0 : length;
+	return bpf_skb_load_bytes(ctx, p->transport + sizeof(struct tcphdr), options, last + 1) ? 0 : last + 1;
 }
 
 /* Ports and the transport checksum. `addresses` and `ports` are what is added to the sum. */

@@ -68,7 +68,7 @@ ALWAYS_INLINE void release(struct connection *c)
 CHECKED_ALONE int forget(const struct end *key, struct connection *c, int version, int half_open)
 {
 	struct path *path;
-	struct end seen;
+	struct end end;
 	__u32 number;
 	int half_open_state, rested;
 	__u8 state;
@@ -84,14 +84,15 @@ CHECKED_ALONE int forget(const struct end *key, struct connection *c, int versio
 		release(c);
 	path = bpf_map_lookup_elem(&paths, &number);
 	if (path && c->flags & REVERSED) {
-		seen_by_backend(&seen, key, c, path);
+		seen_by_backend(&end, key, c, path);
 		if (half_open)
-			DELETE(half_open_reverse, version, &seen);
+			DELETE(half_open_reverse, version, &end);
 		else
-			DELETE(reverse, version, &seen);
+			DELETE(reverse, version, &end);
 	}
+	end = *key;
 	if (half_open) {
-		if (DELETE(half_open, version, key))
+		if (DELETE(half_open, version, &end))
 			return 0; /* pushed out meanwhile */
 		if (state == SYN_SENT || state == UDP_NEW)
 			count_event(number, NOBODY_ANSWERED);
@@ -99,7 +100,7 @@ CHECKED_ALONE int forget(const struct end *key, struct connection *c, int versio
 		if (half_open_state)
 			count_load(number, -1, 0);
 	} else {
-		if (delete_established(key, version))
+		if (delete_established(&end, version))
 			return 0;
 		count_total(0, -1);
 		if (!rested)

@@ -44,6 +44,7 @@ CHECKED_ALONE int took(__u32 path, __u32 units, int what)
 	__u32 bucket = bucket_of(units), averaged = units < LONGEST_AVERAGED ? units : LONGEST_AVERAGED;
 	struct times *times;
 
+	OPAQUE(bucket);
 	if (!known || bucket >= TIME_BUCKETS)
 		return 0;
 	times = what == HANDSHAKE_TOOK ? &known->handshakes : &known->responses;

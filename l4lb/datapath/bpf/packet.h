@@ -20,8 +20,13 @@
 
 #define ALWAYS_INLINE static __attribute__((always_inline)) inline
 /* A function that the verifier checks once, by itself, and not again on every way to it. Its pointers may
- * be null for all it knows. */
+ * be null for all it knows, and before Linux 6.2 it lets none of them go on to a map as a key or value: those are
+ * copied first. */
 #define CHECKED_ALONE __attribute__((noinline))
+
+/* Nothing is known to the compiler of this value from here on: so that a check of it remains, and is one of the
+ * register that is used, of which the verifier knows it then. */
+#define OPAQUE(value) asm volatile("" : "+r"(value))
 
 #define IP_OFFSET sizeof(struct ethhdr)
 
@@ -74,7 +79,7 @@ ALWAYS_INLINE int same_address(const __be32 *a, const __be32 *b)
 	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3];
 }
 
-/* A lookup in the map of the packet's version of IP. The empty asm keeps the compiler from making one call of the
+/* A lookup in the map of the packet's version of IP. OPAQUE keeps the compiler from making one call of the
  * two: which map is looked up would then be known only at run time, and the kernel could not put its lookup in
  * the place of the helper's. */
 #define FIND(map, version, key)                                                                               \
@@ -82,7 +87,7 @@ ALWAYS_INLINE int same_address(const __be32 *a, const __be32 *b)
 		void *found_;                                                                                  \
 		if ((version) == 4) {                                                                          \
 			found_ = bpf_map_lookup_elem(&map##4, (void *)(key) + END4_OFFSET);                    \
-			asm volatile("" : "+r"(found_));                                                       \
+			OPAQUE(found_);                                                                        \
 		} else {                                                                                       \
 			found_ = bpf_map_lookup_elem(&map##6, key);                                            \
 		}                                                                                              \

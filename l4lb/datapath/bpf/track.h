@@ -133,32 +133,33 @@ ALWAYS_INLINE __u8 advance_udp(__u8 state, int from_client)
 
 /* Out of the half-open ones, where a flood could push it out. False if there is no room. Two of its packets may
  * come to this on two CPUs. */
-CHECKED_ALONE int promote(const struct end *key, struct connection *c, const struct packet *p,
+CHECKED_ALONE int promote(const struct end *its_key, struct connection *c, const struct packet *p,
 			  const struct settings *settings, __u32 state)
 {
 	__u32 zero = 0, number, reversed;
 	struct totals *all;
 	struct path *path;
-	struct end seen;
+	struct end key, seen;
 	long result;
 
-	if (!key || !c || !p || !settings)
+	if (!its_key || !c || !p || !settings)
 		return 0;
 	all = bpf_map_lookup_elem(&totals, &zero);
 	path = path_of(c);
 	if (!all || !path || all->established >= settings->established)
 		return 0;
+	key = *its_key;
 	/* Of an LRU map an entry may be another one at any time. */
 	number = c->path;
 	reversed = c->flags & REVERSED;
 	if (p->protocol == IPPROTO_TCP)
 		c->asked = 0; /* of the handshake */
 	if (reversed) {
-		seen_by_backend(&seen, key, c, path);
-		if (PUT(reverse, p->version, &seen, key, BPF_ANY))
+		seen_by_backend(&seen, &key, c, path);
+		if (PUT(reverse, p->version, &seen, &key, BPF_ANY))
 			return 0;
 	}
-	result = put_established(key, p->version, c, state);
+	result = put_established(&key, p->version, c, state);
 	if (result == -EEXIST)
 		return 1;
 	if (reversed) {
@@ -169,7 +170,7 @@ CHECKED_ALONE int promote(const struct end *key, struct connection *c, const str
 	}
 	if (result)
 		return 0;
-	DELETE(half_open, p->version, key);
+	DELETE(half_open, p->version, &key);
 	count_total(-1, 1);
 	count_load(number, -1, 1);
 	return 1;

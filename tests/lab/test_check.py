@@ -1,0 +1,48 @@
+"""tools/lab check: all steps on namespaces, and what it says where there is nothing to check."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from netlab import LabError, check, topology
+from tests.lab.test_lab import remains
+
+pytestmark = pytest.mark.lab
+
+TOOL = Path(__file__).parents[2] / "tools" / "lab"
+
+
+def test_every_step_is_seen_and_nothing_is_left(lab_possible):
+    prefix = f"ck{os.getpid()}"
+    done = subprocess.run(
+        [TOOL, "--prefix", prefix, "check"], capture_output=True, text=True, check=False, timeout=180
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.split(":")[0] for line in done.stdout.splitlines()]
+    titles = [step.title for step in check.STEPS]
+    assert lines == [f"  ok   {title}" for title in titles[:-1]] + [f"  --   {titles[-1]}"]
+    assert remains(f"{prefix}-check") == []
+
+
+class Mute:
+    """A lab whose gateway answers nothing."""
+
+    l4lb = ("l4lb",)
+    patience = 0.3
+
+    def __init__(self, topology):
+        self.topology = topology
+
+    def command(self, host, *argv):
+        return ["sh", "-c", "echo no daemon answers >&2; exit 1"]
+
+
+def test_what_fails_is_said_in_one_line_with_its_step():
+    with pytest.raises(LabError) as caught:
+        list(check.check(Mute(topology.load())))
+    assert str(caught.value) == (
+        "The client reaches every backend through the VIP: waited 0.3 s for web1 to be up: "
+        "'l4lb backend list web --json' on gateway: no daemon answers"
+    )
