@@ -15,7 +15,10 @@ from netlab.gateway import WEB_PORT
 from netlab.servers import UDP_ECHO_PORT
 from netlab.topology import Topology
 
-_TRIES: Final = 60  # requests until every backend has answered one
+_TRIES: Final = 300
+"""Requests until every backend has answered one. One after the other they say little of a backend that is
+new, and adaptive goes back for seconds to the one that it knows to be good."""
+
 _HEARD: Final = ("ok", "hot")  # what agents' answers make of a backend that works
 _SOURCE_PORT: Final = 40_000
 

@@ -148,6 +148,7 @@ def _ask(hosts: Machines, directory: Path) -> None:
         hosts.must("gateway", "tar", "-xC", _SOURCE, "--no-same-owner", stdin=source)
     pip = (_PYTHON, "-m", "pip", "install", "--quiet", "--no-index", "--find-links", "/opt/l4lb-lab/wheels")
     hosts.must("gateway", *pip, *_FOR_TESTS)
+    hosts.must("gateway", "ln", "-sfn", "/opt/l4lb", f"{_SOURCE}/.venv")  # where tools/bench looks
     _show(hosts, _PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", *_TESTS)
     hosts.must("gateway", "systemctl", "stop", "l4lb")
     _say("l4lb beside the kernel's IPVS, in namespaces of the gateway")
