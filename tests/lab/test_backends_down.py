@@ -136,6 +136,7 @@ def test_a_backend_that_goes_down_resets_its_connections_at_both_ends(lab, vip):
         names = [browser.get() for browser in kept]
         assert sorted(names) == sorted(NAMES * 2)
         assert len(connections_on(lab, "web2")) == 2
+        wait_for("a check of web2 to pass", lambda: listed(daemon, "state")["web2"] == "up")
         with unhealthy(lab, daemon, "web2"):
             for name, browser in zip(names, kept, strict=True):
                 if name == "web2":
