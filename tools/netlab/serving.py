@@ -25,7 +25,7 @@ class Namespaces:
         self.lab = lab
         self.topology = lab.topology
         self.directory = lab.host_directory("gateway")
-        self.l4lb = (
+        self.l4lb: tuple[str, ...] = (
             str(_L4LB),
             "--config",
             str(self.directory / "l4lb.toml"),
