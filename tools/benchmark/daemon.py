@@ -63,8 +63,11 @@ class Served:
 
 
 def config_text(datapath: str, vip: str, services: Sequence[Served], established: int | None = None) -> str:
-    """The text of a config file. ``established``: the limit of connections, if not the default."""
+    """The text of a config file. ``established``: the limit of connections, if not the default. Where no
+    service is checked nothing is probed either: what the backends get is the benchmark's, and is counted."""
     lines = ["[gateway]", f'datapath = "{datapath}"']
+    if all(service.checked is None for service in services):
+        lines += ["[gateway.probes]", "enabled = false"]
     if established is not None:
         lines += ["[gateway.limits]", f"established = {established}"]
     for service in services:

@@ -21,6 +21,12 @@ def test_the_config_is_one_that_l4lb_takes(datapath: str):
     assert (web.health.check, web.health.port, bulk.health.check) == ("tcp", 8080, "none")
 
 
+def test_where_packets_are_counted_nobody_else_sends_any():
+    alone = parse(config_text("tc", "10.1.0.100", [_BULK]), Path("l4lb.toml"))
+    checked = parse(config_text("tc", "10.1.0.100", [_WEB, _BULK]), Path("l4lb.toml"))
+    assert (alone.gateway.probes.enabled, checked.gateway.probes.enabled) == (False, True)
+
+
 def test_a_service_has_the_scheduler_that_is_asked_for():
     web = Served("web", 80, ["10.2.0.11:80"], scheduler="maglev")
     (found,) = parse(config_text("tc", "10.1.0.100", [web]), Path("l4lb.toml")).services
