@@ -64,7 +64,7 @@ class Served:
 
 def config_text(datapath: str, vip: str, services: Sequence[Served], established: int | None = None) -> str:
     """The text of a config file. ``established``: the limit of connections, if not the default. Where no
-    service is checked nothing is probed either: what the backends get is the benchmark's, and is counted."""
+    service is checked nothing is probed either: what the backends get is the benchmark's and counted."""
     lines = ["[gateway]", f'datapath = "{datapath}"']
     if all(service.checked is None for service in services):
         lines += ["[gateway.probes]", "enabled = false"]
