@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import struct
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from l4lb.agent.ask import NoAnswer
 from l4lb.agent.haproxy_line import LONGEST, BadLine, Line, parse
 from l4lb.health.tcp_packets import packets_until_reset
 from l4lb.model import Endpoint
+from l4lb.os_errors import in_words
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 """struct linger: on, 0 s. As for health checks, no socket is left in TIME_WAIT."""
@@ -50,8 +50,7 @@ async def ask_line(endpoint: Endpoint, timeout: float) -> LineAnswer:
     except TimeoutError:
         raise NoAnswer(f"no answer within {timeout:g} s", packets) from None
     except OSError as error:
-        why = os.strerror(error.errno).lower() if error.errno else str(error)
-        raise NoAnswer(why, packets) from None
+        raise NoAnswer(in_words(error), packets) from None
     except BadLine as bad:
         raise NoAnswer(f"not an agent's line: {bad}", packets, wrong=True) from None
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from l4lb.agent.ask import AgentSocket, Answer, NoAnswer
 from l4lb.agent.ask_line import LineAnswer, ask_line
 from l4lb.agent.keys import BadKeyFile, read_keys
 from l4lb.model import AgentCheck, Endpoint
+from l4lb.os_errors import in_words
 
 
 async def ask_agent(socket: AgentSocket, endpoint: Endpoint, how: AgentCheck) -> Answer | LineAnswer:
@@ -31,5 +31,5 @@ async def ask_agent(socket: AgentSocket, endpoint: Endpoint, how: AgentCheck) ->
 def why(error: BaseException) -> str:
     """Why there is no answer, in one line."""
     if isinstance(error, OSError):
-        return os.strerror(error.errno).lower() if error.errno else str(error)
+        return in_words(error)
     return str(error) if isinstance(error, NoAnswer | BadKeyFile) else f"internal error: {error!r}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -27,6 +26,7 @@ from l4lb.control.notify import notify
 from l4lb.control.stop_signals import STOP, ignored_at_the_end
 from l4lb.control.watchdog import give_signs_of_life
 from l4lb.model import Endpoint
+from l4lb.os_errors import in_words
 
 log = logging.getLogger(__name__)
 
@@ -104,14 +104,14 @@ class Agent:
                     lambda: _Questions(self._answer), (udp.host, udp.port)
                 )
             except OSError as error:
-                raise CannotServe(f"cannot listen on {udp} (UDP): {_why(error)}") from None
+                raise CannotServe(f"cannot listen on {udp} (UDP): {in_words(error)}") from None
             running.callback(transport.close)
             log.info("answering on %s (UDP)", udp)
         if tcp is not None:
             try:
                 server = await self._lines.listen(tcp)
             except OSError as error:
-                raise CannotServe(f"cannot listen on {tcp} (TCP): {_why(error)}") from None
+                raise CannotServe(f"cannot listen on {tcp} (TCP): {in_words(error)}") from None
             running.callback(server.close)
             log.info("answering on %s (TCP)", tcp)
 
@@ -172,8 +172,3 @@ class _Questions(asyncio.DatagramProtocol):
         told = self._answer(data)
         if told is not None and self._transport is not None:
             self._transport.sendto(told, addr)
-
-
-def _why(error: OSError) -> str:
-    # Not str(error): asyncio puts words of its own and the address there.
-    return os.strerror(error.errno).lower() if error.errno else str(error)

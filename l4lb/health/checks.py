@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import socket
 import struct
 from dataclasses import replace
@@ -18,6 +17,7 @@ from l4lb.health.http_get import BadAnswer, HttpGet
 from l4lb.health.rise_fall import Outcome, Result
 from l4lb.health.tcp_packets import packets_until_reset
 from l4lb.model import Endpoint, HealthCheck
+from l4lb.os_errors import in_words
 
 _RECEIVE_SIZE: Final = 4_096
 
@@ -87,8 +87,7 @@ def open_socket(target: Endpoint) -> socket.socket:
 
 
 def _from_error(error: OSError, step: str) -> Result:
-    # Not error.strerror: asyncio puts words of its own and the address there.
-    text = os.strerror(error.errno).lower() if error.errno else str(error)
+    text = in_words(error)
     if error.errno in GATEWAY_FAULTS:
         return Result(Outcome.UNDECIDED, f"the gateway cannot check: {text}")
     return Result(Outcome.FAILED, text if step == "connecting" else f"{text} while {step}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
@@ -21,6 +20,7 @@ from prometheus_client.registry import Collector
 from l4lb.metrics.exposition import families
 from l4lb.metrics.snapshot import Snapshot
 from l4lb.model import Metrics
+from l4lb.os_errors import in_words
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class MetricsServer:
             await web.TCPSite(runner, address.host, address.port).start()
         except OSError as error:
             await runner.cleanup()
-            reason = os.strerror(error.errno).lower() if error.errno else str(error)
+            reason = in_words(error)
             problem = f"no metrics: {address} cannot be listened on: {reason}; see gateway.metrics.address"
             if problem != known:
                 log.warning("%s", problem)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 from l4lb.agent.ask import AgentSocket, Answer, NoAnswer
 from l4lb.agent.configured import ask_agent
 from l4lb.agent.keys import BadKeyFile
 from l4lb.agent.report import Report
 from l4lb.health.probes.result import CannotProbe, Outcome, ProbeResult
 from l4lb.model import AgentCheck, Endpoint
+from l4lb.os_errors import in_words
 
 
 async def probe(socket: AgentSocket, target: Endpoint, how: AgentCheck) -> ProbeResult:
@@ -31,8 +30,7 @@ async def probe(socket: AgentSocket, target: Endpoint, how: AgentCheck) -> Probe
     except BadKeyFile as error:
         raise CannotProbe(str(error)) from None
     except OSError as error:
-        reason = os.strerror(error.errno).lower() if error.errno else str(error)
-        return ProbeResult(Outcome.UNSENT, reason=reason)
+        return ProbeResult(Outcome.UNSENT, reason=in_words(error))
     report = answer.report if isinstance(answer, Answer) else answer.line.applied_to(Report())
     return ProbeResult(Outcome.ANSWERED, answer.rtt, answer.packets, said=said(report))
 

@@ -8,7 +8,6 @@ is the kernels' business (see ``syn``). It ends when our kernel received the fir
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import time
 from typing import Final
@@ -19,6 +18,7 @@ from l4lb.health.probes import kernel_time
 from l4lb.health.probes.result import CannotProbe, Outcome, ProbeResult
 from l4lb.health.tcp_packets import packets_until_reset
 from l4lb.model import Endpoint, HealthCheck
+from l4lb.os_errors import in_words
 
 _RECEIVE_SIZE: Final = 4_096
 _RECEIVE_BUFFER: Final = 4_096
@@ -44,7 +44,7 @@ async def probe(target: Endpoint, check: HealthCheck, timeout: float) -> ProbeRe
     try:
         sock = open_socket(target)
     except OSError as error:
-        raise CannotProbe(f"there can be no connection: {_words(error)}") from None
+        raise CannotProbe(f"there can be no connection: {in_words(error)}") from None
     with sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         kernel_time.stamp_received(sock)
@@ -75,7 +75,7 @@ async def _exchange(
     except BadAnswer as bad:
         return Outcome.WRONG, None, str(bad)
     except OSError as error:
-        text = _words(error)
+        text = in_words(error)
         if error.errno in GATEWAY_FAULTS:
             return Outcome.UNSENT, None, text
         if isinstance(error, ConnectionRefusedError):
@@ -98,7 +98,3 @@ async def _readable(sock: socket.socket) -> None:
         await ready
     finally:
         loop.remove_reader(sock)
-
-
-def _words(error: OSError) -> str:
-    return os.strerror(error.errno).lower() if error.errno else str(error)

@@ -20,7 +20,6 @@ import contextlib
 import ctypes
 import importlib
 import ipaddress
-import os
 import secrets
 import socket
 import sys
@@ -34,6 +33,7 @@ from l4lb.health.probes.handshakes import Flow, Handshakes, Verdict
 from l4lb.health.probes.result import CannotProbe, Outcome, ProbeResult
 from l4lb.health.probes.segments import port_filter, segment, sent_sequence, syn
 from l4lb.model import Endpoint
+from l4lb.os_errors import in_words
 
 _PORTS: Final = 8
 """Ports to take turns with: a backend meets the same one again after as many probes, when nothing on
@@ -102,7 +102,7 @@ class _Channel:
             try:
                 held = [opened.enter_context(_hold_port(version)) for _ in range(_PORTS)]
             except OSError as error:
-                raise CannotProbe(f"no port of its own for SYN probes: {_words(error)}") from None
+                raise CannotProbe(f"no port of its own for SYN probes: {in_words(error)}") from None
             self._ports = [int(sock.getsockname()[1]) for sock in held]
             _attach(self._socket, port_filter(version, self._ports))
             self._opened = opened.pop_all()
@@ -126,7 +126,7 @@ class _Channel:
                 return question.answer.result()
             return ProbeResult(Outcome.LOST, packets=1, reason=f"no answer within {timeout:g} s")
         except OSError as error:
-            return ProbeResult(Outcome.UNSENT, reason=_words(error))
+            return ProbeResult(Outcome.UNSENT, reason=in_words(error))
         finally:
             self._handshakes.give_up(flow)
             self._questions.pop(sequence, None)
@@ -192,7 +192,7 @@ def _raw_socket(version: int) -> socket.socket:
     except PermissionError:
         raise CannotProbe("SYN probes need raw sockets: run this as root, or with CAP_NET_RAW") from None
     except OSError as error:
-        raise CannotProbe(f"there can be no raw socket of IPv{version}: {_words(error)}") from None
+        raise CannotProbe(f"there can be no raw socket of IPv{version}: {in_words(error)}") from None
     if version == 4:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
     else:
@@ -224,7 +224,3 @@ def _source_towards(target: Endpoint) -> bytes:
     with socket.socket(_FAMILIES[target.version], socket.SOCK_DGRAM) as sock:
         sock.connect((target.host, target.port))
         return ipaddress.ip_address(sock.getsockname()[0]).packed
-
-
-def _words(error: OSError) -> str:
-    return os.strerror(error.errno).lower() if error.errno else str(error)
