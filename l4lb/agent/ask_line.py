@@ -10,6 +10,7 @@ from typing import Final
 
 from l4lb.agent.ask import NoAnswer
 from l4lb.agent.haproxy_line import LONGEST, BadLine, Line, parse
+from l4lb.agent.report import Report
 from l4lb.health.tcp_packets import packets_until_reset
 from l4lb.model import Endpoint
 from l4lb.os_errors import in_words
@@ -25,6 +26,11 @@ class LineAnswer:
     line: Line
     rtt: float
     packets: int
+
+    @property
+    def report(self) -> Report:
+        """What the line says by itself, whatever was said before it."""
+        return self.line.applied_to(Report())
 
 
 async def ask_line(endpoint: Endpoint, timeout: float) -> LineAnswer:

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from dataclasses import replace
 
-from l4lb.agent.ask import AgentSocket, Answer, NoAnswer
+from l4lb.agent.ask import AgentSocket, NoAnswer
 from l4lb.agent.configured import ask_agent, why
 from l4lb.agent.keys import BadKeyFile
 from l4lb.agent.protocol import Refusal
@@ -46,8 +46,7 @@ async def check_agent(
         return Result(Outcome.FAILED, f"agent: {why(error)}")
     finally:
         socket.close()
-    report = answer.report if isinstance(answer, Answer) else answer.line.applied_to(Report())
-    if (against := objection(report)) is not None:
+    if (against := objection(answer.report)) is not None:
         return Result(Outcome.FAILED, f"agent: {against}", packets=answer.packets)
     return Result(Outcome.PASSED, latency=loop.time() - started, packets=answer.packets)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from l4lb.agent.ask import AgentSocket, Answer, NoAnswer
+from l4lb.agent.ask import AgentSocket, NoAnswer
 from l4lb.agent.configured import ask_agent
 from l4lb.agent.keys import BadKeyFile
 from l4lb.agent.report import Report
@@ -31,8 +31,7 @@ async def probe(socket: AgentSocket, target: Endpoint, how: AgentCheck) -> Probe
         raise CannotProbe(str(error)) from None
     except OSError as error:
         return ProbeResult(Outcome.UNSENT, reason=in_words(error))
-    report = answer.report if isinstance(answer, Answer) else answer.line.applied_to(Report())
-    return ProbeResult(Outcome.ANSWERED, answer.rtt, answer.packets, said=said(report))
+    return ProbeResult(Outcome.ANSWERED, answer.rtt, answer.packets, said=said(answer.report))
 
 
 def said(report: Report) -> str:

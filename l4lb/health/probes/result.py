@@ -46,9 +46,7 @@ class ProbeKind(str, Enum):
             ProbeKind.SYN: "reachability and the network's round trip only: "
             "the backend's kernel answers, also for a server that has stalled",
             ProbeKind.HTTP: "the time from a request to the first byte of the server's answer",
-            ProbeKind.AGENT: "what the backend says of itself, and that its agent runs",
-            ProbeKind.AGENT_CHECK: "what the backend says of itself, and that its agent runs",
-        }[self]
+        }.get(self, "what the backend says of itself, and that its agent runs")
 
 
 MOST_EXPENSIVE: Final = max(kind.cost for kind in ProbeKind)
