@@ -32,7 +32,6 @@ from l4lb.control.report import (
 from l4lb.control.signals import signals
 from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.datapath.base import ConnectionFilter, DatapathError
-from l4lb.health.budget import with_agents
 from l4lb.health.rise_fall import Health, HealthState
 from l4lb.metrics.server import MetricsServer
 from l4lb.metrics.snapshot import BackendSnapshot, Snapshot, choices_of
@@ -65,6 +64,7 @@ class Answers:
         self._our_vips = our_vips
         self._metrics = metrics
         self._began, self._began_at = time.monotonic(), time.time()
+        self._version = version("l4lb")  # read from a file
 
     async def status(self, socket_path: Path) -> Json:
         """The whole at a glance; see ``GET /v1/status``."""
@@ -86,7 +86,7 @@ class Answers:
         details = dict(await self._supervisor.running.details()) if running else {}
         capabilities = self._supervisor.latest.capabilities
         return {
-            "version": version("l4lb"),
+            "version": self._version,
             "pid": os.getpid(),
             "uptime": round(time.monotonic() - self._began, 3),
             "config": str(config.path),
@@ -100,7 +100,7 @@ class Answers:
             "probes": probes_report(
                 self._convergence.prober.report(),
                 self._convergence.agents.counted,
-                with_agents(config.gateway.probes, config.services),
+                self._convergence.budget.limits,
             ),
             "checks": {"made": self._convergence.health.made, "packets": self._convergence.health.packets},
             "agents": agents_report(self._convergence.agents.refused, self._convergence.health.refused),
@@ -126,7 +126,7 @@ class Answers:
         except (DatapathError, TimeoutError):  # it hangs, and has not been found out yet
             counters, running = Counters({}, {}, {}), False
         return Snapshot(
-            version=version("l4lb"),
+            version=self._version,
             datapath=self._supervisor.latest.capabilities.name,
             began=self._began_at,
             running=running,

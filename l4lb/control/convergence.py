@@ -113,6 +113,11 @@ class Convergence:
         return self._prober
 
     @property
+    def budget(self) -> Budget:
+        """What the probes of all backends and the questions to their agents are paid from."""
+        return self._budget
+
+    @property
     def adaptation(self) -> Adaptation:
         """The costs of the services whose scheduler is adaptive."""
         return self._adaptation

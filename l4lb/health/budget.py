@@ -57,6 +57,11 @@ class Budget:
         self._forwarded: int | None = None  # at the last look
         self._reserved = 0  # packets, for who comes first
 
+    @property
+    def limits(self) -> Probes:
+        """Those in force."""
+        return self._limits
+
     def change(self, limits: Probes, now: float) -> None:
         """Other limits from now on."""
         self._fill(now)
