@@ -17,6 +17,7 @@ from tests.lab.clients import (
     datagrams,
     wait_for,
 )
+from tests.lab.nft import nft_table
 from tests.lab.services import BACKENDS, CHECKED, VIP, VIP6, backend, listed, service
 
 pytestmark = pytest.mark.lab
@@ -41,25 +42,17 @@ def unhealthy(lab, daemon, *names):
             switch.unlink()
 
 
-@contextmanager
+CUT = """
+table inet cut {
+    chain in { type filter hook input priority -300; drop; }
+    chain out { type filter hook output priority -300; drop; }
+}
+"""
+
+
 def silent(lab, name):
     """A host whose packets get lost, as if its cable was cut behind the switch."""
-    lab.exec(
-        name,
-        "nft",
-        "-f",
-        "-",
-        text="""
-        table inet cut {
-            chain in { type filter hook input priority -300; drop; }
-            chain out { type filter hook output priority -300; drop; }
-        }
-    """,
-    )
-    try:
-        yield
-    finally:
-        lab.exec(name, "nft", "delete", "table", "inet", "cut")
+    return nft_table(lab, name, CUT)
 
 
 @contextmanager

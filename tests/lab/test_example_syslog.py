@@ -8,6 +8,7 @@ import pytest
 
 from tests.lab.clients import wait_for
 from tests.lab.example import NAMES, Server, balanced, example, need, wait_state
+from tests.lab.nft import nft_table
 from tests.lab.services import VIP, backend
 
 pytestmark = [pytest.mark.lab, pytest.mark.datapath("auto", "raw")]
@@ -172,8 +173,7 @@ def test_if_all_seem_to_be_down_messages_are_sent_all_the_same(lab, daemon, coll
     rules = "table inet closed { chain in { type filter hook input priority 0; tcp dport 514 reject; }; }"
     with ExitStack() as stack:
         for name in NAMES:
-            stack.callback(lab.exec, name, "nft", "delete", "table", "inet", "closed")
-            lab.exec(name, "nft", "-f", "-", text=rules)
+            stack.enter_context(nft_table(lab, name, rules))
         for name in NAMES:
             wait_state(daemon, name, "down", "syslog")
         for sender in SENDERS:

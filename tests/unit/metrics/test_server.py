@@ -9,12 +9,12 @@ import pytest
 
 from l4lb.metrics.server import MetricsServer
 from l4lb.model import Endpoint, Metrics
+from tests.unit.agent.process import free_port
 from tests.unit.metrics.test_exposition import SNAPSHOT
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return Endpoint.parse("{}:{}".format(*listening.getsockname()))
+def free_address():
+    return Endpoint(bytes((127, 0, 0, 1)), free_port())
 
 
 async def snapshot():
@@ -33,7 +33,7 @@ def served(scenario):
     """A server that listens, and its address."""
 
     async def run():
-        server, address = MetricsServer(snapshot), free_port()
+        server, address = MetricsServer(snapshot), free_address()
         await server.follow(Metrics(address=address))
         try:
             assert server.problem == ""
@@ -66,7 +66,7 @@ def test_openmetrics_for_who_asks_for_it():
 
 def test_it_follows_the_config():
     async def scenario(server, first):
-        second = free_port()
+        second = free_address()
         await server.follow(Metrics(address=second))
         assert (await get(second))[0] == 200
         with pytest.raises(aiohttp.ClientConnectorError):
@@ -122,7 +122,7 @@ def test_who_asks_at_the_same_time_waits_for_the_one_before():
         return replace(SNAPSHOT, warnings=0)
 
     async def scenario():
-        server, address = MetricsServer(slow), free_port()
+        server, address = MetricsServer(slow), free_address()
         await server.follow(Metrics(address=address))
         answers = await asyncio.gather(*(get(address) for _ in range(5)))
         assert {status for status, *_ in answers} == {200}
