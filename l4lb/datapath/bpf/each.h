@@ -74,6 +74,11 @@ ALWAYS_INLINE int is_empty(const struct slots *pair)
 	return key_in(&pair->slot[0]) == SLOT_FREE && key_in(&pair->slot[1]) == SLOT_FREE;
 }
 
+/* What is done with a connection that an iterator has met. Always one function by its name, which the compiler puts
+ * in the place of the call. */
+typedef int (*about)(struct bpf_iter__bpf_map_elem *ctx, const struct end *client, struct connection *c, int version,
+		     int half_open);
+
 /* The connection in a slot of connections4; false if there is none. */
 ALWAYS_INLINE int read_slot(const struct slot *slot, struct end *client, struct connection *c)
 {
@@ -84,4 +89,43 @@ ALWAYS_INLINE int read_slot(const struct slot *slot, struct end *client, struct 
 	key &= ~SLOT_TAKEN;
 	read_entry(&key, &slot->connection, 4, client, c);
 	return key_in(slot) == (key | SLOT_TAKEN);
+}
+
+/* An entry of one of the kernel's hash maps. */
+ALWAYS_INLINE int each_entry(struct bpf_iter__bpf_map_elem *ctx, int version, int half_open, about what)
+{
+	const struct connection *entry = ctx->value;
+	const void *key = ctx->key;
+	struct end client = {};
+	struct connection c;
+
+	if (!key || !entry)
+		return 0;
+	read_entry(key, entry, version, &client, &c);
+	return what(ctx, &client, &c, version, half_open);
+}
+
+/* Both slots of all pairs of a block of connections4. */
+ALWAYS_INLINE int each_in_block(struct bpf_iter__bpf_map_elem *ctx, about what)
+{
+	struct end client = {};
+	struct connection c;
+	__u32 *block = ctx->key;
+
+	if (!block)
+		return 0;
+	write_block(ctx);
+	for (int i = 0; i < BLOCK_PAIRS; i++) {
+		struct slots *pair = pair_in(*block, i);
+
+		if (!pair)
+			break;
+		if (is_empty(pair))
+			continue;
+		if (read_slot(&pair->slot[0], &client, &c))
+			what(ctx, &client, &c, 4, 0);
+		if (read_slot(&pair->slot[1], &client, &c))
+			what(ctx, &client, &c, 4, 0);
+	}
+	return 0;
 }

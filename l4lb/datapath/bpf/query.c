@@ -45,11 +45,6 @@ ALWAYS_INLINE int is_asked_for(const struct query *query, const struct end *clie
 	return 1;
 }
 
-ALWAYS_INLINE void write_answer(struct bpf_iter__bpf_map_elem *ctx, __u8 answer)
-{
-	bpf_seq_write(ctx->meta->seq, &answer, sizeof(answer));
-}
-
 ALWAYS_INLINE int ask_about(struct bpf_iter__bpf_map_elem *ctx, const struct end *client, struct connection *c,
 			    int version, int half_open)
 {
@@ -65,7 +60,7 @@ ALWAYS_INLINE int ask_about(struct bpf_iter__bpf_map_elem *ctx, const struct end
 		if (query->records)
 			query->records -= 1;
 	}
-	write_answer(ctx, answer);
+	bpf_seq_write(ctx->meta->seq, &answer, sizeof(answer));
 	if (answer == FOUND) {
 		bpf_seq_write(ctx->meta->seq, client, sizeof(*client));
 		bpf_seq_write(ctx->meta->seq, c, sizeof(*c));
@@ -75,61 +70,28 @@ ALWAYS_INLINE int ask_about(struct bpf_iter__bpf_map_elem *ctx, const struct end
 	return 0;
 }
 
-/* About an entry of one of the kernel's hash maps. */
-ALWAYS_INLINE int ask(struct bpf_iter__bpf_map_elem *ctx, int version, int half_open)
-{
-	const struct connection *entry = ctx->value;
-	const void *key = ctx->key;
-	struct end client = {};
-	struct connection c;
-
-	if (!key || !entry)
-		return 0;
-	read_entry(key, entry, version, &client, &c);
-	return ask_about(ctx, &client, &c, version, half_open);
-}
-
 SEC("iter/bpf_map_elem")
 int ask_half_open4(struct bpf_iter__bpf_map_elem *ctx)
 {
-	return ask(ctx, 4, 1);
+	return each_entry(ctx, 4, 1, ask_about);
 }
 
 SEC("iter/bpf_map_elem")
 int ask_half_open6(struct bpf_iter__bpf_map_elem *ctx)
 {
-	return ask(ctx, 6, 1);
+	return each_entry(ctx, 6, 1, ask_about);
 }
 
 SEC("iter/bpf_map_elem")
 int ask4(struct bpf_iter__bpf_map_elem *ctx)
 {
-	struct end client = {};
-	struct connection c;
-	__u32 *block = ctx->key;
-
-	if (!block)
-		return 0;
-	write_block(ctx);
-	for (int i = 0; i < BLOCK_PAIRS; i++) {
-		struct slots *pair = pair_in(*block, i);
-
-		if (!pair)
-			break;
-		if (is_empty(pair))
-			continue;
-		if (read_slot(&pair->slot[0], &client, &c))
-			ask_about(ctx, &client, &c, 4, 0);
-		if (read_slot(&pair->slot[1], &client, &c))
-			ask_about(ctx, &client, &c, 4, 0);
-	}
-	return 0;
+	return each_in_block(ctx, ask_about);
 }
 
 SEC("iter/bpf_map_elem")
 int ask6(struct bpf_iter__bpf_map_elem *ctx)
 {
-	return ask(ctx, 6, 0);
+	return each_entry(ctx, 6, 0, ask_about);
 }
 
 char LICENSE[] SEC("license") = "GPL";

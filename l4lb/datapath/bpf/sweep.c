@@ -106,20 +106,16 @@ ALWAYS_INLINE void count_request(__u32 number, __u32 asked)
 	count->asked += asked;
 }
 
-/* A byte for each entry: a read() ends after as many as it asks for, and others may run. */
-ALWAYS_INLINE void write_looked(struct bpf_iter__bpf_map_elem *ctx)
-{
-	__u8 looked = 1;
-
-	bpf_seq_write(ctx->meta->seq, &looked, sizeof(looked));
-}
-
-ALWAYS_INLINE int look_at(const struct end *end, struct connection *copy, int version, int half_open)
+ALWAYS_INLINE int look_at(struct bpf_iter__bpf_map_elem *ctx, const struct end *end, struct connection *copy,
+			  int version, int half_open)
 {
 	struct settings *known = read_settings();
+	__u8 looked = 1;
 
 	if (!known)
 		return 0;
+	/* A byte for each entry: a read() ends after as many as it asks for, and others may run. */
+	bpf_seq_write(ctx->meta->seq, &looked, sizeof(looked));
 	if (has_expired(copy, known, time_now(known))) {
 		forget_met(end, copy, version, half_open, 1);
 		return 0;
@@ -134,63 +130,28 @@ ALWAYS_INLINE int look_at(const struct end *end, struct connection *copy, int ve
 	return 0;
 }
 
-/* An entry of one of the kernel's hash maps. */
-ALWAYS_INLINE int look(struct bpf_iter__bpf_map_elem *ctx, int version, int half_open)
-{
-	const struct connection *entry = ctx->value;
-	const void *key = ctx->key;
-	struct connection copy;
-	struct end end = {};
-
-	if (!key || !entry)
-		return 0;
-	write_looked(ctx);
-	read_entry(key, entry, version, &end, &copy);
-	return look_at(&end, &copy, version, half_open);
-}
-
 SEC("iter/bpf_map_elem")
 int look_half_open4(struct bpf_iter__bpf_map_elem *ctx)
 {
-	return look(ctx, 4, 1);
+	return each_entry(ctx, 4, 1, look_at);
 }
 
 SEC("iter/bpf_map_elem")
 int look_half_open6(struct bpf_iter__bpf_map_elem *ctx)
 {
-	return look(ctx, 6, 1);
+	return each_entry(ctx, 6, 1, look_at);
 }
 
 SEC("iter/bpf_map_elem")
 int look4(struct bpf_iter__bpf_map_elem *ctx)
 {
-	struct connection copy;
-	struct end end = {};
-	__u32 *block = ctx->key;
-
-	if (!block)
-		return 0;
-	write_block(ctx);
-	for (int i = 0; i < BLOCK_PAIRS; i++) {
-		struct slots *pair = pair_in(*block, i);
-
-		if (!pair)
-			break;
-		if (is_empty(pair))
-			continue;
-		write_looked(ctx);
-		if (read_slot(&pair->slot[0], &end, &copy))
-			look_at(&end, &copy, 4, 0);
-		if (read_slot(&pair->slot[1], &end, &copy))
-			look_at(&end, &copy, 4, 0);
-	}
-	return 0;
+	return each_in_block(ctx, look_at);
 }
 
 SEC("iter/bpf_map_elem")
 int look6(struct bpf_iter__bpf_map_elem *ctx)
 {
-	return look(ctx, 6, 0);
+	return each_entry(ctx, 6, 0, look_at);
 }
 
 /* By how much a counter of the programs is wrong. What was counted is of different moments: of what went up and
