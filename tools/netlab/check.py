@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any, Final, Protocol
 
 from netlab import LabError
@@ -15,9 +16,9 @@ from netlab.gateway import WEB_PORT
 from netlab.servers import UDP_ECHO_PORT
 from netlab.topology import Topology
 
-_TRIES: Final = 300
-"""Requests until every backend has answered one. One after the other they say little of a backend that is
-new, and adaptive goes back for seconds to the one that it knows to be good."""
+_SHUNNED: Final = 30.0
+"""Seconds until every backend has answered a request. One after the other they say little of a backend that
+is new, and adaptive goes by one slow answer for some seconds (RETRY in ``l4lb/schedulers/adaptive.py``)."""
 
 _HEARD: Final = ("ok", "hot")  # what agents' answers make of a backend that works
 _SOURCE_PORT: Final = 40_000
@@ -127,13 +128,17 @@ class Check:
             Failed: one has not, or another one has.
         """
         heard: set[str] = set()
-        for times in range(1, _TRIES + 1):
+        begin = time.monotonic()
+        for times in count(1):
             heard.add(ask())
             if heard - set(whom):
                 raise Failed(f"{', '.join(sorted(heard - set(whom)))} answered")
             if heard == set(whom):
-                return times
-        raise Failed(f"of {_TRIES} requests {', '.join(sorted(set(whom) - heard))} got none")
+                break
+            if time.monotonic() - begin > _SHUNNED:
+                none = ", ".join(sorted(set(whom) - heard))
+                raise Failed(f"of {times} requests in {_SHUNNED:g} s {none} got none")
+        return times
 
     def wait(self, what: str, condition: Callable[[], object]) -> float:
         """Ask until the answer is true, or there is one at all; the seconds that took.
