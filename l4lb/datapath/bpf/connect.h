@@ -70,7 +70,7 @@ CHECKED_ALONE int choose_source(struct connection *c, struct end *seen, const st
 	__builtin_memcpy(at.ip, path->address, sizeof(at.ip));
 	at.port = path->port;
 	at.id = path->protocol;
-	backend = find_backend(&at, p->version);
+	backend = find_backend(&at, p->version, settings);
 	if (!backend)
 		return 0;
 	*seen = p->source;

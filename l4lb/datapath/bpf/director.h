@@ -204,7 +204,7 @@ CHECKED_ALONE int unknown_reply(struct work *w, const struct backend *backend, c
 	w->to.source = p->source; /* of what we would send: from the VIP */
 	__builtin_memcpy(w->to.source.ip, path->vip, sizeof(path->vip));
 	w->to.source.port = path->vip_port;
-	service = find_service(&w->to.source, p->version);
+	service = find_service(&w->to.source, p->version, settings);
 	if (!service || !finds_again(service) ||
 	    from_table(service, &p->destination, &w->to.source, p->version) != number)
 		goto direct;

@@ -3,14 +3,15 @@
  * Which service or backend an end is. Every packet asks this twice, so the table is laid out for it: the daemon
  * writes slots in place (l4lb/datapath/ebpf/ends.py), each in one store, and what is read here are arrays, whose
  * lookups the kernel compiles into the program. A lookup in one of its hash maps is two calls, some 25 ns.
+ * The table is as large as what is in it: each page that is not looked at leaves the TLB to connections.
  */
 #pragma once
 
 #include "maps.h"
 #include "packet.h"
 
-/* Where the search for an end begins: as ends.py. */
-ALWAYS_INLINE __u32 first_slot(const struct end *end, int version)
+/* Where the search for an end begins in a table of so many slots: as ends.py. */
+ALWAYS_INLINE __u32 first_slot(const struct end *end, int version, __u32 slots)
 {
 	__u64 word = end->ip[3] | (__u64)(end->port | (__u32)end->id << 16) << 32;
 
@@ -19,13 +20,13 @@ ALWAYS_INLINE __u32 first_slot(const struct end *end, int version)
 
 		word += rest * END_MULTIPLIER;
 	}
-	return word * END_MULTIPLIER >> (64 - END_BITS);
+	return (word * END_MULTIPLIER >> 32) * slots >> 32;
 }
 
 /* The slot of a search's next step; 0: it ends here. */
-ALWAYS_INLINE __u32 probe(__u32 first, __u32 step)
+ALWAYS_INLINE __u32 probe(__u32 first, __u32 step, __u32 slots)
 {
-	__u32 at = (first + step) & ((1 << END_BITS) - 1);
+	__u32 at = slots | ((first + step) & (slots - 1));
 	__u64 *slot = bpf_map_lookup_elem(&ends, &at);
 
 	return slot ? *slot : 0;
@@ -41,12 +42,12 @@ ALWAYS_INLINE int is_end(const struct end *known, __u8 known_version, const stru
 }
 
 /* The service of a VIP, whose id is the protocol. */
-ALWAYS_INLINE struct service *find_service(const struct end *end, int version)
+ALWAYS_INLINE struct service *find_service(const struct end *end, int version, const struct settings *settings)
 {
-	__u32 first = first_slot(end, version);
+	__u32 slots = settings->ends, first = first_slot(end, version, slots);
 
 	for (__u32 step = 0; step < END_PROBES; step++) {
-		__u32 slot = probe(first, step), number = slot >> 2;
+		__u32 slot = probe(first, step, slots), number = slot >> 2;
 		struct service *service;
 
 		if (!slot)
@@ -61,12 +62,12 @@ ALWAYS_INLINE struct service *find_service(const struct end *end, int version)
 }
 
 /* The same of a backend. */
-ALWAYS_INLINE struct backend *find_backend(const struct end *end, int version)
+ALWAYS_INLINE struct backend *find_backend(const struct end *end, int version, const struct settings *settings)
 {
-	__u32 first = first_slot(end, version);
+	__u32 slots = settings->ends, first = first_slot(end, version, slots);
 
 	for (__u32 step = 0; step < END_PROBES; step++) {
-		__u32 slot = probe(first, step), number = slot >> 2;
+		__u32 slot = probe(first, step, slots), number = slot >> 2;
 		struct backend *backend;
 
 		if (!slot)

@@ -11,7 +11,7 @@
 
 #include <linux/types.h>
 
-#define LAYOUT_VERSION 6
+#define LAYOUT_VERSION 7
 
 /* One end of something, and what it is one end of: the key of every hash. Of IPv4 only the last 8 bytes
  * are the key, so one struct serves the maps of both versions. */
@@ -113,8 +113,10 @@ struct prefix {
 };
 
 /* Values of ends, a hash table of all VIPs and backends: which of `services` or `backends` an end may be. It
- * is in the slot of the end's hash or one of the next ones; see ends.h. */
-#define END_BITS 19
+ * is in the slot of the end's hash or one of the next ones; see ends.h. A table of 2^n slots is slots 2^n to
+ * 2^(n+1) of the map, so one that is larger can be filled beside the one in which packets are looked up. */
+#define FEWEST_ENDS (1 << 10) /* slots of the smallest table, */
+#define MOST_ENDS (1 << 19)   /* and of the largest one */
 #define END_PROBES 16
 #define END_MULTIPLIER 0x9e3779b97f4a7c15ull /* 2^64 by the golden ratio (Knuth, TAOCP 3, 6.4) */
 
@@ -295,7 +297,7 @@ struct settings {
 	__u32 pairs;	  /* values of connections4 */
 	__u16 first_port; /* of full NAT, host byte order, both inclusive */
 	__u16 last_port;
-	__u8 reserved[4];
+	__u32 ends; /* slots of the table in `ends` that is in force */
 };
 
 /* The only value of totals. */

@@ -209,7 +209,7 @@ ALWAYS_INLINE struct connection *find_reply(struct flow *flow, const struct end 
 /* True if the packet is ours in some way. */
 ALWAYS_INLINE int lookup(struct flow *flow, const struct settings *settings, const struct packet *p)
 {
-	flow->service = find_service(&p->destination, p->version);
+	flow->service = find_service(&p->destination, p->version, settings);
 	if (flow->service) {
 		flow->from_client = 1;
 		flow->key = p->source;
@@ -217,7 +217,7 @@ ALWAYS_INLINE int lookup(struct flow *flow, const struct settings *settings, con
 		find(flow, settings, p);
 		return 1;
 	}
-	flow->backend = find_backend(&p->source, p->version);
+	flow->backend = find_backend(&p->source, p->version, settings);
 	if (flow->backend) {
 		flow->from_client = 0;
 		flow->connection = find_reply(flow, &p->destination, flow->backend, settings, p);

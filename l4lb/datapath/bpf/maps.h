@@ -30,7 +30,7 @@
 
 /* -- what should be: written by the daemon ------------------------------------------------------- */
 
-MAP(ARRAY, ends, sizeof(__u32), sizeof(__u64), 1 << END_BITS, BPF_F_MMAPABLE);
+MAP(ARRAY, ends, sizeof(__u32), sizeof(__u64), 2 * MOST_ENDS, BPF_F_MMAPABLE);
 MAP(ARRAY, services, sizeof(__u32), sizeof(struct service), 4096, 0);
 MAP(ARRAY, backends, sizeof(__u32), sizeof(struct backend), 65536, 0);
 MAP(ARRAY, paths, sizeof(__u32), sizeof(struct path), 65536, 0);

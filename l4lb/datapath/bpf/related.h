@@ -163,7 +163,7 @@ CHECKED_ALONE int process_icmp_error(context *ctx, struct work *w, const struct 
 	if (!q->has_ports || !same_address(q->reply.destination.ip, p->destination.ip))
 		return HOOK_PASS;
 	if (!lookup(&flow, settings, &q->reply) || !flow.connection) {
-		if (find_service(&q->reply.destination, p->version))
+		if (find_service(&q->reply.destination, p->version, settings))
 			return dropped(ICMP_UNMATCHED);
 		return HOOK_PASS;
 	}

@@ -1,8 +1,10 @@
 """The hash table of all VIPs and backends, which every packet is looked up in twice.
 
-It is the map ``ends``, as memory: open addressing with linear probing. Packets are looked up while it
+It is in the map ``ends``, as memory: open addressing with linear probing. Packets are looked up while it
 changes, so a slot is written by one store and no end that is there ever moves; one that is removed
-leaves a mark as long as a search may have to go on behind it. ``datapath/bpf/ends.h`` is the other side.
+leaves a mark as long as a search may have to go on behind it. The map has a place for a table of each
+size, so one that gets too small gives way to a larger one that has all it has.
+``datapath/bpf/ends.h`` is the other side.
 """
 
 from __future__ import annotations
@@ -16,17 +18,32 @@ from l4lb.datapath.ebpf.numbers import OutOfNumbers
 from l4lb.datapath.libbpf import Map
 from l4lb.model import Endpoint
 
-SIZE: Final = 1 << layout.END_BITS
-
+_ROOM: Final = 8  # slots for each end, in the largest table fewer: few searches have a second step
 _ALL: Final = (1 << 64) - 1
 _EMPTY: Final = 0
 
 
-class Ends:
-    """The table: which number of a service (``END_SERVICE``) or a backend (``END_BACKEND``) an end has."""
+def size_for(count: int) -> int:
+    """Slots of the table for so many ends."""
+    return min(layout.MOST_ENDS, max(layout.FEWEST_ENDS, 1 << (_ROOM * count - 1).bit_length()))
 
-    def __init__(self, ends: Map) -> None:
-        self._slots = ends.memory().cast("Q")
+
+class Ends:
+    """A table: which number of a service (``END_SERVICE``) or a backend (``END_BACKEND``) an end has.
+
+    Attributes:
+        size: its slots.
+    """
+
+    def __init__(self, ends: Map, size: int) -> None:
+        """The table of that size as it is in the map."""
+        self.size = size
+        self._slots = ends.memory().cast("Q")[size : 2 * size]
+
+    def clear(self) -> None:
+        """Take everything out of a table that no packet is looked up in: a daemon that was killed may have
+        begun to fill it."""
+        self._slots.cast("B")[:] = bytes(8 * self.size)
 
     def add(self, key: bytes, kind: int, number: int) -> None:
         """From now on packets find it. What it is the number of is there already.
@@ -34,7 +51,7 @@ class Ends:
         Raises:
             OutOfNumbers: no slot is free as far as programs search, which 70,000 ends do not come near.
         """
-        for at in _search(key):
+        for at in self._search(key):
             if self._slots[at] in (_EMPTY, layout.END_REMOVED):
                 self._slots[at] = number << 2 | kind
                 return
@@ -43,11 +60,11 @@ class Ends:
 
     def has(self, key: bytes, kind: int, number: int) -> bool:
         """True if packets find it."""
-        return any(self._slots[at] == number << 2 | kind for at in _search(key))
+        return any(self._slots[at] == number << 2 | kind for at in self._search(key))
 
     def remove(self, key: bytes, kind: int, number: int) -> None:
         """No packet finds it any more."""
-        for at in _search(key):
+        for at in self._search(key):
             if self._slots[at] == number << 2 | kind:
                 self._slots[at] = layout.END_REMOVED
                 self._clear(at)
@@ -55,22 +72,22 @@ class Ends:
 
     def _clear(self, at: int) -> None:
         """Take away marks that no search has to pass any more."""
-        if self._slots[(at + 1) % SIZE] != _EMPTY:
+        if self._slots[(at + 1) % self.size] != _EMPTY:
             return
         while self._slots[at] == layout.END_REMOVED:
             self._slots[at] = _EMPTY
-            at = (at - 1) % SIZE
+            at = (at - 1) % self.size
+
+    def _search(self, key: bytes) -> Iterator[int]:
+        """The slots where a key may be."""
+        first = first_slot(key, self.size)
+        return ((first + step) % self.size for step in range(layout.END_PROBES))
 
 
-def _search(key: bytes) -> Iterator[int]:
-    """The slots where a key may be."""
-    first = first_slot(key)
-    return ((first + step) % SIZE for step in range(layout.END_PROBES))
-
-
-def first_slot(key: bytes) -> int:
-    """Where the search for a key begins, as in ends.h. Distinct ends spread well, also neighbouring ones
-    (Fibonacci hashing); who sends packets cannot make a search longer than it is for what is there."""
+def first_slot(key: bytes, size: int) -> int:
+    """Where the search for a key begins in a table of this size, as in ends.h. Distinct ends spread well,
+    also neighbouring ones (Fibonacci hashing); who sends packets cannot make a search longer than it is for
+    what is there."""
     end = layout.wide_end(key)
     at = [int.from_bytes(end[begin : begin + 4], sys.byteorder) for begin in (0, 4, 8, 12)]
     port, number = (int.from_bytes(end[begin : begin + 2], sys.byteorder) for begin in (16, 18))
@@ -78,4 +95,4 @@ def first_slot(key: bytes) -> int:
     if layout.version_of(key) == 6:
         rest = ((at[0] | at[1] << 32) * layout.END_MULTIPLIER + at[2]) & _ALL
         word += rest * layout.END_MULTIPLIER
-    return (word * layout.END_MULTIPLIER & _ALL) >> (64 - layout.END_BITS)
+    return ((word * layout.END_MULTIPLIER & _ALL) >> 32) * size >> 32

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from l4lb.metrics.times import BUCKETS
 from l4lb.model import DropReason, State, Verdict
 
-LAYOUT_VERSION: Final = 6
+LAYOUT_VERSION: Final = 7
 
 _Value = TypeVar("_Value", bound=tuple[object, ...])
 
@@ -154,7 +154,8 @@ RESTED: Final = 16
 BLOCK_PAIRS: Final = 64
 """Pairs of connections4 for each entry of blocks."""
 
-END_BITS: Final = 19
+FEWEST_ENDS: Final = 1 << 10
+MOST_ENDS: Final = 1 << 19
 END_PROBES: Final = 16
 END_MULTIPLIER: Final = 0x9E37_79B9_7F4A_7C15
 END_KIND: Final = 3
@@ -346,6 +347,7 @@ class Settings(NamedTuple):
     pairs: int
     first_port: int
     last_port: int
+    ends: int
 
 
 SETTINGS: Final = Layout(
@@ -360,7 +362,7 @@ SETTINGS: Final = Layout(
     pairs="I",
     first_port="H",
     last_port="H",
-    reserved="4x",
+    ends="I",
 )
 
 TIMEOUTS: Final = Struct(f"={len(State)}Q")

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from l4lb.datapath.ebpf import layout
 from l4lb.datapath.ebpf.contents import Contents, contents, service_entry, settings
 from l4lb.datapath.ebpf.contents import costs as costs_of
-from l4lb.datapath.ebpf.ends import Ends
+from l4lb.datapath.ebpf.ends import Ends, size_for
 from l4lb.datapath.ebpf.layout import word
 from l4lb.datapath.ebpf.numbers import NumberedPath, Numbers, Socket, Way
 from l4lb.datapath.libbpf import Map
@@ -39,13 +39,13 @@ class Tables:
     def __init__(self, maps: Mapping[str, Map]) -> None:
         """Begins with what is in the maps: nothing, or what a daemon before has left."""
         self._maps = maps
-        self._ends = Ends(maps["ends"])
         self._cpus = len(maps["verdicts"].lookup_percpu(_ZERO))
         self._present = Contents()
         self._services: dict[str, ServicePlan] = {}  # of the plan in force
         self._settings = layout.SETTINGS.unpack(maps["settings"].lookup(_ZERO) or b"")
         if not self._settings.seed:
             self._begin()
+        self._ends = Ends(maps["ends"], self._settings.ends)
         self._interfaces: dict[int, layout.Interface] = {}
         self.numbers = Numbers()
         self.names: dict[int, str] = {}
@@ -142,6 +142,10 @@ class Tables:
 
     def _write(self, wanted: Contents) -> None:
         present = self._present
+        self._make_room(
+            len(present.services.keys() | wanted.services.keys())
+            + len(present.backends.keys() | wanted.backends.keys())
+        )
         self._put_addresses(wanted.addresses - present.addresses)
         worse = {n: path for n, path in wanted.paths.items() if not path.flags & layout.PATH_USABLE}
         self._put_paths(
@@ -158,6 +162,20 @@ class Tables:
         self._put_paths(worse)
         self._remove_backends(present.backends.keys() - wanted.backends.keys())
         self._remove_addresses(present.addresses - wanted.addresses)
+
+    def _make_room(self, count: int) -> None:
+        """Let packets be looked up in a larger table of ends, if there are to be so many that it takes one.
+        It is whole before they are. The one before stays as it is: a packet may be at work with it."""
+        if (size := size_for(count)) <= self._ends.size:
+            return
+        larger = Ends(self._maps["ends"], size)
+        larger.clear()
+        for key, service in self._present.services.items():
+            larger.add(key, layout.END_SERVICE, service.number)
+        for key, backend in self._present.backends.items():
+            larger.add(key, layout.END_BACKEND, backend.number)
+        self._put_settings(self._settings._replace(ends=size))
+        self._ends = larger
 
     def _put_services(self, services: Mapping[bytes, layout.Service]) -> None:
         present = self._present.services
@@ -259,7 +277,9 @@ class Tables:
     def _begin(self) -> None:
         """Settings that stay as they are with the maps, or that begin here."""
         seed, pairs = secrets.randbits(64) | 1, self._maps["connections4"].max_entries
-        self._put_settings(self._settings._replace(generation=1, seed=seed, pairs=pairs))
+        self._put_settings(
+            self._settings._replace(generation=1, seed=seed, pairs=pairs, ends=layout.FEWEST_ENDS)
+        )
 
     def _put_settings(self, new: layout.Settings) -> None:
         if new != self._settings:

@@ -11,7 +11,7 @@ import pytest
 
 import build_bpf
 from l4lb.datapath.ebpf import layout
-from l4lb.datapath.ebpf.ends import SIZE, first_slot
+from l4lb.datapath.ebpf.ends import first_slot
 from l4lb.datapath.ebpf.layout import word
 from l4lb.datapath.libbpf import LibbpfError, Map, Object
 
@@ -160,9 +160,10 @@ def by_end(maps, key, kind):
         layout.END_SERVICE: ("services", layout.SERVICE),
         layout.END_BACKEND: ("backends", layout.BACKEND),
     }[kind]
-    first = first_slot(key)
+    size = layout.SETTINGS.unpack(maps["settings"].lookup(word(0))).ends
+    first = first_slot(key, size)
     for step in range(layout.END_PROBES):
-        slot = int.from_bytes(maps["ends"].lookup(word((first + step) % SIZE)), sys.byteorder)
+        slot = int.from_bytes(maps["ends"].lookup(word(size + (first + step) % size)), sys.byteorder)
         if not slot:
             return None
         if slot & layout.END_KIND == kind:

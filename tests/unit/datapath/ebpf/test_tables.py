@@ -12,6 +12,7 @@ from l4lb.datapath.libbpf import LibbpfError, Map
 from l4lb.model import (
     BackendPlan,
     Costs,
+    Endpoint,
     Key,
     Limits,
     Protocol,
@@ -281,6 +282,57 @@ class TestOtherCosts:
         assert selection(maps, 0) == before
         tables.apply(plan(service(ONE, TWO, selection=COSTS)))
         assert maps["costs"].lookup(word(one)) == word(7)
+
+
+class TestManyEnds:
+    """More than the smallest table is for."""
+
+    MANY = tuple(Endpoint(bytes((10, 9, number // 250, number % 250 + 1)), 80) for number in range(600))
+
+    def test_each_is_found_in_a_larger_table_those_before_too(self, maps):
+        tables = applied(maps, service(ONE), service(SIX, vip=VIP6, name="six"))
+        smallest = settings(maps).ends
+        tables.apply(plan(service(ONE, *self.MANY), service(SIX, vip=VIP6, name="six")))
+        assert settings(maps).ends >= 8 * len(self.MANY) > smallest == layout.FEWEST_ENDS
+        assert all(backend(maps, address) for address in (ONE, SIX, *self.MANY))
+        assert all(in_service(maps, vip) for vip in (VIP, VIP6))
+        tables.apply(plan(service(ONE)))
+        assert backend(maps, ONE) is not None
+        assert [in_service(maps, vip) is not None for vip in (VIP, VIP6)] == [True, False]
+
+    def test_a_larger_table_is_whole_before_packets_are_looked_up_in_it(self, maps, monkeypatch):
+        tables = applied(maps, service(ONE, *self.MANY[:60]))
+        write, before, found = Tables._put_settings, (ONE, *self.MANY[:60]), []
+
+        def recording(self, new):
+            write(self, new)
+            found.append((new.ends, all(backend(maps, address) for address in before)))
+
+        monkeypatch.setattr(Tables, "_put_settings", recording)
+        tables.apply(plan(service(ONE, *self.MANY)))
+        assert found == [(layout.FEWEST_ENDS, True), (8192, True)]
+
+    def test_a_daemon_that_was_killed_while_it_filled_one(self, maps, monkeypatch):
+        first = applied(maps, service(ONE, TWO))
+        add = Ends.add
+
+        def killed(self, key, kind, number):
+            add(self, key, kind, number)
+            if self.size > layout.FEWEST_ENDS:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as broken:
+            broken.setattr(Ends, "add", killed)
+            with pytest.raises(KeyboardInterrupt):
+                first.apply(plan(service(ONE, *self.MANY)))
+        assert all(
+            found is not None for found in (backend(maps, ONE), backend(maps, TWO), in_service(maps))
+        )
+        second = Tables(maps)
+        second.apply(plan(service(TWO, *self.MANY)))
+        ends = maps["ends"].memory().cast("Q")[8192 : 2 * 8192]
+        assert sum(slot != 0 for slot in ends) == len(self.MANY) + 3  # ONE has a path as yet
+        assert all(backend(maps, address) for address in (TWO, *self.MANY))
 
 
 class TestOrder:
