@@ -43,7 +43,7 @@ CHECKED_ALONE int find_way(context *ctx, struct way *way, const struct translati
 {
 	struct bpf_fib_lookup fib = {};
 	struct interface *interface;
-	__u32 mtu = 0;
+	__u32 mtu = 0, generation;
 	long found;
 
 	if (!way || !to || !p || !settings)
@@ -62,6 +62,8 @@ CHECKED_ALONE int find_way(context *ctx, struct way *way, const struct translati
 		__builtin_memcpy(fib.ipv6_src, to->source.ip, 16);
 		__builtin_memcpy(fib.ipv6_dst, to->destination.ip, 16);
 	}
+	/* Before the kernel is asked: what it says may be old by the time that it is kept. */
+	generation = *(volatile const __u32 *)&settings->generation;
 	found = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
 	__builtin_memset(way, 0, sizeof(*way));
 	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
@@ -78,7 +80,7 @@ CHECKED_ALONE int find_way(context *ctx, struct way *way, const struct translati
 		bpf_check_mtu(ctx, fib.ifindex, &mtu, 0, 0);
 		way->hop.mtu = mtu && mtu < 0xffff ? mtu : 0xffff;
 	} else {
-		way->hop.generation = settings->generation;
+		way->hop.generation = generation;
 		way->hop.until = (p->now >> TICK) + HOP_TICKS;
 		way->hop.mtu = fib.mtu_result;
 		interface = bpf_map_lookup_elem(&interfaces, &fib.ifindex);
