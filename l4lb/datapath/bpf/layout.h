@@ -11,7 +11,7 @@
 
 #include <linux/types.h>
 
-#define LAYOUT_VERSION 7
+#define LAYOUT_VERSION 8
 
 /* One end of something, and what it is one end of: the key of every hash. Of IPv4 only the last 8 bytes
  * are the key, so one struct serves the maps of both versions. */
@@ -292,12 +292,12 @@ struct settings {
 	__u64 clock;		/* ns: the time for programs that were loaded with a clock of their own */
 	__u64 seed;		/* of connections4: odd, secret, and the same as long as that map is there */
 	__u32 generation;	/* of routes and neighbours; never 0 */
-	__u32 half_open;	/* limits */
-	__u32 established;
-	__u32 pairs;	  /* values of connections4 */
+	__u32 established;	/* limit */
+	__u32 pairs;		/* values of connections4 */
 	__u16 first_port; /* of full NAT, host byte order, both inclusive */
 	__u16 last_port;
 	__u32 ends; /* slots of the table in `ends` that is in force */
+	__u8 reserved[4];
 };
 
 /* The only value of totals. */

@@ -59,12 +59,11 @@ def contents(plan: Plan, numbers: Numbers, before: Mapping[bytes, layout.Backend
     return made
 
 
-def settings(plan: Plan, before: layout.Settings, half_open: int) -> layout.Settings:
-    """Those in force were ``before``; ``half_open`` is how many the map can hold."""
+def settings(plan: Plan, before: layout.Settings) -> layout.Settings:
+    """Those in force were ``before``."""
     timeouts = [round(seconds * 1e9) for seconds in timeouts_by_state(plan.timeouts)]
     return before._replace(
         timeouts=layout.TIMEOUTS.pack(*timeouts),
-        half_open=min(plan.limits.half_open, half_open),
         established=min(plan.limits.established, before.pairs),
         first_port=plan.snat_ports[0],
         last_port=plan.snat_ports[1],

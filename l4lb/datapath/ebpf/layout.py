@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from l4lb.metrics.times import BUCKETS
 from l4lb.model import DropReason, State, Verdict
 
-LAYOUT_VERSION: Final = 7
+LAYOUT_VERSION: Final = 8
 
 _Value = TypeVar("_Value", bound=tuple[object, ...])
 
@@ -342,7 +342,6 @@ class Settings(NamedTuple):
     clock: int
     seed: int
     generation: int
-    half_open: int
     established: int
     pairs: int
     first_port: int
@@ -357,12 +356,12 @@ SETTINGS: Final = Layout(
     clock="Q",
     seed="Q",
     generation="I",
-    half_open="I",
     established="I",
     pairs="I",
     first_port="H",
     last_port="H",
     ends="I",
+    reserved="4x",
 )
 
 TIMEOUTS: Final = Struct(f"={len(State)}Q")

@@ -130,10 +130,12 @@ def _sizes(limits: Limits, maps: Path) -> dict[str, int]:
         if (maps / name).exists():
             found = Map.from_pin(maps / name)
             found.close()
-            if found.max_entries < entries and name == "connections4":
+            limit = {"connections4": "established", "half_open4": "half_open"}.get(name)
+            if limit is not None and found.max_entries != entries:
                 log.warning(
-                    "gateway.limits.established is %d, but the table of the connections that go on holds "
-                    "%d: it becomes larger after 'l4lb stop'",
+                    "gateway.limits.%s is %d, but the table of the connections that go on is made for %d: "
+                    "its size changes after 'l4lb stop'",
+                    limit,
                     entries,
                     found.max_entries,
                 )

@@ -272,7 +272,7 @@ class Tables:
 
     def _write_settings(self, plan: Plan, clock: int) -> None:
         before = self._settings._replace(clock=clock or self._settings.clock)
-        self._put_settings(settings(plan, before, self._maps["half_open4"].max_entries))
+        self._put_settings(settings(plan, before))
 
     def _begin(self) -> None:
         """Settings that stay as they are with the maps, or that begin here."""

@@ -14,7 +14,6 @@ from l4lb.model import (
     Costs,
     Endpoint,
     Key,
-    Limits,
     Protocol,
     State,
     Table,
@@ -137,10 +136,10 @@ class TestAPlanInTheMaps:
         assert flags(maps, ONE) == layout.PATH_ALIVE
 
     def test_settings(self, maps):
-        applied(maps, timeouts=Timeouts(established=9000.5), limits=Limits(half_open=10), snat_ports=(5, 6))
+        applied(maps, timeouts=Timeouts(established=9000.5), snat_ports=(5, 6))
         found = settings(maps)
         assert layout.TIMEOUTS.unpack(found.timeouts)[State.ESTABLISHED] == 9_000_500_000_000
-        assert (found.half_open, found.established) == (10, 1024)  # as many as fit into the map
+        assert found.established == 1024  # as many as fit into the map
         assert (found.first_port, found.last_port) == (5, 6)
         assert found.generation != 0
 
