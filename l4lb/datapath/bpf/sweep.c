@@ -30,7 +30,7 @@ struct count {
 	__u32 outstanding_before;
 	__u32 connections_before; /* that had ever begun */
 	__u32 requests_before;
-	__u32 reserved;
+	__u32 moved; /* of the totals: connections that began since then */
 	__u64 asked; /* the sum of those that are outstanding */
 };
 
@@ -75,6 +75,7 @@ int begin(struct bpf_iter__bpf_map_elem *ctx)
 	count->entries = 0;
 	count->outstanding = 0;
 	count->asked = 0;
+	count->moved = 0;
 	count->half_open_before = *half_open;
 	count->established_before = *established;
 	number = *key;
@@ -170,33 +171,37 @@ ALWAYS_INLINE int error_of(int now, int before, int counted, int moved)
 	return 0;
 }
 
-/* The programs cannot know which half-open connections are pushed out. Of the totals, what was counted now
- * holds: they are for a limit. */
+/* The programs cannot know which half-open connections are pushed out. The totals come last, and by then know how
+ * many connections began. */
 SEC("iter/bpf_map_elem")
 int settle_half_open(struct bpf_iter__bpf_map_elem *ctx)
 {
 	__u32 *key = ctx->key, *half_open, *established;
 	struct count *count = ctx->value;
+	struct count *all;
 	struct load *load;
-	__u32 number;
+	__u32 number, total = PATHS, moved, reason = HALF_OPEN_EVICTED;
+	__u64 *evicted;
 	int error;
 
 	if (!key || !count || !find_counters(*key, &half_open, &established))
 		return 0;
-	__u32 now = *half_open, before = count->half_open_before, least = now < before ? now : before;
-
 	number = *key;
+	moved = count->moved;
 	load = bpf_map_lookup_elem(&loads, &number);
-	error = load ? error_of(now, before, count->half_open, (__u32)load->connections - count->connections_before)
-		     : (int)(count->half_open - now);
+	if (load) {
+		moved = (__u32)load->connections - count->connections_before;
+		all = bpf_map_lookup_elem(&counts, &total);
+		if (all)
+			all->moved += moved;
+	}
+	error = error_of(*half_open, count->half_open_before, count->half_open, moved);
 	if (error)
 		__sync_fetch_and_add(half_open, error);
-	if (!load && least > count->half_open) {
-		__u32 reason = HALF_OPEN_EVICTED;
-		__u64 *evicted = bpf_map_lookup_elem(&drops, &reason);
-
+	if (!load && error < 0) {
+		evicted = bpf_map_lookup_elem(&drops, &reason);
 		if (evicted)
-			*evicted += least - count->half_open;
+			*evicted += -error;
 	}
 	return 0;
 }

@@ -36,7 +36,7 @@ def counters(maps: Mapping[str, Map], tables: Tables, now: int) -> Counters:
         )
         forwarded += traffic.packets_in + traffic.packets_out
         load = layout.LOAD.unpack(loads[number])
-        established += _signed(load.established)
+        established += signed(load.established)
         path = tables.paths[number]
         if number in planned or not path.flags & layout.PATH_GONE:
             target = tables.names.get(path.service, ""), ends_of(path)[1]
@@ -49,9 +49,9 @@ def counters(maps: Mapping[str, Map], tables: Tables, now: int) -> Counters:
         backends={target: _added(each) for target, each in backends.items()},
         verdicts=verdicts,
         drops={reason: count for reason, count in drops.items() if count},
-        half_open=totals.half_open,
+        half_open=max(0, signed(totals.half_open)),
         established=established,
-        remembered=max(0, _signed(totals.established) - established),
+        remembered=max(0, signed(totals.established) - established),
         room=layout.SETTINGS.unpack(maps["settings"].lookup(word(0)) or b"").established,
     )
 
@@ -69,9 +69,9 @@ def loads(
     for number, value in _pages(maps["loads"], targets):
         load = layout.LOAD.unpack(value)
         found[targets[number]] = Load(
-            half_open=_signed(load.half_open),
-            established=_signed(load.established),
-            outstanding=_signed(load.outstanding),
+            half_open=signed(load.half_open),
+            established=signed(load.established),
+            outstanding=signed(load.outstanding),
             waiting=waiting(load, now),
             answers=load.answers,
             answer_time=load.answered * UNIT,
@@ -86,13 +86,13 @@ def _traffic(traffic: layout.Traffic, load: layout.Load, measured: bytes | None,
     times = layout.MEASURED.unpack(measured) if measured is not None else None
     return Traffic(
         connections_total=load.connections,
-        half_open=_signed(load.half_open),
-        established=_signed(load.established),
+        half_open=signed(load.half_open),
+        established=signed(load.established),
         packets_in=traffic.packets_in,
         packets_out=traffic.packets_out,
         bytes_in=traffic.bytes_in,
         bytes_out=traffic.bytes_out,
-        outstanding=_signed(load.outstanding),
+        outstanding=signed(load.outstanding),
         waiting=waiting(load, now),
         resets=load.resets,
         retransmissions=load.retransmissions,
@@ -105,14 +105,14 @@ def _traffic(traffic: layout.Traffic, load: layout.Load, measured: bytes | None,
 def waiting(load: layout.Load, now: int) -> float:
     """Seconds that the outstanding requests have waited at ``now``, in ns, together. Times wrap after five
     hours: together they must not have waited for longer than that each."""
-    count = _signed(load.outstanding)
+    count = signed(load.outstanding)
     if count <= 0:
         return 0.0
     ages = (count * (now >> layout.TIME_SHIFT & _WRAP - 1) - load.asked) % (count * _WRAP)
     return ages * UNIT if ages < count * _WRAP // 2 else 0.0
 
 
-def _signed(count: int) -> int:
+def signed(count: int) -> int:
     """What CPUs count at a time may be below zero for a moment."""
     return count if count < 1 << 31 else 0
 
