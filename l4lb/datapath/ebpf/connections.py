@@ -6,6 +6,7 @@ pauses every few thousand entries, so packets and the daemon's other work go on 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from struct import Struct
@@ -24,11 +25,17 @@ from l4lb.wire.frame import IP
 _QUERY: Final = Struct("=16sIIBBBx")
 """struct query: client, states, records, version, by_path, take."""
 
+_WALKS: Final = 4
+"""How often a map is gone through at most until nothing is left to be taken: for each entry that was
+deleted the kernel's iterator skips another one where it goes on after a pause
+(bpf_hash_map_seq_find_next() in kernel/bpf/hashtab.c)."""
+
 _COUNTED: Final = b"\1"
 _FOUND: Final = b"\2"
 _RECORD_SIZE: Final = layout.END_SIZE + layout.CONNECTION.size
 
 EVERY_STATE: Final = (1 << len(State)) - 1
+EVERY_RECORD: Final = 0xFFFF_FFFF
 
 _ORDER: Final = (
     ("ask_half_open4", "half_open4"),
@@ -46,7 +53,8 @@ class Query:
     client: bytes | None = None  # packed address
     states: int = EVERY_STATE  # a bit for each
     take: bool = False  # forget what is found
-    records: int = 0xFFFF_FFFF  # how many to hand over; the others are only counted
+    gone: bool = False  # of the paths only those whose connections are to be reset now
+    records: int = EVERY_RECORD  # how many to hand over; the others are only counted
 
 
 class Found(NamedTuple):
@@ -66,9 +74,11 @@ class Connections:
         self._maps = maps
         self._programs = programs
         self._tables = tables
-        self._asked: frozenset[int] = frozenset()
+        # What a daemon before has asked for is still marked.
+        marks = maps["asked"].items()
+        self._asked = frozenset(int.from_bytes(key, sys.byteorder) for key, mark in marks if any(mark))
 
-    def query(self, which: ConnectionFilter, *, records: int = 0xFFFF_FFFF, take: bool = False) -> Query:
+    def query(self, which: ConnectionFilter, *, records: int = EVERY_RECORD, take: bool = False) -> Query:
         """The query for a filter."""
         paths = None
         if which.service is not None or which.backend is not None:
@@ -78,7 +88,7 @@ class Connections:
                 if (which.service is None or self._service(path) == which.service)
                 and (which.backend is None or ends_of(path)[1] == which.backend)
             )
-        return Query(paths, which.client, take=take, records=min(records, 0xFFFF_FFFF))
+        return Query(paths, which.client, take=take, records=min(records, EVERY_RECORD))
 
     def ask(self, query: Query) -> Generator[tuple[list[Found], int]]:
         """The connections that match, in pieces as the kernel hands them over, each with how many more
@@ -86,21 +96,31 @@ class Connections:
         version = {0: "", 4: "4", 16: "6"}[len(query.client or b"")]
         for program, over in _ORDER:
             if program.endswith(version):
-                pieces = iterate(self._programs[program], self._maps[over])
-                rest = b""
-                while True:
-                    # Before each piece: there may have been one of another query in between.
-                    self._put(query)
-                    written = next(pieces, b"")
-                    query = replace(query, records=self._records_left())
-                    if not written:
+                for _ in range(_WALKS if query.take else 1):
+                    left = query.records
+                    query = yield from self._walk(program, over, query)
+                    if query.records == left:
                         break
-                    records, counted, rest = _records(rest + written)
-                    yield [each for each in map(self._found, records) if each is not None], counted
+
+    def _walk(
+        self, program: str, over: str, query: Query
+    ) -> Generator[tuple[list[Found], int], None, Query]:
+        """Once through a map; the query for what is left of its records."""
+        pieces = iterate(self._programs[program], self._maps[over])
+        rest = b""
+        while True:
+            # Before each piece: there may have been one of another query in between.
+            self._put(query)
+            written = next(pieces, b"")
+            query = replace(query, records=self._records_left())
+            if not written:
+                return query
+            records, counted, rest = _records(rest + written)
+            yield [each for each in map(self._found, records) if each is not None], counted
 
     def _put(self, query: Query) -> None:
-        if query.paths is not None and query.paths != self._asked:
-            self._mark(query.paths)
+        if query.paths is not None:
+            self._mark(frozenset(filter(self._is_gone, query.paths)) if query.gone else query.paths)
         client = query.client or b""
         version = {0: 0, 4: 4, 16: 6}[len(client)]
         by_path = query.paths is not None
@@ -110,10 +130,15 @@ class Connections:
     def _records_left(self) -> int:
         return int(_QUERY.unpack(self._maps["queries"].lookup(word(0)) or b"")[2])
 
+    def _is_gone(self, number: int) -> bool:
+        """A backend may be back before all of its connections were found, and has new ones."""
+        path = self._tables.paths.get(number)
+        return path is not None and bool(path.flags & layout.PATH_GONE)
+
     def _mark(self, paths: frozenset[int]) -> None:
         changes = [(word(number), word(0)) for number in self._asked - paths]
         changes += [(word(number), word(1)) for number in paths - self._asked]
-        self._asked = frozenset()  # should the write fail
+        self._asked |= paths  # should the write fail
         if changes:
             self._maps["asked"].update_batch(changes)
         self._asked = paths

@@ -9,9 +9,10 @@ from l4lb.datapath.ebpf.counters import counters
 from l4lb.datapath.ebpf.layout import end_key, word
 from l4lb.datapath.ebpf.sweep import _ORDER, Sweep
 from l4lb.datapath.ebpf.tables import Tables
-from l4lb.datapath.libbpf import iterate
+from l4lb.datapath.libbpf import LibbpfError, Map, iterate
 from l4lb.metrics.times import BUCKETS, UNIT
 from l4lb.model import (
+    BackendPlan,
     ConnectionInfo,
     DropReason,
     Endpoint,
@@ -51,7 +52,8 @@ class Kernel:
     def __init__(self, objects):
         self.maps = objects["sweep"].maps
         self.tables = Tables(self.maps)
-        self.connections = Connections(objects["query"].maps, objects["query"].programs, self.tables)
+        self.asking = objects["query"]
+        self.connections = Connections(self.asking.maps, self.asking.programs, self.tables)
         self.swept = objects["sweep"]
         self.sweep = Sweep(self.swept.maps, self.swept.programs)
         self.plan = plan(
@@ -206,6 +208,31 @@ class TestAsking:
         clients |= {each.client for part, _ in all_of_them for each in part}
         assert len(clients) == 400
 
+    def test_what_a_daemon_before_asked_for_is_not_asked_for_again(self, kernel):
+        """Its marks are still in the maps."""
+        self.filled(kernel)
+        one, two = (ConnectionFilter(service="web", backend=each) for each in (ONE, TWO))
+        kernel.clients(kernel.connections.query(one))
+        kernel.connections = Connections(kernel.asking.maps, kernel.asking.programs, kernel.tables)
+        nobody = kernel.connections.query(ConnectionFilter(service="none"))
+        assert kernel.clients(nobody) == set()
+        assert kernel.clients(kernel.connections.query(two)) == {other(2)}
+
+    def test_nor_what_was_asked_for_when_a_write_failed(self, kernel, monkeypatch):
+        self.filled(kernel)
+        one, two = (ConnectionFilter(service="web", backend=each) for each in (ONE, TWO))
+        write = Map.update_batch
+
+        def fail_behind(self, pairs):
+            write(self, pairs)
+            raise LibbpfError("no memory")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(Map, "update_batch", fail_behind)
+            with pytest.raises(LibbpfError):
+                kernel.clients(kernel.connections.query(one))
+        assert kernel.clients(kernel.connections.query(two)) == {other(2)}
+
     def test_expired_ones_are_not_there(self, kernel):
         kernel.add(idle=7441)
         assert kernel.asked(Query()) == ([], 0)
@@ -233,6 +260,27 @@ class TestTaking:
         assert kernel.clients(Query()) == {CLIENT}
         assert kernel.load(two)[:2] == (0, 0)
         assert kernel.totals() == layout.Totals(established=1, half_open=0)
+
+    @pytest.mark.parametrize(
+        ("client", "vip", "backend", "state"),
+        [(CLIENT, VIP, ONE, State.SYN_SENT), (CLIENT6, VIP6, SIX, State.ESTABLISHED)],
+    )
+    def test_none_is_left_where_many_share_buckets(self, kernel, client, vip, backend, state):
+        """The kernel's iterator, when it goes on in a bucket, skips entries for those that were deleted."""
+        clients = {Endpoint(client.ip, port) for port in range(1, 901)}
+        for each in clients:
+            kernel.add(each, vip, backend, state)
+        assert kernel.clients(Query(take=True)) == clients
+        assert kernel.entries() == 0
+
+    def test_a_backend_that_is_back_keeps_its_connections(self, kernel):
+        kernel.add()
+        kernel.add(other(2), backend=TWO)
+        both = frozenset(kernel.number(VIP, each) for each in (ONE, TWO))
+        assert kernel.clients(Query(both, take=True, gone=True)) == set()
+        kernel.apply(plan(service(ONE, BackendPlan(TWO, alive=False))))
+        assert kernel.clients(Query(both, take=True, gone=True)) == {other(2)}
+        assert kernel.clients(Query()) == {CLIENT}
 
     def test_the_entries_of_the_other_direction_go_too(self, kernel):
         kernel.add(other(4), FULL_VIP, flags=layout.REVERSED, source_port=20_000)
@@ -356,6 +404,20 @@ class TestSweep:
             for _ in iterate(kernel.swept.programs[program], kernel.swept.maps[over]):
                 pass
         assert kernel.load(number).half_open == right.half_open + after
+
+    def test_the_total_of_half_open_ones_is_no_less_than_there_are(self, kernel):
+        """One that begins behind the look was not counted, and is not pushed out either."""
+        for program, over in _ORDER:
+            if program == "settle_half_open":
+                kernel.add(state=State.SYN_SENT)
+                number = kernel.number(VIP, ONE)
+                began = kernel.load(number)._replace(connections=1)
+                kernel.maps["loads"].update(word(number), layout.LOAD.pack(began))
+            for _ in iterate(kernel.swept.programs[program], kernel.swept.maps[over]):
+                pass
+        assert kernel.totals().half_open == 1
+        found = counters(kernel.maps, kernel.tables, NOW)
+        assert (found.half_open, found.drops) == (1, {})
 
     @pytest.mark.parametrize("seen", ["neither", "both"])
     def test_requests_that_begin_and_end_meanwhile_are_no_error(self, kernel, seen):
