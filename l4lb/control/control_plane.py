@@ -30,6 +30,9 @@ from l4lb.model import Endpoint
 from l4lb.netlink.vips import VipError, VipKeeper
 from l4lb.netlink.watch import KernelWatch
 
+_METRICS_AGAIN: Final = 5.0
+"""Seconds between tries to listen where the config wants the metrics."""
+
 log = logging.getLogger(__name__)
 
 
@@ -107,9 +110,10 @@ class ControlPlane:
             self._watch.subscribe(self._convergence.kernel_changed)
             passes = asyncio.create_task(self._convergence.run())
             looks = asyncio.create_task(self._convergence.adaptation.run())
-            running.push_async_callback(asyncio.wait, (passes, looks))
-            running.callback(passes.cancel)
-            running.callback(looks.cancel)
+            tries = asyncio.create_task(self._keep_metrics())
+            running.push_async_callback(asyncio.wait, (passes, looks, tries))
+            for task in (passes, looks, tries):
+                running.callback(task.cancel)
             running.push_async_callback(self._metrics.close)
             await self._metrics.follow(self._desired.config.gateway.metrics)
             self._running = running.pop_all()
@@ -126,6 +130,13 @@ class ControlPlane:
     async def datapath_answers(self) -> bool:
         """Whether the datapath runs and answers; returns when it does."""
         return await self._supervisor.answers()
+
+    async def _keep_metrics(self) -> None:
+        """At boot their address may come later than we do, and a port may be taken for a while."""
+        while True:
+            await asyncio.sleep(_METRICS_AGAIN)
+            async with self._changing:
+                await self._metrics.follow(self._desired.config.gateway.metrics)
 
     async def _close_datapath(self) -> None:
         await self._supervisor.close(hold=self._hold)

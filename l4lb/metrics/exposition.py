@@ -2,6 +2,8 @@
 
 Names follow https://prometheus.io/docs/practices/naming: base units, ``_total`` for what only grows.
 Counters begin at 0 with the datapath, not with the daemon: under tc and xdp they go on over its restarts.
+While the datapath does not run, what it counts is left out: zeros would be taken for counters that began
+anew.
 """
 
 from __future__ import annotations
@@ -33,8 +35,9 @@ _LE: Final = tuple(f"{upper_bound(bucket):.6g}" for bucket in _BOUNDS)
 def families(snapshot: Snapshot) -> Iterator[Metric]:
     """All of them; the ones with a label for each backend last."""
     yield from _gateway(snapshot)
-    yield from _packets(snapshot)
-    yield from _tables(snapshot)
+    if snapshot.running:
+        yield from _packets(snapshot)
+        yield from _tables(snapshot)
     yield from _probes(snapshot)
     yield from _services(snapshot)
     yield from _backends(snapshot)
@@ -154,8 +157,9 @@ def _backends(snapshot: Snapshot) -> Iterator[Metric]:
         for backend in backends
     ]
     yield from _states(rows)
-    yield from _counts(rows)
-    yield from _histograms(rows)
+    if snapshot.running:
+        yield from _counts(rows)
+        yield from _histograms(rows)
 
 
 _Rows = list[tuple[Service, BackendSnapshot, tuple[str, str]]]
@@ -239,11 +243,12 @@ def _histograms(rows: _Rows) -> Iterator[Metric]:
 
 
 def _cumulative(times: Times) -> Iterable[tuple[str, float]]:
-    """(bound, how many were not longer), as a histogram has them."""
+    """(bound, how many were not longer), as a histogram has them. The programs count on while they are
+    read, so there may be more in the buckets than in the count."""
     counts = times.buckets or (0,) * BUCKETS
     done = seen = 0
     for bound, le in zip(_BOUNDS, _LE, strict=True):
         seen += sum(counts[done : bound + 1])
         done = bound + 1
         yield le, seen
-    yield "+Inf", times.count
+    yield "+Inf", max(times.count, sum(counts))

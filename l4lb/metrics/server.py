@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
@@ -28,13 +29,23 @@ _LAST_ANSWERS: Final = 1.0
 """Seconds that requests under way get to finish when the address changes."""
 
 
+_FRESH: Final = 1.0
+"""Seconds that a snapshot is answered from: reading all counters keeps the packets of ``raw`` waiting, and
+anybody who reaches the address may ask as often as they like."""
+
+
 class MetricsServer:
     """Listens where the config says."""
 
-    def __init__(self, snapshot: Callable[[], Awaitable[Snapshot]]) -> None:
-        """Nothing is open until ``follow``. ``snapshot`` is taken for each request, one at a time."""
+    def __init__(
+        self, snapshot: Callable[[], Awaitable[Snapshot]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Nothing is open until ``follow``. ``snapshot`` is taken once a second at most; ``clock`` is in
+        seconds."""
         self.problem = ""  # why it does not listen, in one line
         self._snapshot = snapshot
+        self._clock = clock
+        self._last: tuple[float, Snapshot] | None = None  # and when it was taken
         self._settings = Metrics(enabled=False)
         self._runner: web.AppRunner | None = None
         self._one_at_a_time = asyncio.Lock()
@@ -75,14 +86,18 @@ class MetricsServer:
             await runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.Response:
+        try:
+            encode, kind = choose_encoder(request.headers.get("Accept", ""))
+        except (TypeError, ValueError):  # a version that is none
+            encode, kind = choose_encoder("")
         async with self._one_at_a_time:
-            snapshot = await self._snapshot()
-        encode, kind = choose_encoder(request.headers.get("Accept", ""))
-        registry = CollectorRegistry()
-        registry.register(_Once(snapshot))
-        ProcessCollector(registry=registry)
-        # In a thread: of a thousand backends it takes longer than packets may wait for the event loop.
-        body = await asyncio.to_thread(encode, registry)
+            if self._last is None or self._clock() - self._last[0] >= _FRESH:
+                self._last = self._clock(), await self._snapshot()
+            registry = CollectorRegistry()
+            registry.register(_Once(self._last[1]))
+            ProcessCollector(registry=registry)
+            # In a thread: of a thousand backends it takes longer than packets may wait for the event loop.
+            body = await asyncio.to_thread(encode, registry)
         return web.Response(body=body, headers={"Content-Type": kind})
 
 

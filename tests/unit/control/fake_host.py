@@ -150,9 +150,11 @@ class FakeMetrics:
         self.problem = ""
         self.snapshot = snapshot
         self.settings = Metrics(enabled=False)
+        self.followed = 0
 
     async def follow(self, settings: Metrics) -> None:
         self.settings = settings
+        self.followed += 1
 
     async def close(self) -> None:
         self.settings = Metrics(enabled=False)

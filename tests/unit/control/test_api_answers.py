@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 
 from l4lb.agent.protocol import Refusal
+from l4lb.control import control_plane
 from l4lb.datapath.base import ConnectionFilter
 from l4lb.health.probes.result import Outcome, ProbeKind, ProbeResult
 from l4lb.health.probing import LastProbe, ProbeCounters
@@ -334,6 +336,18 @@ def test_connections(tmp_path):
         of_client = await l4lb.get("/v1/connections", client="10.1.0.2", limit="1")
         assert (len(of_client["connections"]), of_client["total"]) == (1, 2)
         assert l4lb.datapath.asked[-1][0] == ConnectionFilter(client=packed("10.1.0.2"))
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_where_metrics_cannot_listen_yet_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(control_plane, "_METRICS_AGAIN", 0.01)
+
+    async def scenario(l4lb):
+        async with asyncio.timeout(5):
+            while l4lb.metrics.followed < 3:
+                await asyncio.sleep(0.01)
+        assert l4lb.metrics.settings == Metrics()
 
     with_daemon(tmp_path, scenario)
 

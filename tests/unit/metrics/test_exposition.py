@@ -106,6 +106,16 @@ def test_the_gateway(read):
     assert value(read, "l4lb_connections_limit", table="half_open") == 100
 
 
+def test_without_a_datapath_there_is_a_gap_and_no_zero():
+    """A counter that fell to 0 and came back would be taken for one that began anew."""
+    counts = {"l4lb_packets", "l4lb_dropped_packets", "l4lb_connections", "l4lb_connections_limit"}
+    counted = re.compile("l4lb_backend_(?!up|weight|cost|hot)")
+    all_of_them = {family.name for family in families(SNAPSHOT)}
+    left = {family.name for family in families(replace(SNAPSHOT, running=False))}
+    assert all_of_them - left == counts | set(filter(counted.match, all_of_them))
+    assert "l4lb_datapath_up" in left
+
+
 def test_what_asking_costs(read):
     assert value(read, "l4lb_probes_total", outcome="lost") == 4
     assert value(read, "l4lb_probe_answers_ignored_total", reason="forged") == 7
@@ -160,6 +170,21 @@ def test_histograms_are_cumulative_and_end_with_all(read):
     labels = {"service": "web", "backend": str(ONE)}
     assert value(read, "l4lb_backend_response_seconds_count", **labels) == 4
     assert value(read, "l4lb_backend_response_seconds_sum", **labels) == pytest.approx(103.04)
+
+
+def test_one_that_is_counted_while_the_others_are_read_does_not_break_a_histogram():
+    ahead = replace(TRAFFIC, responses=replace(TRAFFIC.responses, count=3))
+    read = {
+        (sample.labels["le"], sample.value)
+        for family in families(
+            replace(SNAPSHOT, services=[(WEB, [BackendSnapshot(ONE, 2, True, None, ahead)])])
+        )
+        if family.name == "l4lb_backend_response_seconds"
+        for sample in family.samples
+        if sample.name.endswith("_bucket")
+    }
+    assert max(count for _, count in read) == 4
+    assert ("+Inf", 4) in read
 
 
 def test_names_follow_the_conventions(read):

@@ -64,6 +64,38 @@ def test_openmetrics_for_who_asks_for_it():
     served(scenario)
 
 
+@pytest.mark.parametrize(
+    "accept", ["text/plain; version=x", "application/openmetrics-text; version=1.x.0", "?"]
+)
+def test_who_asks_for_nonsense_gets_the_plain_format(accept, caplog):
+    async def scenario(server, address):
+        status, kind, _ = await get(address, Accept=accept)
+        assert (status, kind.split(";")[0]) == (200, "text/plain")
+
+    served(scenario)
+    assert not caplog.records or all(record.levelname == "INFO" for record in caplog.records)
+
+
+def test_who_asks_often_gets_the_last_answer_again():
+    now, taken = [100.0], []
+
+    async def counted():
+        taken.append(now[0])
+        return SNAPSHOT
+
+    async def scenario():
+        server, address = MetricsServer(counted, lambda: now[0]), free_address()
+        await server.follow(Metrics(address=address))
+        try:
+            for now[0] in (100.0, 100.5, 100.9, 101.0, 101.9, 103.0):
+                assert (await get(address))[0] == 200
+        finally:
+            await server.close()
+
+    asyncio.run(scenario())
+    assert taken == [100.0, 101.0, 103.0]
+
+
 def test_it_follows_the_config():
     async def scenario(server, first):
         second = free_address()
