@@ -76,6 +76,12 @@ def _install(service: Service, root: Path | None, *, force: bool) -> None:
         click.echo(
             f"{hidden[0]} is hidden from the service by PrivateTmp=: install l4lb elsewhere", err=True
         )
+    places = sorted({program.parent, program.resolve().parent, *_parts()})
+    if shut := units.out_of_reach(service, *places) if root is None else []:
+        click.echo(
+            f"{shut[0]} may not be entered by the service: install l4lb elsewhere, in /opt for instance",
+            err=True,
+        )
     if root is None and systemd.runs():
         systemd.systemctl("daemon-reload")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path, PurePosixPath
@@ -69,6 +70,20 @@ def quoted(path: PurePosixPath) -> str:
 def hidden_from_unit(*places: Path) -> list[Path]:
     """Those of the places where parts of l4lb are that its unit would not see."""
     return [place for place in places if any(map(place.is_relative_to, _HIDDEN))]
+
+
+def out_of_reach(service: Service, *places: Path) -> list[Path]:
+    """The directories on the way to these places that the unit may not enter: the agent's user is nobody in
+    particular, and the gateway's root has no CAP_DAC_OVERRIDE. ``places`` are directories."""
+    shut = []
+    for directory in dict.fromkeys(each for place in places for each in (*place.parents[::-1], place)):
+        about = directory.stat()
+        allowed = stat.S_IXOTH
+        if service is GATEWAY:
+            allowed = stat.S_IXUSR if not about.st_uid else stat.S_IXGRP if not about.st_gid else allowed
+        if not about.st_mode & allowed:
+            shut.append(directory)
+    return shut
 
 
 def _template(name: str) -> str:

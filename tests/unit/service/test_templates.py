@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from l4lb.control import config_schema
 from l4lb.control.config import GatewayConfig, load
 from l4lb.model import AgentCheck, Backend, HealthCheck, Service
-from l4lb.service.units import AGENT, GATEWAY, UnusablePath, hidden_from_unit, quoted
+from l4lb.service.units import AGENT, GATEWAY, UnusablePath, hidden_from_unit, out_of_reach, quoted
 
 L4LB = Path(sys.executable).with_name("l4lb")
 
@@ -110,6 +111,36 @@ def test_systemd_reads_such_a_path_as_it_was_meant(tmp_path):
 def test_what_is_in_tmp_is_hidden_from_a_unit():
     places = [Path("/opt/l4lb"), Path("/tmp/l4lb/.venv"), Path("/tmpfiles"), Path("/var/tmp/x")]
     assert hidden_from_unit(*places) == [Path("/tmp/l4lb/.venv"), Path("/var/tmp/x")]
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A directory in one that only its owner may enter."""
+    inside = tmp_path / "home" / "l4lb"
+    inside.mkdir(parents=True)
+    for directory in (inside, inside.parent):
+        directory.chmod(0o755)
+    return inside
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "shut_for"),
+    [
+        (0o755, (1000, 1000), []),
+        (0o700, (1000, 1000), [GATEWAY, AGENT]),  # root has no capability to go in
+        (0o750, (1000, 0), [AGENT]),
+        (0o700, (0, 0), [AGENT]),
+        (0o011, (0, 0), [GATEWAY]),
+    ],
+)
+def test_directories_that_a_unit_may_not_enter(home, mode, owner, shut_for):
+    if os.geteuid() != 0:
+        pytest.skip("needs root to give a directory away")
+    os.chown(home.parent, *owner)
+    home.parent.chmod(mode)
+    for service in (GATEWAY, AGENT):
+        expected = [home.parent] if service in shut_for else []
+        assert [each for each in out_of_reach(service, home) if each in (home, home.parent)] == expected
 
 
 def config(in_force):
