@@ -216,7 +216,7 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     """Where a request is not HTTP, one line of the log says so."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HttpProcessingError | web.RequestPayloadError):
-        record.msg = "what came by the control socket is not HTTP: %s"
+        record.msg = "what came is not HTTP: %s"
         record.args = (" ".join(str(error).split()),)
         record.exc_info = None
     return True

@@ -55,8 +55,8 @@ def end(pids: Iterable[int], inode: int) -> None:
             for handle in handles:
                 _signal(handle, sign)
             deadline = time.monotonic() + PATIENCE
-            while handles and time.monotonic() < deadline:
-                for handle in select.select(list(handles), [], [], deadline - time.monotonic())[0]:
+            while handles and (left := deadline - time.monotonic()) > 0:
+                for handle in select.select(list(handles), [], [], left)[0]:
                     del handles[handle]
 
 
