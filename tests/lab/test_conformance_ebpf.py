@@ -2,12 +2,13 @@
 on real links, where the kernel sends."""
 
 import subprocess
+from typing import ClassVar
 
 import pytest
 
 from l4lb.datapath.base import DatapathError
 from l4lb.datapath.libbpf import LibbpfError
-from l4lb.model import Verdict
+from l4lb.model import DropReason, Limits, Verdict
 from tests.conformance.case import all_cases
 from tests.conformance.engines.live import EBPF_OFFERS, LiveEngine, ebpf
 from tests.conformance.engines.program import OFFERS, ProgramEngine
@@ -20,12 +21,30 @@ from tests.unit.datapath.ebpf.kernel import reason
 pytestmark = pytest.mark.lab
 
 KINDS = ("tc", "xdp")
+OURS, CLIENT_MAC, BACKEND_MAC = GATEWAY_MAC[Side.CLIENTS], "02:00:00:01:01:02", "02:00:00:02:01:02"
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def program(request, lab_possible):
     try:
         engine = ProgramEngine(request.param)
+    except (LibbpfError, OSError) as problem:
+        pytest.skip(reason(problem))
+    yield engine
+    engine.close()
+
+
+class SmallEngine(ProgramEngine):
+    """With a table for as many established connections as are easily opened."""
+
+    ALLOWED = 64
+    sizes: ClassVar = ProgramEngine.sizes | {"connections4": ALLOWED, "blocks": 1}
+
+
+@pytest.fixture(params=KINDS)
+def small(request, lab_possible):
+    try:
+        engine = SmallEngine(request.param)
     except (LibbpfError, OSError) as problem:
         pytest.skip(reason(problem))
     yield engine
@@ -109,7 +128,6 @@ def test_sum_of_the_device(case, summed):
 def test_frames_for_others_are_not_forwarded(address, program):
     """A packet in a broadcast or multicast frame is not forwarded to one host (RFC 1812 5.3.4), and one for
     another host is that host's, though a promiscuous card takes it; at any time of a connection."""
-    ours, client, backend = GATEWAY_MAC[Side.CLIENTS], "02:00:00:01:01:02", "02:00:00:02:01:02"
     syn, answer, ack = (
         tcp(V4.client, V4.vip, "S", seq=1),
         tcp(V4.web1, V4.client, "SA", seq=1, ack=2),
@@ -119,10 +137,40 @@ def test_frames_for_others_are_not_forwarded(address, program):
     with program.inside():
         program.configure(plan(service(V4, V4.web1)))
         for packet in (syn, ack):
-            for to, verdict in ((address, Verdict.PASS), (ours, Verdict.FORWARD)) * 2:
-                assert program.send(packet.on_wire(client, to), Side.CLIENTS).verdict is verdict
+            for to, verdict in ((address, Verdict.PASS), (OURS, Verdict.FORWARD)) * 2:
+                assert program.send(packet.on_wire(CLIENT_MAC, to), Side.CLIENTS).verdict is verdict
             for to, verdict in ((address, Verdict.PASS), (GATEWAY_MAC[Side.BACKENDS], Verdict.FORWARD)) * 2:
-                assert program.send(answer.on_wire(backend, to), Side.BACKENDS).verdict is verdict
+                assert program.send(answer.on_wire(BACKEND_MAC, to), Side.BACKENDS).verdict is verdict
+
+
+def opened(engine, client):
+    """How many SYNs it took to open a connection; None if 1,000 were refused."""
+    syn, ack = (
+        tcp(client, V4.vip, flags, **numbers).on_wire(CLIENT_MAC, OURS)
+        for flags, numbers in (("S", {"seq": 1}), ("A", {"seq": 2, "ack": 2}))
+    )
+    answer = tcp(V4.web1, client, "SA", seq=1, ack=2).on_wire(BACKEND_MAC, GATEWAY_MAC[Side.BACKENDS])
+    for tries in range(1, 1_001):
+        result = engine.send(syn, Side.CLIENTS)
+        if result.verdict is Verdict.FORWARD:
+            assert engine.send(answer, Side.BACKENDS).verdict is Verdict.FORWARD
+            assert engine.send(ack, Side.CLIENTS).verdict is Verdict.FORWARD
+            return tries
+        assert result.reasons == {DropReason.ESTABLISHED_FULL: 1}
+    return None
+
+
+def test_without_a_daemon_what_has_expired_makes_room(small):
+    """Nobody sweeps: the table is as full as is allowed, and new ones take the place of dead ones."""
+    with small.inside():
+        small.configure(plan(service(V4, V4.web1), limits=Limits(half_open=100, established=small.ALLOWED)))
+        for wave in range(3):
+            clients = [V4.client.at(10_000 + 1_000 * wave + number) for number in range(small.ALLOWED)]
+            tries = [opened(small, client) for client in clients]
+            assert None not in tries
+            assert tries.count(1) > small.ALLOWED // 2
+            assert opened(small, V4.client.at(50_000)) is None  # all are alive
+            small.wait(10_000)
 
 
 @pytest.mark.parametrize("case", all_cases(), ids=str)

@@ -79,10 +79,9 @@ ALWAYS_INLINE int forward(context *ctx, struct work *w, struct flow *flow, struc
 CHECKED_ALONE int begin(struct work *w, const struct service *service, const struct settings *settings)
 {
 	struct connection *c;
-	struct totals *all;
 	struct packet *p;
 	struct path *path;
-	__u32 zero = 0, number;
+	__u32 number;
 
 	if (!w || !service || !settings)
 		return HOOK_PASS;
@@ -114,8 +113,7 @@ CHECKED_ALONE int begin(struct work *w, const struct service *service, const str
 	c->path = number;
 	if (c->state == SYN_SENT && p->flags & SYN)
 		c->asked = time_units(settings);
-	all = bpf_map_lookup_elem(&totals, &zero);
-	if (all && all->established >= settings->established)
+	if (!has_room(settings, p->now))
 		return dropped(ESTABLISHED_FULL);
 	/* A backend that calls itself through the VIP would be answered past us. */
 	if (!choose_source(c, &w->seen, p, settings, path) ||

@@ -116,6 +116,46 @@ ALWAYS_INLINE int has_expired(const struct connection *c, const struct settings 
 	return state >= STATES || c->seen + settings->timeouts[state] <= now;
 }
 
+#define RECLAIM_STEPS 16 /* pairs in a row, 2 KB */
+
+/* Forget an expired connection of connections4, one near this pair. Only the daemon forgets all of them. */
+CHECKED_ALONE int reclaim(__u32 pair, const struct settings *settings, __u64 now)
+{
+	struct end end = {};
+
+	if (!settings)
+		return 0;
+	for (__u32 number = 0; number < 2 * RECLAIM_STEPS; number++) {
+		struct slot *slot = slot_at(pair * 2 + number);
+		__u64 key;
+
+		if (!slot)
+			return 0;
+		key = key_in(slot);
+		if (!(key & SLOT_TAKEN) || !has_expired(&slot->connection, settings, now))
+			continue;
+		key &= ~SLOT_TAKEN;
+		__builtin_memcpy((void *)&end + END4_OFFSET, &key, KEY4);
+		forget(&end, &slot->connection, 4, 0);
+		return 1;
+	}
+	return 0;
+}
+
+/* True if one more may become established. Every half-open connection may: where there is no room for all of them,
+ * as it comes to be while the daemon is away, each new one makes some. */
+ALWAYS_INLINE int has_room(const struct settings *settings, __u64 now)
+{
+	__u32 zero = 0;
+	struct totals *all = bpf_map_lookup_elem(&totals, &zero);
+
+	if (!all)
+		return 0;
+	if (all->established + all->half_open >= settings->established)
+		reclaim(bpf_get_prandom_u32() % settings->pairs, settings, now);
+	return all->established < settings->established;
+}
+
 /* The connection of this key, which may have expired, and whether it is among the half-open ones. */
 ALWAYS_INLINE struct connection *entry_of(const struct end *key, int version, __u8 *half_open)
 {

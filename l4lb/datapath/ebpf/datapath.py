@@ -2,8 +2,8 @@
 
 The programs in the kernel do all that packets need. This side says what should be, follows the kernel's
 links and routes for them, forgets what has expired, and resets connections whose backend is gone. It may be
-away: it finds everything again in the pinned maps. What has expired is then taken for nothing, but keeps
-its place.
+away for as long as it likes: it finds everything again in the pinned maps, and what has expired is taken
+for nothing meanwhile, and gives way where there is no room.
 
 All that touches the maps runs in one thread of its own, a piece at a time, so that neither a plan waits
 for a million connections nor the control plane for the kernel.

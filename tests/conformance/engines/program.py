@@ -118,6 +118,11 @@ class ProgramEngine(Engine):
         self._state.sweep(self._clock)
         return Result(None, (), self._counted_reasons())
 
+    def wait(self, seconds: float) -> None:
+        """Time passes, and there is no daemon that sweeps."""
+        self._now += seconds
+        self._state.set_clock(self._clock)
+
     def connections(self) -> list[Row]:
         """See ``Engine``."""
         return [row(info) for info in self._state.connections(self._clock)]

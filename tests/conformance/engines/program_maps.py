@@ -91,6 +91,10 @@ class ProgramMaps:
         self._tables.apply(self._plan)
         self._begun = True
 
+    def set_clock(self, clock: int) -> None:
+        """The time of the programs."""
+        self._tables.set_clock(clock)
+
     def sweep(self, clock: int) -> None:
         """It is later now: what has expired is forgotten."""
         self._tables.set_clock(clock)
