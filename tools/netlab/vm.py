@@ -119,6 +119,8 @@ def inside(directory: Path) -> None:
     _say(f"they are up after {time.monotonic() - begin:.0f} s")
     try:
         with machines(environment) as hosts:
+            _check(hosts)
+            _halt_one(hosts, directory, environment)
             _ask(hosts, directory, () if plan["driver"] == "kvm" else _FEWER)
     except (LabError, check.Failed) as error:
         if not plan["keep"]:
@@ -137,23 +139,53 @@ def _leave(environment: Mapping[str, str]) -> None:
     signal.pause()
 
 
+def _check(hosts: Machines) -> None:
+    """All steps on the datapath that l4lb chooses, and the first one on each.
+
+    Raises:
+        LabError, check.Failed: something did not work.
+    """
+    for step, seen in check.check(hosts):
+        print(f"  ok   {step.title}: {seen}", flush=True)
+    for datapath in DATAPATHS:
+        _use(hosts, datapath)
+        check.STEPS[0].see(check.Check(hosts))
+        print(f"  ok   {datapath} loads on Linux {_kernel(hosts)} and serves", flush=True)
+
+
+def _halt_one(hosts: Machines, directory: Path, environment: Mapping[str, str]) -> None:
+    """``vagrant halt`` of a backend: it leaves, and when it is up again it comes back by itself.
+
+    Raises:
+        LabError, check.Failed: it does not.
+    """
+    seen = check.Check(hosts)
+    name = seen.names[1]
+    _vagrant(directory, environment, "halt", name)
+    left = seen.wait_state(name, "down")
+    seen.all_answer(lambda: seen.curl(4), [other for other in seen.names if other != name])
+    _vagrant(directory, environment, "up", name)
+    back = seen.wait_state(name, "up")
+    print(
+        f"  ok   'vagrant halt {name}', down {left:.0f} s later; 'vagrant up', back {back:.0f} s later",
+        flush=True,
+    )
+
+
+def _kernel(hosts: Machines) -> str:
+    return hosts.must("gateway", "uname", "-r").strip()
+
+
 def _ask(hosts: Machines, directory: Path, choice: Sequence[str]) -> None:
-    """See everything.
+    """Compare with IPVS, and run the packet cases.
 
     Args:
         directory: where the source is.
         choice: pytest's arguments, which packet cases.
 
     Raises:
-        LabError: something did not work; what can be seen without it was.
+        LabError: one of them failed; the other one was run.
     """
-    for step, seen in check.check(hosts):
-        print(f"  ok   {step.title}: {seen}", flush=True)
-    kernel = hosts.must("gateway", "uname", "-r").strip()
-    for datapath in DATAPATHS:
-        _use(hosts, datapath)
-        check.STEPS[0].see(check.Check(hosts))
-        print(f"  ok   {datapath} loads on Linux {kernel} and serves", flush=True)
     with (directory / "source.tar").open("rb") as source:
         hosts.must("gateway", "mkdir", "-p", _SOURCE)
         hosts.must("gateway", "tar", "-xC", _SOURCE, "--no-same-owner", stdin=source)
@@ -164,7 +196,7 @@ def _ask(hosts: Machines, directory: Path, choice: Sequence[str]) -> None:
     _say("l4lb beside the kernel's IPVS, in namespaces of the gateway")
     compare = ("tools/bench", "compare", "--only", _COMPARED, "--rounds", "3", "--seconds", "3")
     compared = _show(hosts, _PYTHON, *compare)
-    _say(f"the packet cases on Linux {kernel}")
+    _say(f"the packet cases on Linux {_kernel(hosts)}")
     passed = _show(hosts, _PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", *_CASES, *choice)
     if not compared or not passed:
         what = "packet cases" if compared else "comparison with IPVS"
