@@ -80,6 +80,11 @@ def value(lab, name):
     return float(line.rsplit(" ", 1)[1])
 
 
+def wait_value(lab, name, expected):
+    """What is read may be of a moment ago: see ``MetricsServer``."""
+    wait_for(f"{name} to be {expected}", lambda: value(lab, name) == expected)
+
+
 def test_a_real_prometheus_reads_all_of_it(lab, daemon):
     with prometheus(lab) as ask:
         deadline = time.monotonic() + 4  # the time over which rates are taken here, and some more
@@ -113,12 +118,15 @@ def test_what_it_counts_is_what_happened(lab, daemon):
     before = value(lab, f"l4lb_backend_connections_opened_total{label}")
     answered = value(lab, f"l4lb_backend_response_seconds_count{label}")
     served = answers(lab, VIP, 30).get("web1", 0)
-    assert value(lab, f"l4lb_backend_connections_opened_total{label}") == before + served
-    assert value(lab, f"l4lb_backend_response_seconds_count{label}") == answered + served
+    wait_value(lab, f"l4lb_backend_connections_opened_total{label}", before + served)
+    wait_value(lab, f"l4lb_backend_response_seconds_count{label}", answered + served)
     with Browser(lab, VIP) as browser:
         browser.get()
-        labels = (f'backend="10.2.0.{n}:80",service="web",state="established"' for n in (11, 12, 13))
-        assert sum(value(lab, f"l4lb_backend_connections{{{each}}}") for each in labels) == 1
+        labels = [f'backend="10.2.0.{n}:80",service="web",state="established"' for n in (11, 12, 13)]
+        wait_for(
+            "one connection",
+            lambda: sum(value(lab, f"l4lb_backend_connections{{{each}}}") for each in labels) == 1,
+        )
 
 
 def test_openmetrics_for_who_asks_for_it(lab, daemon):
@@ -127,12 +135,12 @@ def test_openmetrics_for_who_asks_for_it(lab, daemon):
 
 
 def test_a_backend_that_is_drained(lab, daemon):
-    assert value(lab, 'l4lb_backend_up{backend="10.2.0.12:80",service="web"}') == 1
+    wait_value(lab, 'l4lb_backend_up{backend="10.2.0.12:80",service="web"}', 1)
     daemon.cli("backend", "drain", "web", "10.2.0.12:80", "--runtime")
-    assert value(lab, 'l4lb_backend_weight{backend="10.2.0.12:80",service="web"}') == 0
-    assert value(lab, 'l4lb_service_backends_usable{service="web"}') == 2
+    wait_value(lab, 'l4lb_backend_weight{backend="10.2.0.12:80",service="web"}', 0)
+    wait_value(lab, 'l4lb_service_backends_usable{service="web"}', 2)
     daemon.cli("backend", "enable", "web", "10.2.0.12:80", "--runtime")
-    assert value(lab, 'l4lb_service_backends_usable{service="web"}') == 3
+    wait_value(lab, 'l4lb_service_backends_usable{service="web"}', 3)
 
 
 def test_a_port_that_is_taken_is_told_and_the_services_serve(lab, daemon):

@@ -77,23 +77,25 @@ def test_who_asks_for_nonsense_gets_the_plain_format(accept, caplog):
 
 
 def test_who_asks_often_gets_the_last_answer_again():
-    now, taken = [100.0], []
+    now, taken = [0.0], []
 
-    async def counted():
+    async def slow():
         taken.append(now[0])
+        now[0] += 0.25
         return SNAPSHOT
 
     async def scenario():
-        server, address = MetricsServer(counted, lambda: now[0]), free_address()
+        server, address = MetricsServer(slow, lambda: now[0]), free_address()
         await server.follow(Metrics(address=address))
         try:
-            for now[0] in (100.0, 100.5, 100.9, 101.0, 101.9, 103.0):
+            for moment in (100.0, 100.5, 101.0, 101.25, 102.0, 110.0):
+                now[0] = max(now[0], moment)
                 assert (await get(address))[0] == 200
         finally:
             await server.close()
 
     asyncio.run(scenario())
-    assert taken == [100.0, 101.0, 103.0]
+    assert taken == [100.0, 101.25, 110.0]
 
 
 def test_it_follows_the_config():
