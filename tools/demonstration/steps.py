@@ -248,6 +248,7 @@ def statistics(site: Site) -> None:
     stage.check("nothing is out of order", "warning" not in shown)
     site.run("gateway", "l4lb service remove empty --runtime")
     site.run("gateway", "l4lb service list")
+    site.wait("all backends to be checked after the restart", lambda: _states(site) == {"up"})
     backends = site.run("gateway", "l4lb backend list --interval 0")
     stage.check("all backends are up", backends.count(" up ") == 7)
     site.run("gateway", "l4lb connection list --limit 3")
