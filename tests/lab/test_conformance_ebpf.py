@@ -24,12 +24,17 @@ KINDS = ("tc", "xdp")
 OURS, CLIENT_MAC, BACKEND_MAC = GATEWAY_MAC[Side.CLIENTS], "02:00:00:01:01:02", "02:00:00:02:01:02"
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def program(request, lab_possible):
+def loaded(engine, *arguments):
+    """An engine of this kind; where none can be, the test is skipped."""
     try:
-        engine = ProgramEngine(request.param)
+        return engine(*arguments)
     except (LibbpfError, OSError) as problem:
         pytest.skip(reason(problem))
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def program(request, lab_possible):
+    engine = loaded(ProgramEngine, request.param)
     yield engine
     engine.close()
 
@@ -43,10 +48,7 @@ class SmallEngine(ProgramEngine):
 
 @pytest.fixture(params=KINDS)
 def small(request, lab_possible):
-    try:
-        engine = SmallEngine(request.param)
-    except (LibbpfError, OSError) as problem:
-        pytest.skip(reason(problem))
+    engine = loaded(SmallEngine, request.param)
     yield engine
     engine.close()
 
@@ -74,10 +76,7 @@ CUT = {
 
 @pytest.fixture(scope="module")
 def summed(lab_possible):
-    try:
-        engine = ProgramEngine("tc", SUMMED)
-    except (LibbpfError, OSError) as problem:
-        pytest.skip(reason(problem))
+    engine = loaded(ProgramEngine, "tc", SUMMED)
     with engine.inside():
         try:
             engine.send(bytes(100), Side.CLIENTS)
