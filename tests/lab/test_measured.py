@@ -23,10 +23,9 @@ def daemon(lab):
     config = service(scheduler="round_robin") + service("web6", vip=VIP6, scheduler="round_robin")
     config += service("adaptive", port=8001, backend_port=80, scheduler="adaptive")
     with lab.daemon(config) as daemon:
+        # A SYN that waits for neighbours to be found may be sent again, and then it is not timed.
         for vip in (VIP, VIP6):
-            answers(
-                lab, vip, 6
-            )  # a SYN that waits for neighbours to be found may be sent again, and not timed
+            answers(lab, vip, 6)
         yield daemon
 
 
