@@ -74,9 +74,7 @@ class Connections:
         self._maps = maps
         self._programs = programs
         self._tables = tables
-        # What a daemon before has asked for is still marked.
-        marks = maps["asked"].items()
-        self._asked = frozenset(int.from_bytes(key, sys.byteorder) for key, mark in marks if any(mark))
+        self._asked: frozenset[int] | None = None  # the paths that are marked, if that is known
 
     def query(self, which: ConnectionFilter, *, records: int = EVERY_RECORD, take: bool = False) -> Query:
         """The query for a filter."""
@@ -136,12 +134,20 @@ class Connections:
         return path is not None and bool(path.flags & layout.PATH_GONE)
 
     def _mark(self, paths: frozenset[int]) -> None:
-        changes = [(word(number), word(0)) for number in self._asked - paths]
-        changes += [(word(number), word(1)) for number in paths - self._asked]
-        self._asked |= paths  # should the write fail
+        if paths == self._asked:
+            return
+        # What a daemon before has asked for is still marked.
+        marked = self._marked() if self._asked is None else self._asked
+        changes = [(word(number), word(0)) for number in marked - paths]
+        changes += [(word(number), word(1)) for number in paths - marked]
+        self._asked = None  # should the write fail
         if changes:
             self._maps["asked"].update_batch(changes)
         self._asked = paths
+
+    def _marked(self) -> frozenset[int]:
+        marks = self._maps["asked"].items()
+        return frozenset(int.from_bytes(key, sys.byteorder) for key, mark in marks if any(mark))
 
     def _service(self, path: layout.Path) -> str:
         """Its name; of one that was removed before this daemon came, its VIP."""

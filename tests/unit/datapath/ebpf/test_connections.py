@@ -233,6 +233,19 @@ class TestAsking:
                 kernel.clients(kernel.connections.query(one))
         assert kernel.clients(kernel.connections.query(two)) == {other(2)}
 
+    def test_what_was_not_found_because_a_write_failed_is_found_the_next_time(self, kernel, monkeypatch):
+        self.filled(kernel)
+        query = kernel.connections.query(ConnectionFilter(service="web", backend=TWO))
+
+        def fail(self, pairs):
+            raise LibbpfError("no memory")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(Map, "update_batch", fail)
+            with pytest.raises(LibbpfError):
+                kernel.clients(query)
+        assert kernel.clients(query) == {other(2)}
+
     def test_expired_ones_are_not_there(self, kernel):
         kernel.add(idle=7441)
         assert kernel.asked(Query()) == ([], 0)
