@@ -44,13 +44,13 @@ def measure(
 
 
 def rates(before: Backends, now: Backends, seconds: float) -> dict[Target, Rates]:
-    """The rates of the backends of a look, ``seconds`` after another. A backend that is new, or whose
-    counters began anew in between, has none."""
+    """The rates of the backends of a look, ``seconds`` after another. A backend that is new, whose counters
+    began anew in between, or that was not counted because the datapath was being restarted, has none."""
     old = {target(backend): backend for backend in before}
     found = {
         target(backend): _growth(old[target(backend)], backend, seconds)
         for backend in now
-        if target(backend) in old
+        if target(backend) in old and backend["counted"] and old[target(backend)]["counted"]
     }
     return {which: each for which, each in found.items() if each is not None}
 

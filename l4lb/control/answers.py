@@ -93,6 +93,7 @@ class Answers:
             "socket": str(socket_path),
             "datapath": {
                 "name": capabilities.name,
+                "running": running,
                 "capabilities": dataclasses.asdict(capabilities),
                 "details": details,
             },
@@ -265,6 +266,7 @@ class Answers:
             self._desired.in_file(*target, backend.weight),
             self._convergence.agents.reports.look(*target, now),
             self._convergence.prober.last(*target),
+            counted=self._supervisor.failure is None,
         )
         return backend_report(service, backend, facts, now=now, wall=datetime.now())
 

@@ -46,6 +46,7 @@ class BackendFacts:
     in_file: bool
     agent: Sight | None = None  # None: it has no agent
     last_probe: LastProbe | None = None
+    counted: bool = True  # False: no datapath runs that could tell the traffic
 
 
 def backend_report(
@@ -61,6 +62,7 @@ def backend_report(
         "state": DRAIN if facts.drain else facts.health.state.value,
         "reason": _reason(facts, wall - timedelta(seconds=age)),
         "since": round(age, 3),
+        "counted": facts.counted,
         **_traffic_report(facts.traffic),
         "agent": _agent_report(facts.agent),
         "probe": _probe_report(facts.last_probe, now),

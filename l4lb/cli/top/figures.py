@@ -64,6 +64,8 @@ class Figures:
 def figures(host: str, now: Look, before: Look | None = None) -> Figures:
     """Of the last look; rates are those since ``before``, on a host of this name."""
     grown: dict[Target, Rates] = {}
+    if before is not None and not all(look.status["datapath"]["running"] for look in (before, now)):
+        before = None  # it is being restarted: nothing was counted
     if before is not None:
         grown = rates(_backends(before), _backends(now), now.at - before.at)
     return Figures(

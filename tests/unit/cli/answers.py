@@ -25,6 +25,7 @@ def backend(address: str = "10.2.0.11:80", **changes: Any) -> dict[str, Any]:
         "state": "up",
         "reason": "since 2026-01-02 03:04:05",
         "since": 3723.0,
+        "counted": True,
         "connections_total": 1000,
         "half_open": 1,
         "established": 12,
@@ -92,6 +93,7 @@ STATUS: dict[str, Any] = {
     "socket": "/run/l4lb/l4lb.sock",
     "datapath": {
         "name": "raw",
+        "running": True,
         "capabilities": {"name": "raw", "survives_daemon": False, "restores_connections": True},
         "details": {"interfaces": "eth0, eth1"},
     },

@@ -43,3 +43,9 @@ def test_a_backend_that_is_new_or_began_anew_has_no_rates():
     times = iter([0.0, 1.0])
     assert measure(lambda: next(looks), 1.0, lambda: next(times), lambda _: None)[1] == {}
     assert rates([backend()], [backend(responses=responses(0.2))], 1.0) == {}
+
+
+def test_a_datapath_that_was_restarted_in_between_did_not_send_all_its_packets_since():
+    """While none runs its counters are 0; those of an eBPF datapath go on where they were afterwards."""
+    away = backend(counted=False, connections_total=0, bytes_in=0, bytes_out=0, responses=responses())
+    assert rates([away], [backend()], 1.0) == rates([backend()], [away], 1.0) == {}

@@ -62,6 +62,7 @@ def test_status(tmp_path):
             "socket": str(l4lb.socket),
             "datapath": {
                 "name": "fake",
+                "running": True,
                 "capabilities": {
                     "name": "fake",
                     "survives_daemon": False,
@@ -248,6 +249,7 @@ def test_services_and_backends(tmp_path):
             "weight": 1,
             "state": "down",
             "reason": "connection refused",
+            "counted": True,
             "connections_total": 9,
             "half_open": 1,
             "established": 2,

@@ -230,7 +230,9 @@ def test_while_the_datapath_is_away_the_api_says_so_and_takes_changes(tmp_path):
         await asyncio.wait_for(trying.wait(), DEADLINE)
         status = await l4lb.get("/v1/status")
         assert status["warnings"] == ["the datapath is being restarted: killed by signal 9"]
-        assert len((await l4lb.get("/v1/backends"))["backends"]) == 3
+        assert not status["datapath"]["running"]
+        backends = (await l4lb.get("/v1/backends"))["backends"]
+        assert [backend["counted"] for backend in backends] == [False] * 3
         assert await l4lb.refused("GET", "/v1/connections") == (
             500,
             ["the datapath is not running and is being restarted: killed by signal 9"],

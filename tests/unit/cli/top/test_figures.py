@@ -53,6 +53,19 @@ def test_without_a_look_before_and_after_counters_began_anew_nothing_is_made_up(
     assert "- packets/s" in figures("gw", anew, look(1.0)).facts
 
 
+def test_while_the_datapath_restarts_and_in_the_interval_after_nothing_is_made_up():
+    away = look(
+        2.0,
+        {address: {"counted": False, "connections_total": 0} for address in WEB},
+        datapath=STATUS["datapath"] | {"running": False},
+        verdicts={},
+        drops={},
+    )
+    for shown in (figures("gw", away, look(1.0)), figures("gw", look(3.0), away)):
+        assert shown.groups[0].total.connections is None
+        assert not any("/s" in fact for fact in shown.facts)
+
+
 def test_facts_of_the_gateway():
     assert two_looks().facts == (
         "l4lb on gw, up for 1d2h",
