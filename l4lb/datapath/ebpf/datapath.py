@@ -143,7 +143,7 @@ class EbpfDatapath:
             self._programs = Programs(self._kind, self._limits, namespace)
             self._tables = Tables(self._programs.maps)
             self._route_mtus = RouteMtus(self._programs.maps)
-        except LibbpfError as error:
+        except (LibbpfError, OutOfNumbers) as error:
             if self._programs is not None:
                 self._programs.close()
                 self._programs = None
@@ -422,7 +422,7 @@ def _more(steps: Iterator[None]) -> bool:
     return next(steps, steps) is not steps
 
 
-def _in_one_line(error: LibbpfError) -> DatapathError:
+def _in_one_line(error: LibbpfError | OutOfNumbers) -> DatapathError:
     """Its first line; what the verifier says goes to the log, in one message."""
     first, *more = str(error).splitlines()
     if more:
