@@ -8,12 +8,12 @@ import click
 
 from l4lb.cli.completion import complete_service
 from l4lb.cli.filters import connection_filters
-from l4lb.cli.options import Location, endpoint, json_option, pass_location
+from l4lb.cli.options import Command, Location, endpoint, json_option, pass_location
 from l4lb.cli.output import Column, printable, quantity, write_fields, write_json, write_table
 from l4lb.model import Endpoint
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("whose", type=endpoint, metavar="[CLIENT:PORT", required=False)
 @click.argument("of", metavar="SERVICE]", required=False, shell_complete=complete_service)
 @click.option("--last", is_flag=True, help="Show choices that were made.")

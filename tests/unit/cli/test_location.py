@@ -64,6 +64,8 @@ def test_a_relative_socket_is_made_absolute(l4lb):
         ("backend", "weight", "web", "10.2.0.11:80", "3"),
         ("connection", "list"),
         ("connection", "flush", "--all"),
+        ("explain", "10.1.0.10:40000", "web"),
+        ("explain", "--last"),
     ],
 )
 def test_without_a_daemon_every_command_says_so_and_what_to_do(l4lb, tmp_path, arguments):
