@@ -29,7 +29,7 @@ class DatapathSupervisor:
         self._backoff = backoff or Backoff()
         self._datapath: Datapath  # from start on
         self._wanted = _Work()
-        self._done = _Work()
+        self._done: _Work | None = None  # None: who knows what of it
         self._failure: str | None = None
         self._began = 0.0
         self._watcher: asyncio.Task[None] | None = None
@@ -106,9 +106,11 @@ class DatapathSupervisor:
         self._failure = None
 
     async def _catch_up(self) -> None:
-        if self._wanted.interfaces != self._done.interfaces:
+        # What failed may have been done in part: going back to what was there before is work, too.
+        done, self._done = self._done, None
+        if done is None or self._wanted.interfaces != done.interfaces:
             await self._attach()
-        if self._wanted.plan != self._done.plan:
+        if done is None or self._wanted.plan != done.plan:
             await self._datapath.apply(self._wanted.plan)
         self._done = self._wanted
 
@@ -139,9 +141,9 @@ class DatapathSupervisor:
                     await self._restart()
 
     async def _restart(self) -> None:
-        # Held, as for a restart of the daemon: the host's stack must not answer in between.
-        await self._discard(hold=True)
         try:
+            # Held, as for a restart of the daemon: the host's stack must not answer in between.
+            await self._discard(hold=True)
             self._datapath = self._make()
             await self._bring_up()
         except DatapathError as error:

@@ -220,13 +220,16 @@ async def _run(program: str, *arguments: str, text: str = "") -> _Result:
     path = _find(program)
     if path is None:
         raise DatapathError(f"{program} is not installed: install the package {_PACKAGES[program]}")
-    process = await start_child(
-        path,
-        *arguments,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    try:
+        process = await start_child(
+            path,
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except OSError as error:  # memory, processes or descriptors have run out
+        raise DatapathError(f"{program} cannot be started: {error.strerror}") from None
     try:
         output, error = await process.communicate(text.encode())
     except asyncio.CancelledError:

@@ -95,6 +95,47 @@ def test_a_refused_plan_is_tried_again_with_the_next_update():
     asyncio.run(scenario())
 
 
+def test_after_a_refusal_what_was_there_before_is_made_true_again():
+    """Part of what was refused may have been done."""
+
+    async def scenario():
+        datapath = FakeDatapath()
+        keeper = supervisor(datapath)
+        await keeper.start(["eth0"], ONE)
+        datapath.refusal = "not now"
+        with pytest.raises(DatapathError, match="not now"):
+            await keeper.update(["eth0", "eth2"], ONE)
+        datapath.refusal = None
+        await keeper.update(["eth0"], ONE)
+        assert (datapath.attached, datapath.plans) == ([("eth0",)] * 2, [ONE] * 2)
+        await keeper.update(["eth0"], ONE)
+        assert len(datapath.plans) == 2
+        await keeper.close(hold=False)
+
+    asyncio.run(scenario())
+
+
+def test_a_dead_datapath_that_cannot_be_cleared_away_is_tried_again(caplog):
+    async def scenario():
+        first, second = FakeDatapath(), FakeDatapath()
+        close, failures = first.close, [OSError(12, "Cannot allocate memory")]
+
+        async def fail_once(*, hold):
+            if failures:
+                raise failures.pop()
+            await close(hold=hold)
+
+        first.close = fail_once
+        keeper = supervisor(first, second)
+        await keeper.start(["eth0"], ONE)
+        first.die("killed by signal 9")
+        assert await second.plan_where(lambda plan: True) == ONE
+        await keeper.close(hold=False)
+
+    asyncio.run(scenario())
+    assert "Cannot allocate memory" in caplog.text
+
+
 def test_a_dead_datapath_is_replaced_with_the_same_plan(caplog):
     async def scenario():
         first, second = FakeDatapath(), FakeDatapath()

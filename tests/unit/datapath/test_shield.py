@@ -125,3 +125,14 @@ def test_a_cancelled_apply_leaves_no_process(program, tmp_path):
     pid = asyncio.run(asyncio.wait_for(cancel(), 10))
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_program_that_cannot_be_started(program, monkeypatch):
+    async def start_child(*command, **streams):
+        raise OSError(12, "Cannot allocate memory")
+
+    program("nft")
+    program("tc", TC_WITHOUT_FILTERS)
+    monkeypatch.setattr(module, "start_child", start_child)
+    with pytest.raises(DatapathError, match="cannot be started: Cannot allocate memory"):
+        apply("lo")
