@@ -86,7 +86,10 @@ class DesiredState:
         file_config = parse(file_text, self._path, in_file=False)
         if before == state.text:
             return Change(file_text, file_config, file_config, file_text)
-        text = insist(edit, state.text, state.config)
+        try:
+            text = insist(edit, state.text, state.config)
+        except NotFound as problem:
+            raise Conflict(f"in force, {problem}, though {self._path} has: reload first") from None
         return Change(text, parse(text, self._path, in_file=False), file_config, file_text)
 
     def _read(self) -> str:

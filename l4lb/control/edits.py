@@ -138,12 +138,17 @@ def insist(edit: Edit, text: str, config: Config) -> str:
     """The text after ``edit``, where part of what it does may be done already.
 
     This is for the config in force after the same edit was made to the file, since the two differ
-    by what was done with ``--runtime``: what is there is replaced, what is gone stays away.
+    by what was done with ``--runtime`` or by hand: what is there is replaced, what is gone stays away.
+
+    Raises:
+        NotFound: there is nothing to change.
     """
     try:
         edit.check(config)
     except NotFound:
-        return text
+        if isinstance(edit, RemoveBackend | RemoveService):
+            return text
+        raise
     except Conflict as conflict:
         if conflict.removal is not None:
             text = conflict.removal.written(text)

@@ -212,7 +212,6 @@ def test_edits_of_the_file_keep_what_was_done_at_runtime(desired, path):
         pytest.param(AddBackend("web", C, 5), AddBackend("web", C, 6), {1: 1, 2: 2, 3: 6}, id="add"),
         pytest.param(RemoveBackend("web", A), RemoveBackend("web", A), {2: 2}, id="remove"),
         pytest.param(SetWeight("web", A, 0), SetWeight("web", A, 3), {1: 3, 2: 2}, id="weight"),
-        pytest.param(RemoveBackend("web", A), SetWeight("web", A, 3), {2: 2}, id="weight of a removed one"),
         pytest.param(RemoveService("web"), RemoveService("web"), {}, id="remove service"),
         pytest.param(
             AddService({"name": "b", "address": "10.1.0.100:81"}),
@@ -243,6 +242,26 @@ def test_an_edit_that_makes_sense_at_runtime_only_says_so(desired, path, at_runt
     with pytest.raises(Conflict, match=r"in .*l4lb.toml, service 'web' .*: reload first, or .*--runtime$"):
         desired.edited(in_file, runtime=False)
     do(desired, in_file, runtime=True)
+    assert path.read_text() == TEXT
+
+
+@pytest.mark.parametrize("edit", [SetWeight("web", C, 0), AddBackend("new", C, 1), AddBackend("web", C, 2)])
+def test_an_edit_of_what_is_in_the_file_and_not_in_force_is_refused(desired, path, edit):
+    """Or it would look as if it were in force."""
+    more = '[[services]]\nname = "new"\naddress = "10.1.0.100:81"\n'
+    backend = "" if isinstance(edit, AddBackend) else '[[services.backends]]\naddress = "10.2.0.13:80"\n'
+    if edit == AddBackend("web", C, 2):
+        do(desired, RemoveService("web"), runtime=True)
+    path.write_text(text := TEXT + backend + more)
+    with pytest.raises(Conflict, match=r"^in force, .*, though .*l4lb.toml has: reload first$"):
+        do(desired, edit)
+    assert path.read_text() == text
+
+
+def test_a_weight_of_a_backend_that_was_removed_at_runtime_is_refused(desired, path):
+    do(desired, RemoveBackend("web", A), runtime=True)
+    with pytest.raises(Conflict, match="reload first"):
+        do(desired, SetWeight("web", A, 3))
     assert path.read_text() == TEXT
 
 
