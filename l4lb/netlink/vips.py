@@ -50,6 +50,7 @@ class VipKeeper:
         self._announced: dict[bytes, Link] = {}  # the link as it was when the VIP was announced on it
         self._wanted: dict[bytes, str | None] = {}
         self._borrowed: set[bytes] = set()  # those the host had before us
+        self._withdrawn: set[bytes] = set()  # of those, the ones that it has no more
         self._complaints: dict[bytes, str] = {}  # what stands in the way of those that are missing
         self._leaving: set[tuple[bytes, str]] = set()  # removed, though the state may still have them
         self._busy = asyncio.Lock()
@@ -67,6 +68,7 @@ class VipKeeper:
         async with self._busy:
             before, self._wanted = self._wanted, dict(vips)
             self._borrowed &= vips.keys()
+            self._withdrawn &= vips.keys()
             self._complaints.clear()
             problems = []
             for ip in self._ledger:
@@ -109,10 +111,17 @@ class VipKeeper:
             if ip not in self._borrowed:
                 _log.info("VIP %s is on %s already and is used as it is", ip_address(ip), holders[0])
             self._borrowed.add(ip)
+            self._withdrawn.discard(ip)
             if ours is not None:  # ours went away, and somebody else has it now
                 self._forget(ip)
             return
-        self._borrowed.discard(ip)
+        if ip in self._borrowed:
+            if ip not in self._withdrawn:
+                _log.info(
+                    "VIP %s is not on this host any more: who had put it there took it", ip_address(ip)
+                )
+            self._withdrawn.add(ip)
+            return
         if ours in holders:
             if name in (None, ours):
                 return
