@@ -83,11 +83,12 @@ class ControlPlane:
         self._hold = False
         self._goes_on = False  # the datapath, without us: packets still come for the VIPs
         self._stopped = False
+        self._left: list[str] = []  # what a stop could not do, a line each
         self._running = AsyncExitStack()
         self._changing = asyncio.Lock()
 
     async def start(self) -> None:
-        """Begin to balance. If it fails or is cancelled, nothing is left running.
+        """Begin to balance. If it fails or is cancelled, nothing is left running but what did before.
 
         Raises:
             DatapathError: the datapath cannot run here.
@@ -105,9 +106,11 @@ class ControlPlane:
             running.push_async_callback(self._convergence.prober.close)
             self._drains.note(self._desired.config.services, time.monotonic())
             running.push_async_callback(self._close_datapath)
+            running.push(self._leave_what_was_there)
             await self._convergence.begin()
             self._convergence.prober.start()
             self._watch.subscribe(self._convergence.kernel_changed)
+            self._convergence.ask()  # for what has changed since the first pass looked
             passes = asyncio.create_task(self._convergence.run())
             looks = asyncio.create_task(self._convergence.adaptation.run())
             tries = asyncio.create_task(self._keep_metrics())
@@ -120,12 +123,18 @@ class ControlPlane:
 
     async def stop(self, *, hold: bool) -> None:
         """Stop balancing and remove the VIPs. ``hold`` keeps what a restart needs: of a datapath that
-        goes on by itself all, of another one as much as the config says."""
+        goes on by itself all, of another one as much as the config says.
+
+        Raises:
+            DatapathError: something is left on the host that should not be.
+        """
         async with self._changing:
             self._stopped = True
             self._goes_on = hold and self._supervisor.latest.capabilities.survives_daemon
             self._hold = self._goes_on or (hold and self._desired.config.gateway.hold > 0)
             await self._running.aclose()
+        if self._left:
+            raise DatapathError("; ".join(self._left))
 
     async def datapath_answers(self) -> bool:
         """Whether the datapath runs and answers; returns when it does."""
@@ -138,8 +147,22 @@ class ControlPlane:
             async with self._changing:
                 await self._metrics.follow(self._desired.config.gateway.metrics)
 
+    def _leave_what_was_there(self, kind: type[BaseException] | None, *_: object) -> None:
+        """A start that fails or is cancelled ends nothing that went on before it: a stop that comes
+        early would cut connections that a later one keeps."""
+        if kind is not None:
+            took_over = self._supervisor.took_over
+            self._hold = bool(took_over)
+            # Before there is a datapath no VIP has been touched.
+            self._goes_on = took_over is None or (
+                took_over and self._supervisor.latest.capabilities.survives_daemon
+            )
+
     async def _close_datapath(self) -> None:
-        await self._supervisor.close(hold=self._hold)
+        try:
+            await self._supervisor.close(hold=self._hold)
+        except DatapathError as error:
+            self._note_left(f"the datapath did not stop cleanly: {error}")
 
     async def _remove_vips(self) -> None:
         if not self._goes_on:
@@ -147,8 +170,12 @@ class ControlPlane:
                 await self._vips.clear()
             except VipError as error:
                 for line in error.problems:
-                    log.error("%s", line)
+                    self._note_left(line)
         await self._vips.close()
+
+    def _note_left(self, line: str) -> None:
+        log.error("%s", line)
+        self._left.append(line)
 
     @asynccontextmanager
     async def _change(self) -> AsyncIterator[None]:

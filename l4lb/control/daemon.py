@@ -97,6 +97,7 @@ class Daemon:
         self._lock = lock
         self._stop_asked = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
+        self._holds = False  # of a stop that has begun
         self._reloads: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
@@ -117,10 +118,20 @@ class Daemon:
             self._socket.close()
 
     async def stop(self, *, hold: bool) -> None:
-        """Stop balancing; returns once another daemon could start. A second call joins the first."""
+        """Stop balancing; returns once another daemon could start. A second call joins the first.
+
+        Raises:
+            DatapathError: something is left on the host that was to be removed.
+        """
         if self._stopping is None:
+            self._holds = hold
             self._stopping = asyncio.create_task(self._stop(hold=hold))
         await asyncio.shield(self._stopping)
+        if self._holds and not hold:
+            raise DatapathError(
+                "the daemon was stopping already and has kept what a restart needs: "
+                "'l4lb stop' once more removes it"
+            )
 
     async def _started(self) -> bool:
         """Start, unless asked to stop meanwhile."""
@@ -147,7 +158,9 @@ class Daemon:
                 await self._stop_asked.wait()
         finally:
             try:
-                await self.stop(hold=True)
+                # What is left is in the log, and told to who asked; ending in failure would start us anew.
+                with contextlib.suppress(DatapathError):
+                    await self.stop(hold=True)
             finally:
                 await runner.cleanup()
 

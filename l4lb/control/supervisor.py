@@ -31,6 +31,7 @@ class DatapathSupervisor:
         self._wanted = _Work()
         self._done: _Work | None = None  # None: who knows what of it
         self._failure: str | None = None
+        self._took_over: bool | None = None
         self._began = 0.0
         self._watcher: asyncio.Task[None] | None = None
         # A restart and an update must not talk to a new datapath at the same time.
@@ -40,6 +41,11 @@ class DatapathSupervisor:
     def failure(self) -> str | None:
         """Why no datapath is running, None if one is."""
         return self._failure
+
+    @property
+    def took_over(self) -> bool | None:
+        """Whether the first datapath had connections to take over; None: none has been made yet."""
+        return self._took_over
 
     @property
     def latest(self) -> Datapath:
@@ -69,14 +75,16 @@ class DatapathSupervisor:
         """Attach the first datapath and give it its plan; from now on it is kept alive.
 
         Raises:
-            DatapathError: it cannot run here; nothing of it is left behind.
+            DatapathError: it cannot run here; nothing of it is left behind but the connections that were
+                there before.
         """
         self._wanted = _Work(tuple(interfaces), plan)
         self._datapath = self._make()
+        self._took_over = self._datapath.took_over
         try:
             await self._bring_up()
         except BaseException:  # being cancelled included
-            await self._discard(hold=False)
+            await self._discard(hold=self._took_over)
             raise
         self._watcher = asyncio.create_task(self._keep_alive())
 
@@ -92,11 +100,15 @@ class DatapathSupervisor:
                 await self._catch_up()
 
     async def close(self, *, hold: bool) -> None:
-        """Stop for good, if it was started; see ``Datapath.close``."""
+        """Stop for good, if it was started; see ``Datapath.close``.
+
+        Raises:
+            DatapathError: something of it may be left.
+        """
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.wait((self._watcher,))
-            await self._discard(hold=hold)
+            await self._datapath.close(hold=hold)
 
     async def _bring_up(self) -> None:
         await self._attach()

@@ -44,6 +44,12 @@ class Datapath(Interface):
         """What this datapath can do."""
         ...
 
+    @property
+    def took_over(self) -> bool:
+        """Whether one before it has left connections, which this one has taken over or is going to: they
+        are not to go because its start fails."""
+        ...
+
     async def attach(self, interfaces: Sequence[str]) -> None:
         """Start taking packets on these interfaces; the ones missing now are taken when they come.
 

@@ -63,12 +63,18 @@ class RawDatapath:
         self._claim: Claim | None = None
         self._process: PacketProcess | None = None
         self._services: dict[str, ServicePlan] = {}  # as the packet process knows them
-        self._restored = False
+        self._took_over = self._connections_file.exists()
+        self._restored = False  # or about to be: the file is the packet process's to read
         self._following = 0  # changes of links that the shield is being brought up to date with
         self._unsubscribe: Callable[[], None] = lambda: None
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- the interface of every datapath -------------------------------------------------------
+
+    @property
+    def took_over(self) -> bool:
+        """See ``Datapath``."""
+        return self._took_over
 
     async def attach(self, interfaces: Sequence[str]) -> None:
         """See ``Datapath``. Called again, it changes the interfaces."""
@@ -96,11 +102,11 @@ class RawDatapath:
         known, self._services = self._services, {}
         services = [each.name if known.get(each.name) == each else each for each in plan.services]
         saved = None if self._restored else self._connections_file
+        self._restored = True
         restored, left_out = await self._running.request(
             "plan", replace(plan, services=()), services, saved
         )
         self._services = {each.name: each for each in plan.services}
-        self._restored = True
         if restored or left_out:
             log.info("%d connections restored, %d left out", restored, left_out)
 
@@ -149,6 +155,8 @@ class RawDatapath:
     async def close(self, *, hold: bool) -> None:
         """See ``Datapath``."""
         keep = hold and self._hold > 0
+        # As long as nothing was restored, what is in the file is more than the packet process has.
+        file = self._connections_file if keep and self._restored else None
         # A packet process that died could not say; its clients may still be there.
         live: int | None = None
         self._unsubscribe()
@@ -157,14 +165,16 @@ class RawDatapath:
         process, self._process = self._process, None
         if process is not None:
             with contextlib.suppress(DatapathError):
-                live = await process.request("stop", self._connections_file if keep else None)
+                live = await process.request("stop", file)
             await process.end()
+        if not self._restored:
+            live = None
         async with self._shield_lock:
             if keep and live != 0 and self._claim is not None:
                 if live:
                     log.info("%d live connections saved; the host stays silent for %g s", live, self._hold)
                 await self._shield.hold(self._claim, self._present(), self._hold)
-            else:
+            elif not keep or live == 0:
                 await self._shield.remove()
         if not keep:
             self._connections_file.unlink(missing_ok=True)

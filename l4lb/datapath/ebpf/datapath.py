@@ -156,6 +156,11 @@ class EbpfDatapath:
 
     # -- the interface of every datapath -------------------------------------------------------
 
+    @property
+    def took_over(self) -> bool:
+        """See ``Datapath``."""
+        return self._programs is not None and self._programs.adopted
+
     async def attach(self, interfaces: Sequence[str]) -> None:
         """See ``Datapath``. Called again, it changes the interfaces."""
         first = not self._tasks

@@ -22,6 +22,8 @@ class FakeDatapath:
         self.plans: list[Plan] = []
         self.held: bool | None = None  # how it was closed, None while it is not
         self.refusal: str | None = None
+        self.took_over = False
+        self.left: str | None = None  # why it does not close cleanly
         self.count = Counters({}, {}, {})
         self.load: dict[BackendKey, Load] = {}
         self.costs: list[dict[str, Costs]] = []
@@ -105,3 +107,5 @@ class FakeDatapath:
 
     async def close(self, *, hold: bool) -> None:
         self.held = hold
+        if self.left is not None:
+            raise DatapathError(self.left)

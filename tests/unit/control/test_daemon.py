@@ -12,7 +12,9 @@ import pytest
 
 from l4lb.control import daemon
 from l4lb.control.control_plane import ControlPlane
+from l4lb.control.daemon import Daemon
 from l4lb.control.desired import DesiredState
+from l4lb.control.lock import claim_socket
 from l4lb.datapath.base import DatapathError
 from l4lb.model import Nat
 from tests.unit.control.fake_datapath import DEADLINE
@@ -144,6 +146,89 @@ def test_a_signal_during_the_start_ends_it_and_leaves_nothing(tmp_path):
     assert l4lb.datapath.held is False
     assert not l4lb.watch.running
     assert not l4lb.socket.exists()
+
+
+@pytest.mark.parametrize("survives", [False, True])
+def test_a_signal_while_connections_are_taken_over_leaves_them(tmp_path, survives):
+    l4lb = Running(tmp_path)
+    l4lb.datapath.took_over = True
+    l4lb.datapath.capabilities = replace(l4lb.datapath.capabilities, survives_daemon=survives)
+
+    async def apply(plan):
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.Event().wait()
+
+    l4lb.datapath.apply = apply
+
+    async def run():
+        async with asyncio.timeout(DEADLINE):
+            await l4lb.daemon().serve()
+
+    asyncio.run(run())
+    assert l4lb.datapath.held is True
+    assert l4lb.vips.kept == ([] if survives else [{}])
+    assert l4lb.vips.closed
+
+
+def test_vips_of_before_stay_if_no_datapath_can_be_made(tmp_path):
+    l4lb = Running(tmp_path)
+    edges = l4lb.edges()
+
+    def make(config):
+        raise DatapathError("the verifier refuses it")
+
+    async def run():
+        daemon = Daemon(
+            DesiredState(l4lb.config),
+            replace(edges, make_datapath=make),
+            claim_socket(l4lb.socket),
+            socket.socket(socket.AF_UNIX),
+        )
+        async with asyncio.timeout(DEADLINE):
+            await daemon.serve()
+
+    with pytest.raises(DatapathError, match="the verifier refuses it"):
+        asyncio.run(run())
+    assert l4lb.vips.kept == []
+
+
+def test_what_a_stop_cannot_remove_is_answered(tmp_path):
+    async def scenario(l4lb):
+        l4lb.datapath.left = "the programs could not be removed: no permission"
+        l4lb.vips.refusals = ("VIP 10.1.0.100 cannot be removed from eth0: no permission",)
+        status, answer = await l4lb.call("POST", "/v1/stop")
+        assert (status, answer["errors"]) == (
+            500,
+            [
+                "the datapath did not stop cleanly: the programs could not be removed: no permission; "
+                "VIP 10.1.0.100 cannot be removed from eth0: no permission"
+            ],
+        )
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_a_stop_that_joins_one_which_keeps_things_says_so(tmp_path):
+    async def scenario(l4lb):
+        closing, may_close = asyncio.Event(), asyncio.Event()
+        close = l4lb.datapath.close
+
+        async def slowly(*, hold):
+            closing.set()
+            await may_close.wait()
+            await close(hold=hold)
+
+        l4lb.datapath.close = slowly
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(closing.wait(), DEADLINE)
+        stop = asyncio.create_task(l4lb.call("POST", "/v1/stop"))
+        await asyncio.sleep(0.05)  # for the request to arrive
+        may_close.set()
+        status, answer = await stop
+        assert status == 500
+        assert "'l4lb stop' once more removes it" in answer["errors"][0]
+
+    with_daemon(tmp_path, scenario)
 
 
 def test_a_signal_when_the_datapath_runs_but_the_start_does_not_end(tmp_path):

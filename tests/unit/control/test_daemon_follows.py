@@ -260,3 +260,21 @@ def test_a_change_the_datapath_does_not_take_is_told_and_tried_again(tmp_path, m
         await l4lb.datapath.plan_where(lambda plan: len(plan.services[0].backends) == 3)
 
     with_daemon(tmp_path, scenario)
+
+
+def test_an_interface_that_appears_during_the_start_is_attached_to(tmp_path):
+    """Nobody else asks for a pass where backends are not checked."""
+
+    async def appears(vips):
+        await keep(vips)
+        l4lb.watch.become(GATEWAY, Change(links=True, routes=True))
+
+    l4lb = Running(tmp_path)
+    l4lb.watch.state = KernelState(LINKS[:2], ADDRESSES, tuple(r for r in ROUTES if r.index == 2))
+    keep, l4lb.vips.keep = l4lb.vips.keep, appears
+
+    async def run():
+        async with l4lb.serving():
+            await l4lb.datapath.interfaces_where(lambda names: names == ("eth0", "eth1"))
+
+    asyncio.run(run())

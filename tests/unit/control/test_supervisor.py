@@ -49,18 +49,21 @@ def test_a_datapath_is_told_only_what_is_new():
     asyncio.run(scenario())
 
 
-def test_a_first_datapath_that_cannot_run_is_closed_and_the_reason_told():
+@pytest.mark.parametrize("took_over", [False, True])
+def test_a_first_datapath_that_cannot_run_is_closed_and_the_reason_told(took_over):
     async def scenario():
         datapath = FakeDatapath()
+        datapath.took_over = took_over
         datapath.refusal = "no packet sockets here"
         with pytest.raises(DatapathError, match="no packet sockets here"):
             await supervisor(datapath).start(["eth0"], ONE)
-        assert datapath.held is False
+        assert datapath.held is took_over
 
     asyncio.run(scenario())
 
 
-def test_a_start_that_is_cancelled_leaves_nothing_behind():
+@pytest.mark.parametrize("took_over", [False, True])
+def test_a_start_that_is_cancelled_leaves_nothing_but_what_was_there(took_over):
     async def scenario():
         class Slow(FakeDatapath):
             async def apply(self, plan):
@@ -69,12 +72,13 @@ def test_a_start_that_is_cancelled_leaves_nothing_behind():
 
         started = asyncio.Event()
         datapath = Slow()
+        datapath.took_over = took_over
         start = asyncio.create_task(supervisor(datapath).start(["eth0"], ONE))
         await asyncio.wait_for(started.wait(), DEADLINE)
         start.cancel()
         with pytest.raises(asyncio.CancelledError):
             await start
-        assert datapath.held is False
+        assert datapath.held is took_over
 
     asyncio.run(scenario())
 
