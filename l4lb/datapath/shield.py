@@ -228,8 +228,8 @@ async def _run(program: str, *arguments: str, text: str = "") -> _Result:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-    except OSError as error:  # memory, processes or descriptors have run out
-        raise DatapathError(f"{program} cannot be started: {error.strerror}") from None
+    except OSError as problem:  # memory, processes or descriptors have run out
+        raise DatapathError(f"{program} cannot be started: {problem.strerror}") from None
     try:
         output, error = await process.communicate(text.encode())
     except asyncio.CancelledError:

@@ -117,9 +117,7 @@ class VipKeeper:
             return
         if ip in self._borrowed:
             if ip not in self._withdrawn:
-                _log.info(
-                    "VIP %s is not on this host any more: who had put it there took it", ip_address(ip)
-                )
+                _log.info("VIP %s is gone from this host: who had put it there took it", ip_address(ip))
             self._withdrawn.add(ip)
             return
         if ours in holders:
