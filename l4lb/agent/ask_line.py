@@ -11,6 +11,7 @@ from typing import Final
 from l4lb.agent.ask import NoAnswer
 from l4lb.agent.haproxy_line import LONGEST, BadLine, Line, parse
 from l4lb.agent.report import Report
+from l4lb.health.probes.result import ProbeKind
 from l4lb.health.tcp_packets import packets_until_reset
 from l4lb.model import Endpoint
 from l4lb.os_errors import in_words
@@ -62,7 +63,11 @@ async def ask_line(endpoint: Endpoint, timeout: float) -> LineAnswer:
 
 
 async def _read_line(sock: socket.socket) -> bytes:
-    """All until the end of the line, of the connection, or of our patience."""
+    """All until the end of the line, of the connection, or of our patience.
+
+    Raises:
+        BadLine: it comes in too many packets.
+    """
     loop = asyncio.get_running_loop()
     data = b""
     while b"\n" not in data and b"\r" not in data and len(data) < LONGEST:
@@ -70,4 +75,6 @@ async def _read_line(sock: socket.socket) -> bytes:
         if not more:
             break
         data += more
+        if packets_until_reset(sock) > ProbeKind.AGENT_CHECK.most:
+            raise BadLine(f"it comes in more than {ProbeKind.AGENT_CHECK.most} packets")
     return data

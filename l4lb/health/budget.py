@@ -12,6 +12,10 @@ window of time never sees more than
 It starts empty: from the start on, under traffic that is worth more than the floor, the part of the probes
 never exceeds the share. (Tested over all windows in ``tests/property/test_probe_budget.py``.)
 
+What a probe causes beyond its price is paid by those after it, so over time the above holds for it too.
+Only debt that a minute of the floor does not pay, nor a burst, is let off: nobody may stop all probes for
+longer by odd answers. What was really sent is in the counters all the same.
+
 Agents have an interval, and who sets it says what he will spend on them: the floor is raised by it, the
 ceiling is not. Health checks are not limited: they have intervals of their own and decide over up and down.
 """
@@ -21,9 +25,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from math import inf
+from typing import Final
 
 from l4lb.health.probes.result import ProbeKind
 from l4lb.model import Probes, Service
+
+_LONGEST_DEBT: Final = 60.0  # seconds in which the floor pays what is owed
 
 
 def for_agents(services: Iterable[Service]) -> float:
@@ -67,7 +74,7 @@ class Budget:
         self._fill(now)
         self._limits = limits
         self._rate = self._bounded(self._rate)
-        self._level = min(self._level, limits.burst)
+        self._level = max(min(self._level, limits.burst), self._deepest)
 
     def look(self, forwarded: int, now: float) -> None:
         """So many packets were forwarded in all. A count that went down has begun anew."""
@@ -107,7 +114,11 @@ class Budget:
 
     def owe(self, packets: int) -> None:
         """A probe has caused more packets than it was expected to: the next ones wait for them."""
-        self._level -= packets
+        self._level = max(self._level - packets, self._deepest)
+
+    @property
+    def _deepest(self) -> float:
+        return -max(self._limits.burst, _LONGEST_DEBT * self._limits.floor)
 
     def wait(self, packets: int, now: float) -> float:
         """Seconds until that many can be spent; infinite if never, with what is known now."""

@@ -15,7 +15,7 @@ from typing import Final
 from l4lb.health.checks import GATEWAY_FAULTS, open_socket
 from l4lb.health.http_get import BadAnswer, HttpGet
 from l4lb.health.probes import kernel_time
-from l4lb.health.probes.result import CannotProbe, Outcome, ProbeResult
+from l4lb.health.probes.result import CannotProbe, Outcome, ProbeKind, ProbeResult
 from l4lb.health.tcp_packets import packets_until_reset
 from l4lb.model import Endpoint, HealthCheck
 from l4lb.os_errors import in_words
@@ -68,6 +68,9 @@ async def _exchange(
             data, ancillary, _, _ = sock.recvmsg(get.room, kernel_time.ANCILLARY_SIZE)
             seconds = kernel_time.round_trip(sent, kernel_time.stamp(ancillary), time.monotonic() - began)
             while not get.receive(data):
+                if (packets := packets_until_reset(sock)) > ProbeKind.HTTP.most:
+                    reason = f"no end of the headers within {ProbeKind.HTTP.most} packets: {packets}"
+                    return Outcome.WRONG, None, reason
                 step = f"waiting for {get.awaited}"
                 data = await loop.sock_recv(sock, min(_RECEIVE_SIZE, get.room))
     except TimeoutError:

@@ -40,6 +40,12 @@ class ProbeKind(str, Enum):
         return costs[self]
 
     @property
+    def most(self) -> int:
+        """Packets that are waited for: what a backend sends beyond them, byte by byte for example, is not
+        read, for all others wait until it is paid."""
+        return 3 * self.cost
+
+    @property
     def shows(self) -> str:
         """What an answer means, and what it does not, in one line for people."""
         return {

@@ -64,6 +64,23 @@ def test_what_is_no_line(parts: tuple[bytes, ...], message: str):
     assert str(caught.value).startswith(message)
 
 
+def test_a_line_byte_by_byte_is_given_up():
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not reader.at_eof() and not writer.is_closing():
+            writer.write(b"x")
+            await asyncio.sleep(0.005)
+
+    async def run() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with server:
+            await ask_line(Endpoint.parse("{}:{}".format(*server.sockets[0].getsockname())), DEADLINE)
+
+    with pytest.raises(NoAnswer, match="comes in more than 24 packets") as caught:
+        asyncio.run(run())
+    assert caught.value.wrong
+    assert 24 < caught.value.packets < 100
+
+
 def test_a_server_that_says_nothing():
     with pytest.raises(NoAnswer, match=r"no answer within 0\.1 s"):
         asked(stay=True, timeout=0.1)

@@ -91,6 +91,18 @@ def test_what_a_probe_caused_beyond_its_cost_is_paid_later():
     assert budget.take(1, 9.0)
 
 
+def test_a_debt_is_paid_within_a_minute_however_large_it_is():
+    budget = Budget(LIMITS, 0.0)
+    for _ in range(3):
+        budget.owe(30_000)
+    assert budget.wait(1, 0.0) == 61.0
+    assert budget.take(1, 61.0)
+    budget.change(Probes(floor=10.0), 61.0)
+    budget.owe(30_000)
+    budget.change(Probes(floor=0.1), 61.0)
+    assert budget.wait(1, 61.0) == pytest.approx(250.0), "of a burst, if that is more"
+
+
 def test_waits_are_as_long_as_they_must_be():
     budget = Budget(LIMITS, 0.0)
     assert budget.wait(3, 0.0) == 3.0

@@ -90,6 +90,32 @@ def test_a_closed_port_refuses():
     assert (result.outcome, result.packets) == (Outcome.REFUSED, 2)
 
 
+def test_an_answer_byte_by_byte_is_given_up():
+    head = b"HTTP/1.1 200 OK\r\nX: " + bytes(range(97, 123)) * 8
+
+    def serve(server: socket.socket) -> None:
+        connection = server.accept()[0]
+        with connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.recv(4096)
+            try:
+                for byte in head:
+                    connection.sendall(bytes((byte,)))
+                    pause.wait(0.002)
+            except ConnectionError:
+                return
+
+    pause = threading.Event()  # which nobody ends
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        result = asyncio.run(http.probe(Endpoint(b"\x7f\0\0\1", server.getsockname()[1]), CHECK, 5.0))
+        thread.join()
+    assert result.outcome is Outcome.WRONG
+    assert result.reason.startswith("no end of the headers within 36 packets: ")
+    assert 36 < result.packets < 100
+
+
 @pytest.mark.parametrize("check", [HealthCheck("http", path="/\xe4"), HealthCheck("http", host="a\nb")])
 def test_a_request_that_cannot_be_written_is_not_sent(check):
     result = asyncio.run(http.probe(Endpoint(b"\x7f\0\0\1", 9), check, 2.0))
