@@ -11,6 +11,7 @@ from typing import Final
 from l4lb.agent.ask import NoAnswer
 from l4lb.agent.haproxy_line import LONGEST, BadLine, Line, parse
 from l4lb.agent.report import Report
+from l4lb.health.checks import GATEWAY_FAULTS
 from l4lb.health.probes.result import ProbeKind
 from l4lb.health.tcp_packets import packets_until_reset
 from l4lb.model import Endpoint
@@ -39,6 +40,7 @@ async def ask_line(endpoint: Endpoint, timeout: float) -> LineAnswer:
 
     Raises:
         NoAnswer: nobody answers, or not in time, or not with a line of agent-check.
+        OSError: the gateway cannot ask, for want of file descriptors or ports for example.
     """
     loop = asyncio.get_running_loop()
     started = loop.time()
@@ -57,6 +59,8 @@ async def ask_line(endpoint: Endpoint, timeout: float) -> LineAnswer:
     except TimeoutError:
         raise NoAnswer(f"no answer within {timeout:g} s", packets) from None
     except OSError as error:
+        if error.errno in GATEWAY_FAULTS:
+            raise
         raise NoAnswer(in_words(error), packets) from None
     except BadLine as bad:
         raise NoAnswer(f"not an agent's line: {bad}", packets, wrong=True) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 
 import pytest
@@ -79,6 +80,19 @@ def test_a_line_byte_by_byte_is_given_up():
         asyncio.run(run())
     assert caught.value.wrong
     assert 24 < caught.value.packets < 100
+
+
+def test_what_the_gateway_cannot_do_is_not_the_agents_silence(monkeypatch: pytest.MonkeyPatch):
+    async def connect(*_: object) -> None:
+        raise OSError(errno.EADDRNOTAVAIL, "whatever")
+
+    async def run() -> None:
+        monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", connect)
+        await ask_line(Endpoint.parse("127.0.0.1:9"), DEADLINE)
+
+    with pytest.raises(OSError, match="whatever") as caught:
+        asyncio.run(run())
+    assert caught.value.errno == errno.EADDRNOTAVAIL
 
 
 def test_a_server_that_says_nothing():

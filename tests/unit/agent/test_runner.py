@@ -113,6 +113,7 @@ def test_services_that_ask_alike_share_the_questions(run: Run):
         (NoAnswer("no answer within 1 s"), "ignored: no answer within 1 s"),
         (BadKeyFile("/key: cannot read the key"), "ignored: /key: cannot read the key"),
         (OSError(101, "whatever"), "ignored: network is unreachable"),
+        (OSError(24, "whatever"), "ignored: too many open files"),
     ],
 )
 def test_an_agent_that_does_not_answer_is_said_to_be_ignored(run: Run, error: Exception, reason: str):

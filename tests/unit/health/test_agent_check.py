@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +61,20 @@ def test_nobody_there():
     address = Endpoint.parse(f"127.0.0.1:{free_port()}")
     result = asyncio.run(check_agent(address, CHECK, AgentCheck(address.port, "tcp")))
     assert result == Result(Outcome.FAILED, "agent: connection refused")
+
+
+def test_a_gateway_without_file_descriptors_says_nothing_of_the_backend(monkeypatch: pytest.MonkeyPatch):
+    def none_left(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, "whatever")
+
+    async def run() -> Result:
+        with monkeypatch.context() as patched:
+            patched.setattr(socket, "socket", none_left)
+            return await check_agent(Endpoint.parse("127.0.0.1:9"), CHECK, AgentCheck(9, "tcp"))
+
+    result = asyncio.run(run())
+    assert result.outcome is Outcome.UNDECIDED
+    assert result.reason == "the gateway cannot check: too many open files"
 
 
 def checked_packet(key: Path, timeout: float) -> Result:
