@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -30,8 +31,15 @@ _LAST_ANSWERS: Final = 1.0
 
 
 _REST: Final = 4
-"""For so many times as long as it took a snapshot is answered from: reading all counters keeps the packets
-of ``raw`` waiting, and anybody who reaches the address may ask as often as they like."""
+"""For so many times as long as it took, a snapshot is answered from, and what was written of it: reading
+all counters keeps the packets of ``raw`` waiting, writing takes longer still, and anybody who reaches the
+address may ask as often as they like."""
+
+_KEPT_OPEN: Final = 15.0
+"""Seconds that a connection stays for the next request: as long as Prometheus usually waits with it."""
+
+MOST_CONNECTIONS: Final = 32
+"""At once: each holds a file descriptor, of which checks and probes need theirs."""
 
 
 class MetricsServer:
@@ -40,15 +48,18 @@ class MetricsServer:
     def __init__(
         self, snapshot: Callable[[], Awaitable[Snapshot]], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Nothing is open until ``follow``. Taking ``snapshot`` gets a fifth of the time at most; ``clock``
-        is in seconds."""
+        """Nothing is open until ``follow``. Taking ``snapshot`` and writing it down get a fifth of the time
+        at most; ``clock`` is in seconds."""
         self.problem = ""  # why it does not listen, in one line
         self._snapshot = snapshot
         self._clock = clock
         self._last: Snapshot | None = None
+        self._bodies: dict[str, bytes] = {}  # what is written of it, by content type
+        self._took = 0.0  # seconds, for the last snapshot and what is written of it
         self._fresh_until = 0.0
         self._settings = Metrics(enabled=False)
         self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
         self._one_at_a_time = asyncio.Lock()
 
     async def follow(self, settings: Metrics) -> None:
@@ -63,11 +74,15 @@ class MetricsServer:
             return
         application = web.Application()
         application.router.add_get("/metrics", self._answer)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=_LAST_ANSWERS)
+        runner = web.AppRunner(
+            application, access_log=None, shutdown_timeout=_LAST_ANSWERS, keepalive_timeout=_KEPT_OPEN
+        )
         await runner.setup()
         address = settings.address
         try:
-            await web.TCPSite(runner, address.host, address.port).start()
+            listener = await asyncio.get_running_loop().create_server(
+                partial(_connection, runner), address.host, address.port
+            )
         except OSError as error:
             await runner.cleanup()
             reason = in_words(error)
@@ -76,13 +91,16 @@ class MetricsServer:
                 log.warning("%s", problem)
             self.problem = problem
             return
-        self._runner = runner
+        self._runner, self._listener = runner, listener
         log.info("metrics are at http://%s/metrics", address)
 
     async def close(self) -> None:
         """Listen no more."""
         self.problem = ""
         runner, self._runner = self._runner, None
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
         if runner is not None:
             await runner.cleanup()
 
@@ -94,15 +112,31 @@ class MetricsServer:
         async with self._one_at_a_time:
             begun = self._clock()
             if self._last is None or begun >= self._fresh_until:
-                self._last = await self._snapshot()
+                self._last, self._took = await self._snapshot(), 0.0
+                self._bodies.clear()
+            if kind not in self._bodies:
+                registry = CollectorRegistry()
+                registry.register(_Once(self._last))
+                ProcessCollector(registry=registry)
+                # In a thread: of a thousand backends it takes longer than packets may wait for the loop.
+                self._bodies[kind] = await asyncio.to_thread(encode, registry)
                 ended = self._clock()
-                self._fresh_until = ended + _REST * (ended - begun)
-            registry = CollectorRegistry()
-            registry.register(_Once(self._last))
-            ProcessCollector(registry=registry)
-            # In a thread: of a thousand backends it takes longer than packets may wait for the event loop.
-            body = await asyncio.to_thread(encode, registry)
+                self._took += ended - begun
+                self._fresh_until = ended + _REST * self._took
+            body = self._bodies[kind]
         return web.Response(body=body, headers={"Content-Type": kind})
+
+
+def _connection(runner: web.AppRunner) -> asyncio.Protocol:
+    """What answers on a new connection. If there are too many, those that are open for longest end: who
+    holds connections, and asks nothing or reads nothing, locks nobody out."""
+    server = runner.server
+    assert server is not None  # until ``cleanup``, before which the listener is closed
+    for oldest in server.connections[: max(0, len(server.connections) - MOST_CONNECTIONS + 1)]:
+        if (transport := oldest.transport) is not None:
+            oldest.force_close()
+            transport.abort()  # closing it would wait until its answer is read
+    return server()
 
 
 class _Once(Collector):

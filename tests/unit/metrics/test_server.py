@@ -7,7 +7,9 @@ from dataclasses import replace
 import aiohttp
 import pytest
 
-from l4lb.metrics.server import MetricsServer
+from l4lb.metrics import server as server_module
+from l4lb.metrics.exposition import families
+from l4lb.metrics.server import MOST_CONNECTIONS, MetricsServer
 from l4lb.model import Endpoint, Metrics
 from tests.unit.agent.process import free_port
 from tests.unit.metrics.test_exposition import SNAPSHOT
@@ -96,6 +98,60 @@ def test_who_asks_often_gets_the_last_answer_again():
 
     asyncio.run(scenario())
     assert taken == [100.0, 101.25, 110.0]
+
+
+def test_what_is_written_once_is_not_written_again_and_writing_counts_too(monkeypatch):
+    now, written = [100.0], []
+
+    def slow(snapshot):
+        written.append(now[0])
+        now[0] += 1.0
+        return families(snapshot)
+
+    async def scenario():
+        server, address = MetricsServer(snapshot, lambda: now[0]), free_address()
+        monkeypatch.setattr(server_module, "families", slow)
+        await server.follow(Metrics(address=address))
+        openmetrics = {"Accept": "application/openmetrics-text; version=1.0.0"}
+        try:
+            plain = await get(address)
+            assert await get(address) == plain
+            assert (await get(address, **openmetrics))[1] != plain[1]
+            now[0] = 109.0
+            assert await get(address) == plain
+            now[0] = 110.0  # 2 s of writing, and four times as long from its end on
+            assert (await get(address))[1] == plain[1]
+        finally:
+            await server.close()
+
+    asyncio.run(scenario())
+    assert written == [100.0, 101.0, 110.0]
+
+
+def test_connections_end_with_the_oldest_first_when_there_are_too_many():
+    async def scenario(server, address):
+        held = [await asyncio.open_connection(address.host, address.port) for _ in range(MOST_CONNECTIONS)]
+        assert (await get(address))[0] == 200
+        async with asyncio.timeout(10):
+            assert await held[0][0].read() == b""
+        assert not held[-1][0].at_eof()
+        for _, writer in held:
+            writer.close()
+
+    served(scenario)
+
+
+def test_a_connection_that_asks_no_more_ends(monkeypatch):
+    monkeypatch.setattr(server_module, "_KEPT_OPEN", 0.05)
+
+    async def scenario(server, address):
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(b"GET /none HTTP/1.1\r\nHost: a\r\n\r\n")
+        async with asyncio.timeout(10):
+            assert (await reader.read()).startswith(b"HTTP/1.1 404 ")
+        writer.close()
+
+    served(scenario)
 
 
 def test_it_follows_the_config():
