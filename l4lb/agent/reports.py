@@ -142,9 +142,12 @@ class Reports:
         return Sight(state, reason, entry.shown, age, entry.rtt)
 
     def is_hot(self, service: str, backend: Endpoint, now: float) -> bool:
-        """Whether a backend's agent says that a figure is over its limit."""
-        sight = self.look(service, backend, now)
-        return sight is not None and sight.state is AgentState.HOT
+        """Whether a backend's agent says that a figure is over its limit, or that the service is not up.
+        What ``look`` shows first takes nothing back: one that is down or drains may be hot beside it."""
+        entry, sight = self._entries.get((service, backend)), self.look(service, backend, now)
+        if entry is None or sight is None or sight.report is None:
+            return False
+        return bool(entry.hot) or sight.report.operating is not Operating.UP
 
     def drains(self, target: BackendKey, now: float) -> bool:
         """Whether a backend wants no new connections: its agent says drain, maint or a weight of 0."""

@@ -146,6 +146,29 @@ def test_the_way_back_is_believed_when_it_was_said_twice(worse: Report):
     assert state(said(*[worse, well] * 20))[0] is not AgentState.OK
 
 
+BUSY = Figures(cpu=0.95)
+
+
+@pytest.mark.parametrize(
+    ("report", "shown", "hot"),
+    [
+        (Report(), AgentState.OK, False),
+        (DRAIN, AgentState.DRAIN, False),
+        (Report(BUSY), AgentState.HOT, True),
+        (DOWN, AgentState.DOWN, True),
+        (Report(operating=Operating.FAIL), AgentState.DOWN, True),
+        (Report(BUSY, operating=Operating.STOPPED), AgentState.DOWN, True),
+        (Report(BUSY, Administrative.DRAIN), AgentState.DRAIN, True),
+        (Report(BUSY, Administrative.MAINT), AgentState.MAINT, True),
+    ],
+)
+def test_worse_news_than_a_figure_over_its_limit_cools_nobody(report: Report, shown: AgentState, hot: bool):
+    reports = said(Report(), report)
+    assert state(reports)[0] is shown
+    assert reports.is_hot(*WEB_A, 0.0) is hot
+    assert not reports.is_hot(*WEB_A, 8.0), "stale"
+
+
 def test_a_stale_wish_to_drain_is_no_wish():
     assert not said(DRAIN).drains(WEB_A, 8.0)
 
