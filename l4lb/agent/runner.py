@@ -178,7 +178,7 @@ class AgentRunner:
     def _record(self, agent: _Agent, task: asyncio.Future[Answer | LineAnswer], now: float) -> None:
         error = task.exception()
         packets = getattr(error if error else task.result(), "packets", 0)
-        self._budget.owe(max(0, packets - ProbeKind.of(agent.how).cost))
+        self._budget.owe_first(max(0, packets - ProbeKind.of(agent.how).cost))
         self.counted.asked += 1
         self.counted.answered += not error
         self.counted.packets += packets

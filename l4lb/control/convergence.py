@@ -24,7 +24,7 @@ from l4lb.control.reconcile import SelectionCache, candidates_for, drained, plan
 from l4lb.control.standing_warnings import StandingWarnings
 from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.datapath.base import DatapathError
-from l4lb.health.budget import Budget, with_agents
+from l4lb.health.budget import Budget, for_probes, with_agents
 from l4lb.health.prober import Prober
 from l4lb.health.rise_fall import Health, HealthState
 from l4lb.health.runner import HealthRunner, OnChange
@@ -172,7 +172,9 @@ class Convergence:
     async def _pass(self, hand_over: Callable[[Sequence[str], Plan], Awaitable[None]]) -> None:
         config = self._desired.config
         self._health.update(config.services)
-        self._budget.change(with_agents(config.gateway.probes, config.services), time.monotonic())
+        limits = config.gateway.probes
+        kept = for_probes(limits)
+        self._budget.change(with_agents(limits, config.services), time.monotonic(), kept)
         self._agents.update(config.services)
         self._prober.update(config.services, enabled=config.gateway.probes.enabled)
         # Counted before the datapath knows: it will reset them.

@@ -14,7 +14,7 @@ from l4lb.control.config import Config
 from l4lb.control.host_view import HostView
 from l4lb.datapath.base import Capabilities
 from l4lb.datapath.hops import is_ethernet
-from l4lb.health.budget import for_agents
+from l4lb.health.budget import for_agents, for_probes
 from l4lb.model import Nat
 
 _PROC_NET: Final = Path("/proc/sys/net")
@@ -99,11 +99,12 @@ def _routes(config: Config, view: HostView) -> Iterator[str]:
 
 
 def _agents(config: Config) -> Iterator[str]:
-    packets, ceiling = for_agents(config.services), config.gateway.probes.ceiling
-    if packets > ceiling:
+    packets, limits = for_agents(config.services), config.gateway.probes
+    if packets and packets >= limits.ceiling - for_probes(limits):
         yield (
             f"to ask all agents at their intervals takes {packets:.0f} packets a second, and "
-            f"gateway.probes.ceiling allows {ceiling:g}: they are asked less often; raise one of the two"
+            f"gateway.probes.ceiling allows {limits.ceiling:g} for them and the probes: they are asked "
+            "less often; raise one of the two"
         )
 
 

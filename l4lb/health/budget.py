@@ -17,7 +17,9 @@ Only debt that a minute of the floor does not pay, nor a burst, is let off: nobo
 longer by odd answers. What was really sent is in the counters all the same.
 
 Agents have an interval, and who sets it says what he will spend on them: the floor is raised by it, the
-ceiling is not. Health checks are not limited: they have intervals of their own and decide over up and down.
+ceiling is not. They come first, but where they want more than the ceiling the floor that the config has is
+kept from them, at most half of the ceiling: else no probe would ever be sent. Health checks are not
+limited: they have intervals of their own and decide over up and down.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ from typing import Final
 
 from l4lb.health.probes.result import ProbeKind
 from l4lb.model import Probes, Service
+
+_MARGIN: Final = 1e-9
+"""Packets, for sums of floats: a wait for exactly one more must end."""
 
 _LONGEST_DEBT: Final = 60.0  # seconds in which the floor pays what is owed
 
@@ -50,12 +55,19 @@ def with_agents(limits: Probes, services: Iterable[Service]) -> Probes:
     return replace(limits, floor=min(limits.floor + for_agents(services), limits.ceiling))
 
 
+def for_probes(limits: Probes) -> float:
+    """Packets a second that agents leave to the probes; ``limits`` as the config has them."""
+    return min(limits.floor, limits.ceiling / 2)
+
+
 class Budget:
     """The bucket. Times are seconds on one clock that does not go back."""
 
-    def __init__(self, limits: Probes, now: float) -> None:
-        """Begin with nothing to spend."""
+    def __init__(self, limits: Probes, now: float, kept: float = 0.0) -> None:
+        """Begin with nothing to spend; ``kept`` as for ``change``."""
         self._limits = limits
+        self._kept = kept
+        self._first = 0.0  # a level too: what those who come first may have of the other one
         self._level = 0.0
         self._filled = now  # when the level was true
         self._rate = limits.floor  # packets a second, until ``_until``; the floor from then on
@@ -69,10 +81,13 @@ class Budget:
         """Those in force."""
         return self._limits
 
-    def change(self, limits: Probes, now: float) -> None:
-        """Other limits from now on."""
+    def change(self, limits: Probes, now: float, kept: float = 0.0) -> None:
+        """Other limits from now on; ``kept`` from those who come first are so many packets a second of the
+        ceiling."""
         self._fill(now)
         self._limits = limits
+        self._kept = kept
+        self._first = min(self._first, 2 * limits.burst)
         self._rate = self._bounded(self._rate)
         self._level = max(min(self._level, limits.burst), self._deepest)
 
@@ -95,10 +110,13 @@ class Budget:
 
     def take_first(self, packets: int, now: float) -> bool:
         """The same, before all others: if there are not as many yet, they are kept until there are, or
-        until ``release``. Else who needs many at once would never have them beside those who need few."""
+        until ``release``. Else who needs many at once would never have them beside those who need few.
+        Nothing is kept for who has had all that is not kept for the others."""
         self._fill(now)
-        taken = self._spend(packets, 0)
-        self._reserved = 0 if taken else packets
+        may = packets <= self._first + _MARGIN
+        taken = may and self._spend(packets, 0)
+        self._first -= packets if taken else 0
+        self._reserved = packets if may and not taken else 0
         return taken
 
     def release(self) -> None:
@@ -106,8 +124,7 @@ class Budget:
         self._reserved = 0
 
     def _spend(self, packets: int, reserved: int) -> bool:
-        # The margin is for sums of floats: a wait for exactly one more packet must end.
-        if packets + reserved > self._level + 1e-9:
+        if packets + reserved > self._level + _MARGIN:
             return False
         self._level -= packets
         return True
@@ -115,6 +132,12 @@ class Budget:
     def owe(self, packets: int) -> None:
         """A probe has caused more packets than it was expected to: the next ones wait for them."""
         self._level = max(self._level - packets, self._deepest)
+
+    def owe_first(self, packets: int) -> None:
+        """The same of one who came first, and who goes on to leave to the others what is kept for them."""
+        self.owe(packets)
+        deepest = -max(self._limits.burst, _LONGEST_DEBT * (self._limits.ceiling - self._kept))
+        self._first = max(self._first - packets, deepest)
 
     @property
     def _deepest(self) -> float:
@@ -145,4 +168,7 @@ class Budget:
         at_floor = now - self._filled - at_rate
         earned = at_rate * self._rate + at_floor * self._limits.floor
         self._level = min(self._limits.burst, self._level + earned)
+        first = (self._limits.ceiling - self._kept) * (now - self._filled)
+        # Twice a burst: nothing is lost of it while the level rises to what a question costs.
+        self._first = min(2 * self._limits.burst, self._first + first)
         self._filled = now

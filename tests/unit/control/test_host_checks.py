@@ -154,5 +154,8 @@ def test_more_questions_to_agents_than_the_ceiling_allows():
     (line,) = found(asked, gateway=GatewayConfig(probes=Probes(ceiling=10.0)))
     assert line == (
         "to ask all agents at their intervals takes 20 packets a second, and gateway.probes.ceiling allows "
-        "10: they are asked less often; raise one of the two"
+        "10 for them and the probes: they are asked less often; raise one of the two"
     )
+    assert found(asked, gateway=GatewayConfig(probes=Probes(floor=0.0, ceiling=20.0)))
+    assert found(asked, gateway=GatewayConfig(probes=Probes(floor=5.0, ceiling=25.0)))
+    assert not found(asked, gateway=GatewayConfig(probes=Probes(floor=5.0, ceiling=26.0)))

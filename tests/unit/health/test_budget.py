@@ -1,10 +1,11 @@
 """The token bucket of all probes."""
 
+from dataclasses import replace
 from math import inf
 
 import pytest
 
-from l4lb.health.budget import Budget
+from l4lb.health.budget import Budget, for_probes
 from l4lb.model import Probes
 
 LIMITS = Probes(share=0.001, floor=1.0, ceiling=100.0, burst=24.0)
@@ -144,6 +145,31 @@ def test_who_comes_first_gets_many_beside_those_who_want_few():
     assert lines == 4
     assert 3 * probes + 8 * lines <= 100
     assert probes >= 20
+
+
+@pytest.mark.parametrize("burst", [12.0, 24.0])
+@pytest.mark.parametrize("question", [2, 8])
+@pytest.mark.parametrize("probe", [3, 12])
+@pytest.mark.parametrize("overrun", [0, 16])
+def test_who_comes_first_leaves_the_floor_to_the_others(burst, question, probe, overrun):
+    """Where agents want all there is; also if each is late with what it costs."""
+    limits = Probes(floor=10.0, ceiling=100.0, burst=burst)
+    budget = Budget(replace(limits, floor=100.0), 0.0, for_probes(limits))
+    first, others = 0, 0
+    for step in range(1, 10_001):
+        now = step / 100
+        while budget.take_first(question, now):
+            budget.owe_first(overrun)
+            first += question + overrun
+        while budget.take(probe, now):
+            others += probe
+    assert others >= 0.95 * 10 * 100
+    assert first >= 0.9 * 90 * 100
+    assert first + others <= 100 * 100 + burst + overrun
+
+
+def test_where_the_floor_is_the_ceiling_agents_have_half_of_it():
+    assert for_probes(Probes(floor=10.0, ceiling=10.0)) == 5.0
 
 
 def test_what_is_kept_for_who_comes_first_is_waited_for():
