@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import ceil
 from random import Random
 from typing import Final
 
@@ -39,6 +41,19 @@ CheckAgent = Callable[[Endpoint, HealthCheck, AgentCheck], Awaitable[Result]]
 
 _LATE: Final = 1.0  # intervals by which the first of the waiting checks is late before it is logged
 _LATE_PAUSE: Final = 60.0  # seconds until that is said again
+
+_AT_ONCE: Final = 64  # checks under way, at least
+_SPARE: Final = 2  # times what backends that are all silent take
+_DESCRIPTORS: Final = 4
+"""One of so many file descriptors may be a check's: probes and the datapath need theirs."""
+
+
+def at_once(checks: Iterable[HealthCheck]) -> int:
+    """How many of these checks may be under way at once. A backend that does not answer holds a place for
+    the whole timeout; when all fall silent, all are still to be checked at their intervals."""
+    silent = sum(min(1.0, check.timeout / check.interval) for check in checks)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _DESCRIPTORS
+    return max(_AT_ONCE, min(ceil(_SPARE * silent), most))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +109,7 @@ class HealthRunner:
         on_change: OnChange,
         clock: Callable[[], float] = time.monotonic,
         *,
-        max_at_once: int = 64,
+        max_at_once: int | None = None,
         random: Random | None = None,
         check: Check = run_check,
         check_agent: CheckAgent | None = None,
@@ -105,8 +120,7 @@ class HealthRunner:
             on_change: called once for each transition that a check brought about, from the event loop.
                 Not called from within ``update``, and must not call it.
             clock: seconds, monotonic; the times in ``Health`` are on it.
-            max_at_once: how many checks may be under way. Backends that do not answer hold a place for
-                the whole timeout, so ``max_at_once / timeout`` of them can be checked in a second.
+            max_at_once: how many checks may be under way; by default what ``at_once`` says of them.
             random: spreads the checks; by default seeded by the system.
             check: makes one check by tcp or http.
             check_agent: makes one by asking an agent; by default over the network.
@@ -115,7 +129,8 @@ class HealthRunner:
         self._clock = clock
         self._check = check
         self._check_agent = check_agent or self._check_agent_by_network
-        self._schedule: Schedule[_Probe] = Schedule(random or Random(), max_at_once)
+        self._max_at_once = max_at_once
+        self._schedule: Schedule[_Probe] = Schedule(random or Random(), max_at_once or _AT_ONCE)
         self._members: dict[BackendKey, _Member] = {}
         self._probes: dict[_ProbeKey, _Probe] = {}
         self._tasks: set[asyncio.Future[Result]] = set()
@@ -151,6 +166,8 @@ class HealthRunner:
                 self._probes[key] = _Probe(key)
                 self._schedule.add(self._probes[key], key.check.interval, now)
             self._probes[key].members = tuple(sharers)
+        if self._max_at_once is None:
+            self._schedule.allow(at_once(key.check for key in wanted))
         self._dispatch()
 
     def state(self, service_name: str, backend: Endpoint) -> Health:
@@ -252,5 +269,5 @@ class HealthRunner:
             self._late_again = now + _LATE_PAUSE
             log.warning(
                 "health checks are more than an interval late: too many backends that do not answer;"
-                " shorten the timeout or lengthen the interval"
+                " shorten the timeout, lengthen the interval or allow more open files (ulimit -n)"
             )

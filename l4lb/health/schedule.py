@@ -53,6 +53,10 @@ class Schedule(Generic[Key]):
         self._intervals[key] = interval
         self._wait(key, now + interval * self._random.random())
 
+    def allow(self, max_at_once: int) -> None:
+        """So many checks may be under way from now on; if more are, they end first."""
+        self._max_at_once = max_at_once
+
     def remove(self, key: Key) -> None:
         """Forget ``key``. If its check is under way it keeps its place until ``finish``."""
         del self._intervals[key]

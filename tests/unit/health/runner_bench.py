@@ -75,7 +75,7 @@ class Backends:
 class Bench:
     """A runner, its backends and the transitions it told of."""
 
-    def __init__(self, max_at_once: int = 64) -> None:
+    def __init__(self, max_at_once: int | None = None) -> None:
         self.backends = Backends()
         self.changes: list[tuple[str, Endpoint, HealthState, str]] = []
         loop = asyncio.get_running_loop()
@@ -92,7 +92,7 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def bench(max_at_once: int = 64):
+async def bench(max_at_once: int | None = None):
     made = Bench(max_at_once)
     try:
         yield made

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from l4lb.health.rise_fall import Health, HealthState
-from l4lb.health.runner import HealthRunner
+from l4lb.health.runner import HealthRunner, at_once
 from l4lb.model import Endpoint, HealthCheck
 from tests.unit.health.runner_bench import CHECK, PASSED, REFUSED, A, B, Backends, bench, service
 
@@ -163,6 +164,38 @@ def test_bound_holds_and_nobody_is_left_out_when_no_backend_answers(run, caplog)
             ] * 3
 
     run(scenario())
+
+
+def test_hundreds_that_are_silent_make_nobody_late(run, caplog, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (4_096, 4_096))
+    many = [Endpoint(bytes([10, 2, n // 256, n % 256]), 80) for n in range(600)]
+
+    async def scenario() -> None:
+        async with bench() as b:
+            b.backends.takes = 1.0
+            b.runner.update([service(*many)])
+            await asyncio.sleep(60)
+            counts = Counter(target for _, target, _ in b.backends.started)
+            assert min(counts[target] for target in many) >= 27, "60 s at 2 s and a tenth"
+            assert not caplog.records
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("checks", "descriptors", "expected"),
+    [
+        (0, 4_096, 64),
+        (64, 4_096, 64),
+        (600, 4_096, 600),  # half of which are under way if all are silent, and as many again
+        (600, 1_024, 256),
+        (600, 128, 64),
+    ],
+)
+def test_how_many_checks_may_be_under_way(monkeypatch, checks: int, descriptors: int, expected: int):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (descriptors, descriptors))
+    assert at_once([CHECK] * checks) == expected
+    assert at_once([replace(CHECK, timeout=20.0)] * 100) == max(64, min(200, descriptors // 4))
 
 
 def test_broken_check_is_no_verdict_and_one_line_in_the_log(run, caplog):
