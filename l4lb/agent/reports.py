@@ -84,6 +84,11 @@ class Reports:
         """These have agents, and no others. What is known of one stays unless another agent is asked."""
         self._entries = {target: self._entry(target, agent) for target, agent in agents.items()}
 
+    def is_unasked(self, target: BackendKey) -> bool:
+        """Whether an agent is to be asked of it and nothing has come of that yet, also no failure."""
+        entry = self._entries.get(target)
+        return entry is not None and entry.said is None and not entry.failure
+
     def _entry(self, target: BackendKey, agent: AgentCheck) -> _Entry:
         old = self._entries.get(target)
         if old is None or (old.agent.port, old.agent.protocol) != (agent.port, agent.protocol):

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from random import Random
 from typing import Final
 
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 1_024
 """Questions under way. All share a socket, so this bounds only how many answers can come at once."""
+
+_SOON: Final = 1.0
+"""Seconds in which those are asked that are unasked: until then one that drains gets connections."""
 
 _BROKE: Final = 0.02  # seconds until the budget is asked again
 
@@ -120,10 +124,15 @@ class AgentRunner:
         for key in self._agents.keys() - wanted.keys():
             self._drop(self._agents.pop(key))
         for key, sharers in wanted.items():
-            if key not in self._agents:
-                self._agents[key] = _Agent(*key)
-                self._schedule.add(self._agents[key], key[1].interval, now)
-            self._agents[key].targets = tuple(sharers)
+            known = self._agents.get(key)
+            new = set(sharers) - set(known.targets if known else ())
+            unasked = any(map(self.reports.is_unasked, new))
+            if known and unasked:  # a service of another name, for example: its agent is asked at once too
+                self._drop(known)
+            if known is None or unasked:
+                known = self._agents[key] = _Agent(*key)
+                self._schedule.add(known, key[1].interval, now, _SOON if unasked else inf)
+            known.targets = tuple(sharers)
         self._dispatch()
 
     async def close(self) -> None:

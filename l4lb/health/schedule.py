@@ -1,7 +1,7 @@
 """When is the next check of each backend due, and may it start? Pure: times in, keys out.
 
-- The first check of a key comes at a random moment within one interval, so that a thousand backends
-  configured at once are not checked at once.
+- The first check of a key comes at a random moment within one interval, or sooner if it is urgent, so that
+  a thousand backends configured at once are not checked at once.
 - Later ones start an interval after the start before, give or take a tenth, so that backends do not
   fall into step with each other or with whatever else happens every two seconds.
 - At most a given number are under way. The others wait in the order in which they were due.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Hashable
 from itertools import count
+from math import inf
 from random import Random
 from typing import Final, Generic, TypeVar
 
@@ -45,13 +46,14 @@ class Schedule(Generic[Key]):
         self._started: dict[Key, float] = {}
         self._order = count()  # the tie-break: keys need not be comparable
 
-    def add(self, key: Key, interval: float, now: float) -> None:
-        """Check ``key`` every ``interval`` seconds, the first time within one interval from now.
+    def add(self, key: Key, interval: float, now: float, within: float = inf) -> None:
+        """Check ``key`` every ``interval`` seconds, the first time within one interval from now, or within
+        so many seconds if that is sooner.
 
         A key that was removed must not be added again: its last check may still be under way.
         """
         self._intervals[key] = interval
-        self._wait(key, now + interval * self._random.random())
+        self._wait(key, now + min(interval, within) * self._random.random())
 
     def allow(self, max_at_once: int) -> None:
         """So many checks may be under way from now on; if more are, they end first."""

@@ -94,6 +94,44 @@ def test_agents_are_asked_at_their_interval_with_jitter(run: Run):
     run(scenario())
 
 
+SELDOM = replace(AGENT, interval=600.0)
+
+
+def test_of_whom_nothing_is_known_is_asked_within_a_second_and_then_at_the_interval(run: Run):
+    async def scenario() -> None:
+        async with agents(service(A, B, agent=SELDOM)) as made:
+            await asyncio.sleep(1.1)
+            assert {endpoint for _, endpoint in made.asked} == {AGENT_OF_A, AGENT_OF_B}
+            assert len({when for when, _ in made.asked}) == 2, "spread"
+            await asyncio.sleep(50)
+            assert len(made.asked) == 2
+
+            made.runner.update([service(A, agent=SELDOM, name="new name"), service(B, agent=SELDOM)])
+            await asyncio.sleep(1.1)
+            assert [endpoint for _, endpoint in made.asked[2:]] == [AGENT_OF_A]
+            assert made.state(name="new name")[0] is AgentState.OK
+
+            made.answer[AGENT_OF_A] = NoAnswer("no answer within 1 s")
+            made.runner.update([service(A, agent=SELDOM), service(B, agent=SELDOM)])
+            await asyncio.sleep(5)
+            made.runner.update([service(A, agent=SELDOM), service(B, agent=SELDOM)])
+            await asyncio.sleep(5)
+            assert len(made.asked) == 4, "asked once and silent is not asked again at once"
+
+    run(scenario())
+
+
+def test_an_update_again_and_again_does_not_put_off_the_first_question(run: Run):
+    async def scenario() -> None:
+        async with agents(service(A, agent=SELDOM)) as made:
+            for _ in range(22):
+                await asyncio.sleep(0.05)
+                made.runner.update([service(A, agent=SELDOM)])
+            assert len(made.asked) == 1
+
+    run(scenario())
+
+
 def test_services_that_ask_alike_share_the_questions(run: Run):
     async def scenario() -> None:
         async with agents(
