@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import IO, Final, Self
 
 from l4lb.cli.client import Client
 from netlab import lab as netlab
@@ -142,18 +142,28 @@ class Daemon:
             notify = self.log.with_name("notify.sock")
             notify.unlink(missing_ok=True)
             manager.bind(str(notify))
-            self._process = subprocess.Popen(
-                self._command("run"),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "NOTIFY_SOCKET": str(notify)},
-            )
+            self._process = self._launch(log, NOTIFY_SOCKET=str(notify))
             if not self._ready(manager, time.monotonic() + timeout):
                 self._process.kill()
                 self._process.wait()
                 self._process = None
                 raise AssertionError("l4lb run does not get ready:\n" + self._last_words())
+
+    def start_and_stop(self, after: float) -> int:
+        """Start it, and SIGTERM so many seconds later, ready or not; its exit status."""
+        with self.log.open("ab") as log:
+            self._process = self._launch(log)
+        time.sleep(after)
+        return self.stop()
+
+    def _launch(self, log: IO[bytes], **environment: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command("run"),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **environment},
+        )
 
     def _show_log(self) -> None:
         """pytest shows it with the failure."""

@@ -124,6 +124,17 @@ def test_a_restart_keeps_transfers_with_any_scheduler(lab):
         transfers.go_on(SCHEDULERS)
 
 
+@pytest.mark.datapath("raw", "tc", "xdp")
+def test_starts_that_are_stopped_half_way_keep_transfers(lab):
+    """As several 'systemctl restart' in a row do it: whatever a start has come to."""
+    with balancing(lab, ["round_robin"]) as (daemon, transfers):
+        daemon.stop()
+        for after in (0.6, 0.75, 0.85, 0.95):
+            daemon.start_and_stop(after)
+        daemon.start()
+        transfers.go_on(["round_robin"])
+
+
 def test_a_restart_keeps_full_nat_transfers(lab):
     with balancing(lab, ["round_robin", "maglev"], nat="full") as (daemon, transfers):
         restart(daemon)
