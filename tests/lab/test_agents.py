@@ -136,4 +136,4 @@ def test_questions_are_paid_from_the_budget_and_are_as_many_as_the_wire_has(lab,
         assert first <= wire <= last + 2 * ceiling * 0.1
         assert shown()["limits"]["floor"] == ceiling
         (warning,) = daemon.api.get("status")["warnings"]
-        assert "allows 200: they are asked less often" in warning
+        assert "allows 200 for them and the probes: they are asked less often" in warning
