@@ -125,6 +125,18 @@ class ConnectionTable:
         self._wheel.place(connection, connection.seen + self.timeouts[state])
         return True
 
+    def doubt(self, connection: Connection) -> None:
+        """It may be over: unless another packet comes, it is forgotten as soon as one that is.
+
+        So with an RST in the window whose number is not the very one that its receiver waits for. That
+        one believes it only if data that has not been acknowledged yet lies between; else it asks back,
+        and the answer shows that the connection lives (RFC 5961 3.2). Who cannot see the connection can
+        guess a number in the window, the very one hardly."""
+        release(connection)
+        sooner = self.timeouts[connection.state] - self.timeouts[State.CLOSED]
+        connection.seen -= max(0.0, sooner)
+        self._wheel.place(connection, self.expires(connection))
+
     def remove(self, connection: Connection) -> None:
         """Forget a connection."""
         path = connection.path

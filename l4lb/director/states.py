@@ -11,7 +11,7 @@ A gateway sees both directions but not the endpoints, so its states say what it 
                                                        TIME_WAIT
 
 A connection picked up from the middle begins in SYN_SENT too: only the client has been heard. An
-acceptable RST (the caller judges the sequence number) leads to CLOSED from anywhere. What a
+RST with the number that is expected (the caller judges) leads to CLOSED from anywhere. What a
 packet cannot change stays: the default is no transition. The rows follow RFC 9293 3.3.2 and, where
 the middle sees less than an endpoint, nf_conntrack_proto_tcp.c. All that changes a state is here.
 """
@@ -77,7 +77,7 @@ REUSABLE: Final = frozenset({State.LAST_ACK, State.TIME_WAIT, State.CLOSED})
 
 
 def advance(state: State, event: Event, from_client: bool) -> State:
-    """The state after a segment. An RST must already have been found acceptable."""
+    """The state after a segment. An RST must already have been found to be the end."""
     if event is Event.RST:
         return State.CLOSED
     return _TRANSITIONS.get((state, event, from_client), state)

@@ -49,6 +49,9 @@ def _track_tcp(
         sequence = packet.sequence if event is Event.RST else packet.sequence + packet.payload
         if not in_window(sequence, expected, shift):
             return True  # its receiver will not believe it either
+        if event is Event.RST and sequence != expected is not None and connection not in table.half_open:
+            table.doubt(connection)
+            return True
         # After both have closed a healthy backend resets too, if what the client sent last was not read.
         if event is Event.RST and not from_client and connection.state not in REUSABLE:
             connection.path.resets += 1

@@ -206,6 +206,17 @@ ALWAYS_INLINE int set_state(struct flow *flow, struct connection *c, const struc
 	return 1;
 }
 
+/* It may be over: unless another packet comes, it is forgotten as soon as one that is. For an RST in the window
+ * whose number is not the very one that its receiver waits for (RFC 5961 3.2): see conntrack.py. */
+ALWAYS_INLINE void doubt(struct connection *c, const struct settings *settings, __u64 now)
+{
+	__u32 state = c->state;
+
+	release(c);
+	if (state < STATES && settings->timeouts[state] > settings->timeouts[CLOSED])
+		c->seen = now - (settings->timeouts[state] - settings->timeouts[CLOSED]);
+}
+
 /* Follow a connection with one of its packets, not yet translated. */
 ALWAYS_INLINE int track(context *ctx, struct flow *flow, struct connection *c, const struct packet *p,
 			const struct settings *settings)
@@ -224,6 +235,11 @@ ALWAYS_INLINE int track(context *ctx, struct flow *flow, struct connection *c, c
 		if (!in_window(sequence, known, from_client ? c->acked_by_backend : c->acked_by_client,
 			       from_client ? c->shifts >> 4 : c->shifts & 15))
 			return 1; /* its receiver will not believe it either */
+		if (event == EVENT_RST && !flow->half_open && known &&
+		    sequence != (from_client ? c->acked_by_backend : c->acked_by_client)) {
+			doubt(c, settings, p->now);
+			return 1;
+		}
 		/* After both have closed a healthy backend resets too, if what the client sent last was not read. */
 		if (event == EVENT_RST && !from_client && !is_reusable(c->state))
 			count_event(c->path, BACKEND_RESET);

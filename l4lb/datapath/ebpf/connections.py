@@ -30,6 +30,8 @@ _WALKS: Final = 4
 deleted the kernel's iterator skips another one where it goes on after a pause
 (bpf_hash_map_seq_find_next() in kernel/bpf/hashtab.c)."""
 
+_HALF: Final = 1 << 63
+
 _COUNTED: Final = b"\1"
 _FOUND: Final = b"\2"
 _RECORD_SIZE: Final = layout.END_SIZE + layout.CONNECTION.size
@@ -181,7 +183,8 @@ def _records(data: bytes) -> tuple[list[bytes], int, bytes]:
 def info(found: Found, timeouts: tuple[int, ...], now: int) -> ConnectionInfo:
     """For people. ``timeouts`` by state and ``now`` in ns."""
     vip, backend, _ = ends_of(found.path)
-    idle = now - found.connection.seen
+    # Of one that is doubted (track.h) the clock may not have been as far: less than 0, unsigned.
+    idle = (now - found.connection.seen + _HALF) % (2 * _HALF) - _HALF
     return ConnectionInfo(
         service=found.service,
         protocol=Protocol(found.path.protocol),
