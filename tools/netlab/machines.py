@@ -20,7 +20,9 @@ _BOOT: Final = 900.0  # seconds, on emulated machines
 _OPTIONS: Final = (
     # A handshake takes seconds on an emulated machine: one connection for all commands.
     *("-o", "ControlMaster=auto", "-o", "ControlPersist=30"),
-    *("-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=10", "-o", "LogLevel=ERROR"),
+    *("-o", "ConnectTimeout=10", "-o", "LogLevel=ERROR"),
+    # One may not answer for a minute, while its kernel checks programs for example.
+    *("-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=18"),
 )
 
 
@@ -62,7 +64,8 @@ class Machines:
             self.command(host, *argv), stdin=stdin, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise LabError(f"'{shlex.join(argv)}' on {host}: {' '.join(done.stderr.split())}")
+            said = " ".join(done.stderr.split()) or f"ended with status {done.returncode}, without a word"
+            raise LabError(f"'{shlex.join(argv)}' on {host}: {said}")
         return done.stdout
 
     def reboot(self, host: str) -> bool:
