@@ -1,6 +1,7 @@
 """Connections between a stop and a start: written to a file, read back, matched with the plan.
 
-A stream of msgpack values: a header, then one array a connection. Times are kept as idle seconds plus
+A stream of msgpack values: a header, then one array a connection, then one for each client that affinity
+remembers. Times are kept as idle seconds plus
 the moment of saving on the clock that goes on while the machine sleeps; after a reboot nothing in the
 file is worth having. Only root can write beside the socket, but the file is still read as data that
 may be damaged: what does not fit is left out.
@@ -19,12 +20,14 @@ from typing import Any, TypeGuard
 import msgpack
 
 from l4lb.director.connection import Ends, make_connection
+from l4lb.director.connection import Path as Way
 from l4lb.director.director import Director
 from l4lb.director.states import HALF_OPEN
-from l4lb.model import Protocol, State
+from l4lb.model import Endpoint, Nat, Protocol, State
 
 _FORMAT = "l4lb connections 1"
 _SHAPE = (int, bytes, bytes, int, float, int | None, int | None, int)
+_CLIENT_SHAPE = (int, bytes, int, bytes, int, bytes, float)  # protocol, VIP, backend, client, seconds left
 _STATES = frozenset(State) - HALF_OPEN
 _LIVE = frozenset({State.ESTABLISHED, State.CLIENT_FIN, State.BACKEND_FIN})
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -78,6 +81,15 @@ def _write(director: Director, temporary: Path, now: float) -> None:
                 )
             )
 
+        for state in director.services.by_vip.values():
+            if state.affinity is None:
+                continue
+            for client, to, left in state.affinity.remembered(now):
+                backend, vip = to.address, to.vip
+                file.write(
+                    pack([int(to.protocol), vip.ip, vip.port, backend.ip, backend.port, client, left])
+                )
+
 
 def restore(director: Director, path: Path, now: float) -> tuple[int, int]:
     """Read the file, if it is there, and remove it: (connections restored, left out)."""
@@ -89,7 +101,9 @@ def restore(director: Director, path: Path, now: float) -> tuple[int, int]:
     with file:
         path.unlink()
         for record, age in _records(msgpack.Unpacker(file, raw=False)):
-            if _restore_one(director, record, age, now):
+            if _is_client(record):
+                _remember_one(director, record, age, now)
+            elif _restore_one(director, record, age, now):
                 restored += 1
             else:
                 left_out += 1
@@ -117,12 +131,45 @@ def _restore_one(director: Director, record: object, age: float, now: float) -> 
     protocol, original, reply, state, idle, by_client, by_backend, shifts = record
     ends = Ends(original, reply)
     path = director.services.find_path(protocol, ends.vip, ends.backend)
-    if path is None or not path.alive:
+    if path is None or not path.alive or not _fits(path, ends, director.plan.snat_ports):
         return False
     connection = make_connection(path, ends.client, ends.source, State(state), now - idle - age)
     connection.acked_by_client, connection.acked_by_backend = by_client, by_backend
     connection.shifts = shifts
     return director.restore(connection, now)
+
+
+def _fits(way: Way, ends: Ends, snat_ports: tuple[int, int]) -> bool:
+    """True if the backend's packets would be taken: the service may have another kind of NAT by now, or
+    other source ports."""
+    if way.nat is Nat.FULL:
+        low, high = snat_ports
+        return ends.source.ip == way.snat and low <= ends.source.port <= high
+    return ends.source.ip == ends.client.ip
+
+
+def _remember_one(director: Director, record: list[Any], age: float, now: float) -> None:
+    protocol, vip, vip_port, backend, backend_port, client, left = record
+    state = director.services.by_vip.get((protocol, vip, vip_port))
+    if state is None or state.affinity is None or len(client) != len(vip):
+        return
+    path = state.paths.get(Endpoint(backend, backend_port))
+    if path is not None and left > age:
+        state.affinity.remember(
+            client, path, now + min(left - age, state.affinity.timeout) - state.affinity.timeout
+        )
+
+
+def _is_client(record: object) -> TypeGuard[list[Any]]:
+    """True if it can be a client that affinity remembers."""
+    return (
+        isinstance(record, list)
+        and len(record) == len(_CLIENT_SHAPE)
+        and all(map(isinstance, record, _CLIENT_SHAPE))
+        and all(len(ip) in (4, 16) for ip in (record[1], record[3], record[5]))
+        and all(0 <= port <= 0xFFFF for port in (record[2], record[4]))
+        and 0 < record[6] < math.inf
+    )
 
 
 def _is_connection(record: object) -> TypeGuard[list[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 
 from l4lb.director.connection import Path
 
@@ -34,6 +35,12 @@ class Affinity:
             del self._clients[client]
             return None
         return path
+
+    def remembered(self, now: float) -> Iterator[tuple[bytes, Path, float]]:
+        """Clients, their paths and for how many seconds, who was not heard of for longest first."""
+        for client, (path, expires) in self._clients.items():
+            if expires > now:
+                yield client, path, expires - now
 
     def remember(self, client: bytes, path: Path, now: float) -> None:
         """A connection of this client began on this path."""

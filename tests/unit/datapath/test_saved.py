@@ -10,7 +10,7 @@ import pytest
 
 from l4lb.datapath import saved
 from l4lb.model import Limits, Nat, Protocol, State, Timeouts
-from tests.unit.director.gateway import BACKEND6, CLIENT, CLIENT6, OTHER, VIP, Gateway, service
+from tests.unit.director.gateway import BACKEND, BACKEND6, CLIENT, CLIENT6, OTHER, VIP, Gateway, service
 from tests.unit.director.packets import FIN, RST, UDP, Sent
 
 FULL = replace(VIP, port=81)
@@ -139,6 +139,67 @@ def test_what_no_longer_is_configured_or_up_is_left_out(path):
     after, good, left_out = restored(content, path, service())
     assert (good, left_out) == (3, 3)
     usable(after)
+
+
+def test_what_the_nat_of_today_would_not_bring_back_is_left_out(path):
+    """Its backend's packets would go past us."""
+    content = save(busy(), path)
+    others = service(nat=Nat.FULL), service(name="full", vip=FULL)
+    assert restored(content, path, *others)[1:] == (0, 6)
+    path.write_bytes(content)
+    gateway = Gateway(*SERVICES, snat_ports=(40_000, 50_000))
+    assert saved.restore(gateway.director, path, gateway.now) == (5, 1)
+
+
+class TestAffinity:
+    """A client that comes back after a restart goes where it went before."""
+
+    STICKY = service(OTHER, BACKEND, affinity_timeout=300.0)
+
+    def come_back(self, path, *services, later=0.0, clock=None):
+        before = Gateway(self.STICKY)
+        before.open(replace(CLIENT, ip=CLIENT.ip[:3] + b"\x77"))  # the other one's turn
+        before.open()
+        content = save(before, path)
+        if clock is not None:
+            clock.seconds += later
+        after, *_ = restored(content, path, *services)
+        return after.forwarded(Sent(replace(CLIENT, port=50_000), VIP)).destination
+
+    def test_it_goes_to_its_backend(self, path):
+        assert self.come_back(path, self.STICKY) == BACKEND
+
+    def test_not_for_longer_than_it_is_remembered(self, path, clock):
+        assert self.come_back(path, self.STICKY, later=299, clock=clock) == BACKEND
+        assert self.come_back(path, self.STICKY, later=301, clock=clock) == OTHER
+
+    def test_a_shorter_timeout_holds(self, path):
+        shorter = service(OTHER, BACKEND, affinity_timeout=1.0)
+        gateway = Gateway(self.STICKY)
+        gateway.open()
+        after, *_ = restored(save(gateway, path), path, shorter)
+        (state,) = after.director.services.by_vip.values()
+        ((_, _, left),) = state.affinity.remembered(after.now)
+        assert left == pytest.approx(1.0)
+
+    def test_nobody_is_sent_where_there_is_no_backend_any_more_or_no_affinity(self, path):
+        assert self.come_back(path, service(OTHER, affinity_timeout=300.0)) == OTHER
+        assert self.come_back(path, service(OTHER, BACKEND)) == OTHER
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [(0, 99), (1, b""), (2, 1 << 20), (3, b"x" * 5), (4, -1), (5, b"x" * 16), (6, float("nan"))],
+    )
+    def test_with_an_impossible_value_it_is_left_out(self, path, field, value):
+        gateway = Gateway(self.STICKY)
+        gateway.open()
+        unpacker = msgpack.Unpacker()
+        unpacker.feed(save(gateway, path))
+        *rest, client = unpacker
+        client[field] = value
+        after, *_ = restored(b"".join(map(msgpack.packb, (*rest, client))), path, self.STICKY)
+        (state,) = after.director.services.by_vip.values()
+        assert len(state.affinity) == 0
 
 
 def test_no_more_than_the_table_holds(path):
