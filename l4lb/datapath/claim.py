@@ -108,8 +108,9 @@ class Claim:
     full_servers: frozenset[bytes]
 
     @classmethod
-    def of(cls, plan: Plan) -> Claim:
-        """The claim of a plan."""
+    def of(cls, plan: Plan, former: Claim | None = None) -> Claim:
+        """The claim of a plan. Connections with full NAT keep their source ports when the plan has others:
+        those of the ``former`` claim and what lies between stay claimed, until the process ends."""
         services: set[Transport] = set()
         backends: set[Transport] = set()
         full_backends: set[Transport] = set()
@@ -120,11 +121,14 @@ class Claim:
             into.update(
                 (backend.address.ip, protocol, backend.address.port) for backend in service.backends
             )
+        low, high = plan.snat_ports
+        if former is not None and former.full_backends:
+            low, high = min(low, former.snat_ports[0]), max(high, former.snat_ports[1])
         return cls(
             services=frozenset(services),
             backends=frozenset(backends),
             full_backends=frozenset(full_backends),
-            snat_ports=plan.snat_ports,
+            snat_ports=(low, high),
             vips=frozenset(ip for ip, _, _ in services),
             servers=frozenset(ip for ip, _, _ in backends),
             full_servers=frozenset(ip for ip, _, _ in full_backends),

@@ -91,7 +91,7 @@ class RawDatapath:
 
     async def apply(self, plan: Plan) -> None:
         """See ``Datapath``."""
-        before, self._claim = self._claim, Claim.of(plan)
+        before, self._claim = self._claim, Claim.of(plan, self._claim)
         if self._claim != before:
             # The shield first: a packet lost for a moment is sent again, an RST of the host is final.
             try:

@@ -58,6 +58,16 @@ def test_a_claim_knows_both_kinds_of_nat_apart():
     assert len(claim.vips) == 1
 
 
+def test_source_ports_of_before_stay_claimed():
+    """Connections have them until they end."""
+    first = Claim.of(Plan((DNS,), snat_ports=(20_000, 21_000)))
+    changed = Plan((DNS,), snat_ports=(40_000, 41_000))
+    then = Claim.of(changed, first)
+    assert then.snat_ports == (20_000, 41_000)
+    assert Claim.of(changed, then) == then
+    assert Claim.of(changed, claim_of(WEB)).snat_ports == (40_000, 41_000)  # nobody had any
+
+
 def test_equal_needs_make_equal_claims():
     """A datapath reloads the shield only when the claim changes: states and costs are not in it."""
     down = dataclasses.replace(
