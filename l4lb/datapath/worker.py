@@ -172,7 +172,7 @@ class Worker:
 
     def _resolve(self, index: int, address: bytes) -> None:
         if not self._channel.writing:  # it is asked again, and must not pile up unread
-            self._channel.send(("resolve", index, address))
+            self._say("resolve", index, address)
 
     def _receive_from(self, port: Port) -> None:
         self._receiving[port.socket.fileno()] = port
@@ -215,7 +215,10 @@ class Worker:
         self._emit(None, monotonic())
 
     def _answer(self, kind: str, number: int, value: Any) -> None:
-        self._channel.send((kind, number, value))
+        self._say(kind, number, value)
+
+    def _say(self, *message: Any) -> None:
+        self._channel.send(message)
         self._watch_channel()
 
     def _watch_channel(self) -> None:
@@ -223,7 +226,7 @@ class Worker:
         self._poll.modify(self._channel.fileno(), events)
 
     def _log(self, level: str, text: str) -> None:
-        self._channel.send(("log", level, text))
+        self._say("log", level, text)
 
     def _complain(self, text: str) -> None:
         self._log("warning", text)
@@ -270,7 +273,7 @@ class Worker:
                 counts = restore(self._director, saved, monotonic())
             except OSError as error:
                 self._complain(f"no connections are restored: {saved} cannot be used: {error.strerror}")
-        self._claim = Claim.of(plan)
+        self._claim = Claim.of(plan, self._claim)
         self._ports.claim(self._claim)
         return counts
 

@@ -35,7 +35,7 @@ class ConnectionTable:
             Protocol.TCP: self.tcp,
             Protocol.UDP: self.udp,
         }
-        self.half_open: OrderedDict[Connection, float] = OrderedDict()  # value: when it began
+        self.half_open: OrderedDict[Connection, float] = OrderedDict()  # value: when it began, or went on
         self.established = 0
         self.evicted = 0
         self._wheel = Wheel(now)
@@ -71,6 +71,13 @@ class ConnectionTable:
         longer than a handshake takes."""
         began = self.half_open.get(connection)
         return connection.state in REUSABLE or (began is not None and now - began >= HANDSHAKE)
+
+    def goes_on(self, connection: Connection, now: float) -> None:
+        """Of a half-open one that its client still uses, a stream that nobody answers: those that nobody
+        uses are pushed out first. Once in a while is enough."""
+        if now - self.half_open[connection] >= HANDSHAKE:
+            self.half_open[connection] = now
+            self.half_open.move_to_end(connection)
 
     def _push_out(self, connection: Connection) -> None:
         """Forget a connection that gives way."""

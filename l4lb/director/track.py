@@ -34,6 +34,8 @@ def track(
     connection.seen = now
     if packet.protocol == Protocol.TCP:
         return _track_tcp(table, frame, packet, connection, from_client)
+    if connection.state is State.UDP_NEW and from_client:
+        table.goes_on(connection, now)
     state = advance_udp(connection.state, from_client)
     return state is connection.state or table.set_state(connection, state)
 

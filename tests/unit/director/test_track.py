@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from l4lb.model import Protocol, State, Verdict
+from l4lb.model import Limits, Protocol, State, Verdict
 from tests.unit.director.gateway import BACKEND_ISN, CLIENT, CLIENT_ISN, VIP, Gateway, service
 from tests.unit.director.packets import ACK, FIN, PSH, RST, SYN, UDP, Sent
 
@@ -218,3 +218,16 @@ def test_a_forged_syn_does_not_change_the_windows_of_an_established_connection(g
     gateway.forwarded(replace(theirs, flags=RST, sequence=BACKEND_ISN + 1 + (0xFFFF << 7)))
     gateway.run_out(11.0)
     assert len(gateway.director.table) == 0
+
+
+def test_a_stream_that_nobody_answers_is_not_pushed_out_while_it_goes_on():
+    """syslog and the like, beside questions that are over: those go first."""
+    gateway = Gateway(service(protocol=Protocol.UDP), limits=Limits(half_open=10))
+    stream = Sent(CLIENT, VIP, protocol=UDP)
+    gateway.forwarded(stream)
+    for number in range(60):
+        gateway.now += 0.5
+        gateway.forwarded(Sent(replace(CLIENT, port=50_000 + number), VIP, protocol=UDP))
+        gateway.forwarded(stream)
+    assert gateway.director.table.evicted
+    assert gateway.connection(stream).path.connections_total == 61
