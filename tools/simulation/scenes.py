@@ -142,6 +142,13 @@ SCENES: Final = {
             for it in _PLAIN
         ),
         Scene("bursts-cpu", "bursts that slow work under way", _bursts, preempted=True),
+        Scene(
+            "bursts-cpu-keep",
+            "bursts that slow work under way, keep-alive",
+            _bursts,
+            requests_per_connection=KEEP_ALIVE,
+            preempted=True,
+        ),
         Scene("restart", "one restarts", _restart),
         Scene("speeds", "speeds from 0.5 to 1.5", _speeds),
         Scene("lognormal", "all alike, lognormal service", work=lognormal),
