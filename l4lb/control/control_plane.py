@@ -150,7 +150,7 @@ class ControlPlane:
     def _leave_what_was_there(self, kind: type[BaseException] | None, *_: object) -> None:
         """A start that fails or is cancelled ends nothing that went on before it: a stop that comes
         early would cut connections that a later one keeps."""
-        if kind is not None:
+        if kind is not None and not self._stopped:
             took_over = self._supervisor.took_over
             self._hold = bool(took_over)
             # Before there is a datapath no VIP has been touched.
