@@ -208,13 +208,17 @@ ALWAYS_INLINE int set_state(struct flow *flow, struct connection *c, const struc
 
 /* It may be over: unless another packet comes, it is forgotten as soon as one that is. For an RST in the window
  * whose number is not the very one that its receiver waits for (RFC 5961 3.2): see conntrack.py. */
-ALWAYS_INLINE void doubt(struct connection *c, const struct settings *settings, __u64 now)
+CHECKED_ALONE int doubt(struct connection *c, const struct settings *settings, __u64 now)
 {
-	__u32 state = c->state;
+	__u32 state;
 
+	if (!c || !settings)
+		return 0;
 	release(c);
+	state = c->state;
 	if (state < STATES && settings->timeouts[state] > settings->timeouts[CLOSED])
 		c->seen = now - (settings->timeouts[state] - settings->timeouts[CLOSED]);
+	return 0;
 }
 
 /* Follow a connection with one of its packets, not yet translated. */
