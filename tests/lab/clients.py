@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import select
+import signal
 import socket
 import threading
 import time
@@ -23,6 +24,11 @@ def wait_for(what, condition, seconds=DEADLINE):
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
         time.sleep(0.01)
     return answer
+
+
+def heed_interrupts():
+    """For a child, before it runs: a shell's job in the background, as the tests may be, ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def on(lab, host):

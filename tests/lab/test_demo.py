@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.clients import heed_interrupts
 from tests.lab.test_lab import remains
 
 pytestmark = pytest.mark.lab
@@ -45,7 +46,11 @@ def test_every_step_is_seen_to_work_and_nothing_is_left(prefix):
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_takes_the_lab_down(prefix, sign):
     with subprocess.Popen(
-        [TOOLS / "demo", "--prefix", prefix], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+        [TOOLS / "demo", "--prefix", prefix],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
     ) as demo:
         for line in demo.stdout:
             if line.startswith(" 3 "):

@@ -29,7 +29,7 @@ from tests.differential.program import Program
 from tests.differential.rules import Reference
 from tests.differential.steps import Packet, Run, begin, take
 from tests.differential.traffic import Traffic
-from tests.lab.clients import wait_for
+from tests.lab.clients import heed_interrupts, wait_for
 from tests.lab.conftest import why_not
 from tests.property.effort import LONG
 
@@ -167,10 +167,14 @@ def test_the_command_is_interrupted(request):
         pytest.skip(reason)
     fuzz = [request.config.rootpath / "tools/fuzz", "--packets", "1000000000", "--processes", "2"]
     before = namespaces()
-    with subprocess.Popen(fuzz, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as running:
-        wait_for("two gateways", lambda: len(namespaces() - before) == 6)
-        running.send_signal(signal.SIGINT)
-        assert running.wait(60) == 130
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(fuzz, **streams, preexec_fn=heed_interrupts) as running:
+        try:
+            wait_for("two gateways", lambda: len(namespaces() - before) == 6)
+            running.send_signal(signal.SIGINT)
+            assert running.wait(60) == 130
+        finally:
+            running.terminate()
         assert b"Traceback" not in running.stdout.read()
     assert namespaces() == before
 
