@@ -11,12 +11,14 @@ TICKS_LATE = 2
 
 def test_the_ticks_of_the_kernel_are_its_monotonic_time(bpf_possible):
     constants = clock.constants(build_bpf.FOLDER)
+    # A tick may have been late when the first one was counted back: then all are early by one.
+    early = constants["tick_length"]
     for _ in range(50):
         before = time.monotonic_ns()
         ticks, now = read(build_bpf.FOLDER)
         told = (ticks - constants["first_tick"]) * constants["tick_length"]
         assert before <= now
-        assert now - (TICKS_LATE + 1) * constants["tick_length"] <= told <= now
+        assert now - (TICKS_LATE + 1) * constants["tick_length"] <= told <= now + early
 
 
 def test_it_is_the_same_for_every_daemon(bpf_possible):
