@@ -111,9 +111,8 @@ class DatapathSupervisor:
             await self._datapath.close(hold=hold)
 
     async def _bring_up(self) -> None:
-        await self._attach()
-        await self._datapath.apply(self._wanted.plan)
-        self._done = self._wanted
+        self._done = None
+        await self._catch_up()
         self._began = asyncio.get_running_loop().time()
         self._failure = None
 
