@@ -89,7 +89,7 @@ class Budget:
         self._kept = kept
         self._first = min(self._first, 2 * limits.burst)
         self._rate = self._bounded(self._rate)
-        self._level = max(min(self._level, limits.burst), self._deepest)
+        self._level = max(min(self._level, limits.burst), self._deepest(limits.floor))
 
     def look(self, forwarded: int, now: float) -> None:
         """So many packets were forwarded in all. A count that went down has begun anew."""
@@ -131,17 +131,21 @@ class Budget:
 
     def owe(self, packets: int) -> None:
         """A probe has caused more packets than it was expected to: the next ones wait for them."""
-        self._level = max(self._level - packets, self._deepest)
+        self._level = max(self._level - packets, self._deepest(self._limits.floor))
 
     def owe_first(self, packets: int) -> None:
         """The same of one who came first, and who goes on to leave to the others what is kept for them."""
         self.owe(packets)
-        deepest = -max(self._limits.burst, _LONGEST_DEBT * (self._limits.ceiling - self._kept))
-        self._first = max(self._first - packets, deepest)
+        self._first = max(self._first - packets, self._deepest(self._first_rate))
 
     @property
-    def _deepest(self) -> float:
-        return -max(self._limits.burst, _LONGEST_DEBT * self._limits.floor)
+    def _first_rate(self) -> float:
+        """Packets a second that those who come first may have."""
+        return self._limits.ceiling - self._kept
+
+    def _deepest(self, rate: float) -> float:
+        """The level of the largest debt that is paid at a rate."""
+        return -max(self._limits.burst, _LONGEST_DEBT * rate)
 
     def wait(self, packets: int, now: float) -> float:
         """Seconds until that many can be spent; infinite if never, with what is known now."""
@@ -168,7 +172,7 @@ class Budget:
         at_floor = now - self._filled - at_rate
         earned = at_rate * self._rate + at_floor * self._limits.floor
         self._level = min(self._limits.burst, self._level + earned)
-        first = (self._limits.ceiling - self._kept) * (now - self._filled)
+        first = self._first_rate * (now - self._filled)
         # Twice a burst: nothing is lost of it while the level rises to what a question costs.
         self._first = min(2 * self._limits.burst, self._first + first)
         self._filled = now
