@@ -1,10 +1,9 @@
 """Connections between a stop and a start: written to a file, read back, matched with the plan.
 
 A stream of msgpack values: a header, then one array a connection, then one for each client that affinity
-remembers. Times are kept as idle seconds plus
-the moment of saving on the clock that goes on while the machine sleeps; after a reboot nothing in the
-file is worth having. Only root can write beside the socket, but the file is still read as data that
-may be damaged: what does not fit is left out.
+remembers. Times are kept as idle seconds plus the moment of saving on the clock that goes on while the
+machine sleeps; after a reboot nothing in the file is worth having. Only root can write beside the socket,
+but the file is still read as data that may be damaged: what does not fit is left out.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -155,17 +154,14 @@ def _remember_one(director: Director, record: list[Any], age: float, now: float)
         return
     path = state.paths.get(Endpoint(backend, backend_port))
     if path is not None and left > age:
-        state.affinity.remember(
-            client, path, now + min(left - age, state.affinity.timeout) - state.affinity.timeout
-        )
+        timeout = state.affinity.timeout
+        state.affinity.remember(client, path, now + min(left - age, timeout) - timeout)
 
 
 def _is_client(record: object) -> TypeGuard[list[Any]]:
     """True if it can be a client that affinity remembers."""
     return (
-        isinstance(record, list)
-        and len(record) == len(_CLIENT_SHAPE)
-        and all(map(isinstance, record, _CLIENT_SHAPE))
+        _has_shape(record, _CLIENT_SHAPE)
         and all(len(ip) in (4, 16) for ip in (record[1], record[3], record[5]))
         and all(0 <= port <= 0xFFFF for port in (record[2], record[4]))
         and 0 < record[6] < math.inf
@@ -174,9 +170,7 @@ def _is_client(record: object) -> TypeGuard[list[Any]]:
 
 def _is_connection(record: object) -> TypeGuard[list[Any]]:
     """True if every value is one that a connection can have."""
-    if not isinstance(record, list) or len(record) != len(_SHAPE):
-        return False
-    if not all(map(isinstance, record, _SHAPE)):
+    if not _has_shape(record, _SHAPE):
         return False
     protocol, original, reply, state, idle, by_client, by_backend, shifts = record
     return (
@@ -188,3 +182,8 @@ def _is_connection(record: object) -> TypeGuard[list[Any]]:
         and all(number is None or 0 <= number <= 0xFFFF_FFFF for number in (by_client, by_backend))
         and 0 <= shifts <= 0xFF
     )
+
+
+def _has_shape(record: object, shape: Sequence[Any]) -> TypeGuard[list[Any]]:
+    """True for a list of values of these types."""
+    return isinstance(record, list) and len(record) == len(shape) and all(map(isinstance, record, shape))
