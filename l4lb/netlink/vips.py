@@ -200,8 +200,6 @@ class VipKeeper:
         await asyncio.sleep(_RESTORE_AFTER)
         async with self._busy:
             for ip, name in self._wanted.items():
-                if ip in self._borrowed:
-                    continue
                 try:
                     # Where it was, even if another interface would be chosen while that one is away.
                     await self._place(ip, name or self._ledger.interface(ip))
