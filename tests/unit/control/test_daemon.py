@@ -12,14 +12,22 @@ import pytest
 
 from l4lb.control import daemon
 from l4lb.control.control_plane import ControlPlane
-from l4lb.control.daemon import Daemon
 from l4lb.control.desired import DesiredState
-from l4lb.control.lock import claim_socket
 from l4lb.datapath.base import DatapathError
 from l4lb.model import Nat
 from tests.unit.control.fake_datapath import DEADLINE
 from tests.unit.control.fake_host import packed
 from tests.unit.control.harness import CONFIG, Running, with_daemon
+
+
+def serve(l4lb):
+    """Until the daemon ends by itself, or cannot begin."""
+
+    async def run():
+        async with asyncio.timeout(DEADLINE):
+            await l4lb.daemon().serve()
+
+    asyncio.run(run())
 
 
 def test_what_a_start_brings_about(tmp_path):
@@ -138,11 +146,7 @@ def test_a_signal_during_the_start_ends_it_and_leaves_nothing(tmp_path):
 
     l4lb.datapath.attach = attach
 
-    async def run():
-        async with asyncio.timeout(DEADLINE):
-            await l4lb.daemon().serve()
-
-    asyncio.run(run())
+    serve(l4lb)
     assert l4lb.datapath.held is False
     assert not l4lb.watch.running
     assert not l4lb.socket.exists()
@@ -160,11 +164,7 @@ def test_a_signal_while_connections_are_taken_over_leaves_them(tmp_path, survive
 
     l4lb.datapath.apply = apply
 
-    async def run():
-        async with asyncio.timeout(DEADLINE):
-            await l4lb.daemon().serve()
-
-    asyncio.run(run())
+    serve(l4lb)
     assert l4lb.datapath.held is True
     assert l4lb.vips.kept == ([] if survives else [{}])
     assert l4lb.vips.closed
@@ -177,18 +177,9 @@ def test_vips_of_before_stay_if_no_datapath_can_be_made(tmp_path):
     def make(config):
         raise DatapathError("the verifier refuses it")
 
-    async def run():
-        daemon = Daemon(
-            DesiredState(l4lb.config),
-            replace(edges, make_datapath=make),
-            claim_socket(l4lb.socket),
-            socket.socket(socket.AF_UNIX),
-        )
-        async with asyncio.timeout(DEADLINE):
-            await daemon.serve()
-
+    l4lb.edges = lambda: replace(edges, make_datapath=make)
     with pytest.raises(DatapathError, match="the verifier refuses it"):
-        asyncio.run(run())
+        serve(l4lb)
     assert l4lb.vips.kept == []
 
 
@@ -243,11 +234,7 @@ def test_a_signal_when_the_datapath_runs_but_the_start_does_not_end(tmp_path):
 
     l4lb.vips.keep = keep
 
-    async def run():
-        async with asyncio.timeout(DEADLINE):
-            await l4lb.daemon().serve()
-
-    asyncio.run(run())
+    serve(l4lb)
     assert l4lb.datapath.held is False
     assert l4lb.vips.kept[-1] == {}
 

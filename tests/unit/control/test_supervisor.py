@@ -83,15 +83,21 @@ def test_a_start_that_is_cancelled_leaves_nothing_but_what_was_there(took_over):
     asyncio.run(scenario())
 
 
+async def after_a_refusal(interfaces, plan):
+    """A datapath on eth0 with plan ONE that once refused to be changed to these, and its supervisor."""
+    datapath = FakeDatapath()
+    keeper = supervisor(datapath)
+    await keeper.start(["eth0"], ONE)
+    datapath.refusal = "not now"
+    with pytest.raises(DatapathError, match="not now"):
+        await keeper.update(interfaces, plan)
+    datapath.refusal = None
+    return datapath, keeper
+
+
 def test_a_refused_plan_is_tried_again_with_the_next_update():
     async def scenario():
-        datapath = FakeDatapath()
-        keeper = supervisor(datapath)
-        await keeper.start(["eth0"], ONE)
-        datapath.refusal = "not now"
-        with pytest.raises(DatapathError, match="not now"):
-            await keeper.update(["eth0"], TWO)
-        datapath.refusal = None
+        datapath, keeper = await after_a_refusal(["eth0"], TWO)
         await keeper.update(["eth0"], TWO)
         await keeper.close(hold=False)
         assert datapath.plans == [ONE, TWO]
@@ -103,13 +109,7 @@ def test_after_a_refusal_what_was_there_before_is_made_true_again():
     """Part of what was refused may have been done."""
 
     async def scenario():
-        datapath = FakeDatapath()
-        keeper = supervisor(datapath)
-        await keeper.start(["eth0"], ONE)
-        datapath.refusal = "not now"
-        with pytest.raises(DatapathError, match="not now"):
-            await keeper.update(["eth0", "eth2"], ONE)
-        datapath.refusal = None
+        datapath, keeper = await after_a_refusal(["eth0", "eth2"], ONE)
         await keeper.update(["eth0"], ONE)
         assert (datapath.attached, datapath.plans) == ([("eth0",)] * 2, [ONE] * 2)
         await keeper.update(["eth0"], ONE)
