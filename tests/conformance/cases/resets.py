@@ -57,6 +57,22 @@ def rst_with_a_wrong_number(net):
             from_backend(net, net.web1, "R", seq=seq, ack=0)
             for seq in (0, BACKEND_NEXT - 1, BACKEND_NEXT + 0x10000, BACKEND_NEXT + 2**31)
         ],
+        table(row(net, net.web1, State.ESTABLISHED)),
+        from_client(net, net.web1, "R", seq=CLIENT_NEXT, ack=0),
+        table(row(net, net.web1, State.CLOSED)),
+    ]
+
+
+@packet_case()
+def rst_at_the_edge_of_the_window(net):
+    """One beyond it changes nothing, also in the long run. One at its end may be the end."""
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        from_backend(net, net.web1),
+        from_client(net, net.web1, "R", seq=CLIENT_NEXT - 1, ack=0),
+        from_client(net, net.web1, "R", seq=CLIENT_NEXT + 0x10000, ack=0),
+        from_backend(net, net.web1, "R", seq=BACKEND_NEXT - 1, ack=0),
+        from_backend(net, net.web1, "R", seq=BACKEND_NEXT + 0x10000, ack=0),
         wait(11.0),
         table(row(net, net.web1, State.ESTABLISHED)),
         from_client(net, net.web1, "R", seq=CLIENT_NEXT + 0xFFFF, ack=0),
