@@ -155,7 +155,7 @@ def _remember_one(director: Director, record: list[Any], age: float, now: float)
     path = state.paths.get(Endpoint(backend, backend_port))
     if path is not None and left > age:
         timeout = state.affinity.timeout
-        state.affinity.remember(client, path, now + min(left - age, timeout) - timeout)
+        state.affinity.establish(client, path, now + min(left - age, timeout) - timeout)
 
 
 def _is_client(record: object) -> TypeGuard[list[Any]]:

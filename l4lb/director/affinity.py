@@ -4,51 +4,78 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import Final
 
 from l4lb.director.connection import Path
+
+_Clients = OrderedDict[bytes, tuple[Path, float]]
+"""Client address -> path and when it is forgotten, in the order of their last use."""
 
 
 class Affinity:
     """Client address -> path, for ``timeout`` seconds after the client's last new connection.
 
-    Bounded: when full, the client not heard of for longest is forgotten and is simply scheduled
-    anew. Entries are in the order of their last use, so expired ones are at the front.
+    A client is a newcomer until a connection of its has been established, and newcomers are limited
+    apart: a flood of forged addresses pushes out other newcomers and nobody else. When full, the client
+    not heard of for longest is forgotten and is simply scheduled anew.
     """
 
-    __slots__ = ("_clients", "limit", "timeout")
+    __slots__ = ("_newcomers", "_regulars", "limit", "newcomers", "timeout")
 
-    def __init__(self, timeout: float, limit: int) -> None:
+    def __init__(self, timeout: float, limit: int, newcomers: int) -> None:
+        """
+        Args:
+            timeout: seconds.
+            limit: how many clients with an established connection are remembered.
+            newcomers: how many others.
+        """
         self.timeout = timeout
         self.limit = limit
-        self._clients: OrderedDict[bytes, tuple[Path, float]] = OrderedDict()
+        self.newcomers = newcomers
+        self._regulars: Final[_Clients] = OrderedDict()
+        self._newcomers: Final[_Clients] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._clients)
+        return len(self._regulars) + len(self._newcomers)
 
     def find(self, client: bytes, now: float) -> Path | None:
         """The client's path if it is remembered and takes new connections."""
-        entry = self._clients.get(client)
-        if entry is None:
-            return None
-        path, expires = entry
-        if expires <= now or not path.usable:
-            del self._clients[client]
-            return None
-        return path
+        for clients in (self._regulars, self._newcomers):
+            entry = clients.get(client)
+            if entry is None:
+                continue
+            path, expires = entry
+            if expires > now and path.usable:
+                return path
+            del clients[client]
+        return None
 
     def remembered(self, now: float) -> Iterator[tuple[bytes, Path, float]]:
-        """Clients, their paths and for how many seconds, who was not heard of for longest first."""
-        for client, (path, expires) in self._clients.items():
-            if expires > now:
-                yield client, path, expires - now
+        """Clients, their paths and for how many seconds: newcomers first, and of each kind who was not
+        heard of for longest."""
+        for clients in (self._newcomers, self._regulars):
+            for client, (path, expires) in clients.items():
+                if expires > now:
+                    yield client, path, expires - now
 
-    def remember(self, client: bytes, path: Path, now: float) -> None:
+    def begin(self, client: bytes, path: Path, now: float) -> None:
         """A connection of this client began on this path."""
-        clients = self._clients
+        if client in self._regulars:
+            self._keep(self._regulars, self.limit, client, path, now)
+        else:
+            self._keep(self._newcomers, self.newcomers, client, path, now)
+
+    def establish(self, client: bytes, path: Path, now: float) -> None:
+        """Its address is not forged: the client has gone on with a connection that was answered."""
+        self._newcomers.pop(client, None)
+        self._keep(self._regulars, self.limit, client, path, now)
+
+    def _keep(self, clients: _Clients, limit: int, client: bytes, path: Path, now: float) -> None:
+        """Expired ones are at the front."""
         clients[client] = (path, now + self.timeout)
         clients.move_to_end(client)
         while clients:
             oldest = next(iter(clients))
-            if len(clients) <= self.limit and clients[oldest][1] > now:
+            if len(clients) <= limit and clients[oldest][1] > now:
                 break
             del clients[oldest]

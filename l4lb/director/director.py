@@ -251,7 +251,7 @@ class Director:
                 service.keep_at = now + DECISIONS_APART
                 self.decisions.append(decision)
             if service.affinity is not None:
-                service.affinity.remember(packet.source, path, now)
+                service.affinity.begin(packet.source, path, now)
         return verdict
 
     def _unknown_reply(self, frame: bytearray, packet: Packet, now: float) -> Verdict:
@@ -332,11 +332,20 @@ class Director:
             self.table.add(connection, now)
         if not from_client:
             measure.from_backend(connection, packet, now)
+        half_open = connection in self.table.half_open
         if not track(self.table, frame, packet, connection, from_client, now):
             return self._end(frame, packet, connection, from_client, DropReason.ESTABLISHED_FULL, now)
         if from_client:
+            if half_open and connection not in self.table.half_open:
+                self._establish(packet, path, now)
             measure.from_client(connection, packet, now, new=new)
         return self._put_out(frame, packet, connection, from_client, hop, length)
+
+    def _establish(self, packet: Packet, path: Path, now: float) -> None:
+        """A connection has been established, by its client's packet: this one is nobody's invention."""
+        service = self.services.by_vip.get((packet.protocol, packet.destination, packet.dport))
+        if service is not None and service.affinity is not None:
+            service.affinity.establish(packet.source, path, now)
 
     def _put_out(
         self,

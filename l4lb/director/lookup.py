@@ -12,7 +12,7 @@ from dataclasses import replace
 from l4lb.director.affinity import Affinity
 from l4lb.director.connection import Path
 from l4lb.director.select import ServiceState
-from l4lb.model import Costs, Endpoint, Plan, Selection, ServicePlan, Table, WhenBackendDown
+from l4lb.model import Costs, Endpoint, Limits, Plan, Selection, ServicePlan, Table, WhenBackendDown
 
 EndpointKey = tuple[int, bytes, int]
 """Protocol, packed address, port."""
@@ -56,7 +56,7 @@ class Services:
                 state = ServiceState(service)
             else:
                 del before[vip]
-            attention |= self._update(state, service, plan.limits.affinity)
+            attention |= self._update(state, service, plan.limits)
             self.by_vip[vip] = state
             addresses.add(service.address.ip)
             for backend in service.backends:
@@ -94,16 +94,17 @@ class Services:
             retired = True
         return retired
 
-    def _update(self, state: ServiceState, service: ServicePlan, affinity_limit: int) -> bool:
+    def _update(self, state: ServiceState, service: ServicePlan, limits: Limits) -> bool:
         """Bring one service up to date; True if a path of it went away or down."""
         state.plan = service
         if not service.affinity_timeout:
             state.affinity = None
         elif state.affinity is None:
-            state.affinity = Affinity(service.affinity_timeout, affinity_limit)
+            state.affinity = Affinity(service.affinity_timeout, limits.affinity, limits.half_open)
         else:
             state.affinity.timeout = service.affinity_timeout
-            state.affinity.limit = affinity_limit
+            state.affinity.limit = limits.affinity
+            state.affinity.newcomers = limits.half_open
 
         before, state.paths = state.paths, {}
         attention = False

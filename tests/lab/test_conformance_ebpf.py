@@ -2,20 +2,21 @@
 on real links, where the kernel sends."""
 
 import subprocess
+from ipaddress import ip_address
 from typing import ClassVar
 
 import pytest
 
 from l4lb.datapath.base import DatapathError
 from l4lb.datapath.libbpf import LibbpfError
-from l4lb.model import DropReason, Limits, Verdict
+from l4lb.model import DropReason, Key, Limits, Table, Verdict
 from tests.conformance.case import all_cases
 from tests.conformance.engines.live import EBPF_OFFERS, LiveEngine, ebpf
 from tests.conformance.engines.program import OFFERS, ProgramEngine
-from tests.conformance.packets import tcp
+from tests.conformance.packets import VNET, tcp
 from tests.conformance.plans import plan, service
 from tests.conformance.run import run
-from tests.conformance.world import GATEWAY_MAC, V4, Side
+from tests.conformance.world import GATEWAY_MAC, V4, Host, Side
 from tests.unit.datapath.ebpf.kernel import reason
 
 pytestmark = pytest.mark.lab
@@ -170,6 +171,40 @@ def test_without_a_daemon_what_has_expired_makes_room(small):
             assert tries.count(1) > small.ALLOWED // 2
             assert opened(small, V4.client.at(50_000)) is None  # all are alive
             small.wait(10_000)
+
+
+def asked_by(engine, client):
+    """The backend that the client's SYN goes to."""
+    result = engine.send(tcp(client, V4.vip, "S", seq=1).on_wire(CLIENT_MAC, OURS), Side.CLIENTS)
+    assert result.verdict is Verdict.FORWARD
+    packet = result.out[0][1][VNET + 14 :]
+    return next(host for host in (V4.web1, V4.web2) if ip_address(host.ip).packed == packet[16:20])
+
+
+def shaken_hands(engine, client):
+    """The backend that the client has a connection with."""
+    backend = asked_by(engine, client)
+    answer = tcp(backend, client, "SA", seq=1, ack=2).on_wire(BACKEND_MAC, GATEWAY_MAC[Side.BACKENDS])
+    assert engine.send(answer, Side.BACKENDS).verdict is Verdict.FORWARD
+    last = tcp(client, V4.vip, "A", seq=2, ack=2).on_wire(CLIENT_MAC, OURS)
+    assert engine.send(last, Side.CLIENTS).verdict is Verdict.FORWARD
+    return backend
+
+
+def test_a_flood_makes_no_regular_client_be_forgotten(small):
+    """Clients that had a connection are remembered behind SYNs from twice as many addresses as there is
+    room for. Who has only sent a SYN is remembered too, but may be forgotten."""
+    table = Table(Key.RANDOM, (0, 1))
+    flood = [tcp(Host(f"10.1.{16 + at // 250}.{1 + at % 250}", 40_000), V4.vip, "S") for at in range(8_192)]
+    regulars, newcomers = ([Host(f"10.1.{net}.{at}", 40_000) for at in range(1, 31)] for net in (8, 9))
+    with small.inside():
+        small.configure(plan(service(V4, V4.web1, V4.web2, selection=table, affinity=3_000.0)))
+        theirs = [shaken_hands(small, client) for client in regulars]
+        others = [asked_by(small, client) for client in newcomers]
+        assert [asked_by(small, client.at(50_000)) for client in newcomers] == others
+        for each in flood:
+            assert small.send(each.on_wire(CLIENT_MAC, OURS), Side.CLIENTS).verdict is Verdict.FORWARD
+        assert [asked_by(small, client.at(50_000)) for client in regulars] == theirs
 
 
 @pytest.mark.parametrize("case", all_cases(), ids=str)

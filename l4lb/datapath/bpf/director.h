@@ -51,7 +51,7 @@ ALWAYS_INLINE int forward(context *ctx, struct work *w, struct flow *flow, struc
 		if (flow->service) {
 			keep(&w->choice, &p->source, p->now);
 			if (flow->service->affinity)
-				remember_client(flow->service, p, number);
+				remember(p, flow->service, number, 0);
 		}
 	}
 	if (!flow->from_client)

@@ -259,7 +259,7 @@ struct decision {
 /* l4lb.model.Rule: those before are of enum selection_kind. */
 enum rule { RULE_AFFINITY = KIND_COSTS + 1 };
 
-/* Values of affinity*: the end is the client without a port, its id the service's number. */
+/* Values of affinities* and newcomers*: the end is the client without a port, its id the service's number. */
 struct affinity {
 	__u64 until; /* ns */
 	__u32 path;

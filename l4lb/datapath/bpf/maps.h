@@ -91,8 +91,10 @@ PAIR(LRU_HASH, half_open_reverse, sizeof(struct end), 65536, 0);
 /* The end that the backend sees with the backend's number: a connection past the VIP. */
 PAIR(LRU_HASH, direct, sizeof(__u8), 65536, 0);
 
-/* The client's address with the service's number -> path. */
+/* The client's address with the service's number -> path. Who has not yet had an established connection, as all
+ * that a flood invents, is a newcomer. */
 PAIR(LRU_HASH, affinities, sizeof(struct affinity), 262144, 0);
+PAIR(LRU_HASH, newcomers, sizeof(struct affinity), 65536, 0);
 
 MAP(LRU_HASH, fragments, sizeof(struct datagram), sizeof(struct fragment), 4096, 0);
 

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "affinity.h"
 #include "decisions.h"
 #include "hash.h"
 
@@ -114,14 +115,6 @@ CHECKED_ALONE int find_least(struct choice *choice, const struct service *servic
 	return 0;
 }
 
-/* The path's number may be another service's by now. */
-ALWAYS_INLINE int is_usable(__u32 number, const struct service *service)
-{
-	struct path *path = bpf_map_lookup_elem(&paths, &number);
-
-	return path && path->flags & PATH_USABLE && path->service == service->number;
-}
-
 /* The path that the table gives, NO_PATH if no backend can take a connection. */
 ALWAYS_INLINE __u32 from_table(const struct service *service, const struct end *client, const struct end *vip,
 			       int version)
@@ -167,19 +160,11 @@ CHECKED_ALONE __u32 select(struct work *w, const struct service *service)
 	choice->service = service->number;
 	choice->version = version;
 	if (service->affinity) {
-		struct end key = *client;
-		struct affinity *last;
-
-		key.port = 0;
-		key.id = service->number;
-		last = FIND(affinities, version, &key);
-		if (last && last->until > w->packet.now && is_usable(last->path, service)) {
-			choice->best.path = last->path;
+		choice->best.path = remembered(&w->packet, service);
+		if (choice->best.path != NO_PATH) {
 			choice->rule = RULE_AFFINITY;
 			return choice->best.path;
 		}
-		if (last)
-			DELETE(affinities, version, &key);
 	}
 	choice->rule = service->kind;
 	if (choice->rule == KIND_COSTS)
@@ -189,22 +174,6 @@ CHECKED_ALONE __u32 select(struct work *w, const struct service *service)
 	choice->turned = choice->best.path != NO_PATH &&
 			 (service->kind == KIND_TURN || (service->kind == KIND_COSTS && !service->candidates));
 	return choice->best.path;
-}
-
-/* A connection of this client began on this path. */
-CHECKED_ALONE int remember_client(const struct service *service, const struct packet *p, __u32 path)
-{
-	struct affinity last = {.path = path};
-	struct end key;
-
-	if (!service || !p)
-		return 0;
-	key = p->source;
-	key.port = 0;
-	key.id = service->number;
-	last.until = p->now + service->affinity * 1000000000ull;
-	PUT(affinities, p->version, &key, &last, BPF_ANY);
-	return 0;
 }
 
 /* True if a packet from the middle of a connection shows which backend it is with. */

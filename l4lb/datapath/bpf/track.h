@@ -7,6 +7,7 @@
 
 #include <linux/errno.h>
 
+#include "affinity.h"
 #include "lookup.h"
 
 /* The combinations of FLAGS_THAT_MATTER that a TCP sends, as bits (tcp_valid_flags in
@@ -200,7 +201,14 @@ ALWAYS_INLINE int set_state(struct flow *flow, struct connection *c, const struc
 		if (is_half_open(c->state))
 			count_load(c->path, -1, 0);
 	} else if (!is_half_open(state)) {
-		return promote(&flow->key, c, p, settings, state);
+		__u32 path = c->path;
+
+		if (!promote(&flow->key, c, p, settings, state))
+			return 0;
+		/* By its client's packet: that one's address is not forged. */
+		if (flow->from_client && flow->service && flow->service->affinity)
+			remember(p, flow->service, path, 1);
+		return 1;
 	}
 	c->state = state;
 	return 1;

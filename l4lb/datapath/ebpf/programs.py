@@ -121,7 +121,7 @@ def _sizes(limits: Limits, maps: Path) -> dict[str, int]:
     sizes = {}
     for names, entries in (
         (("connections", "reverse"), limits.established),
-        (("half_open", "half_open_reverse", "direct"), limits.half_open),
+        (("half_open", "half_open_reverse", "direct", "newcomers"), limits.half_open),
         (("affinities",), limits.affinity),
     ):
         sizes.update({f"{name}{version}": entries for name in names for version in (4, 6)})

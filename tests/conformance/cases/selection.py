@@ -232,8 +232,48 @@ def affinity_table_full(net):
     """The client not heard of for longest is forgotten, and scheduled anew."""
     limits = Limits(affinity=1)
     return plan(service(net, affinity=300.0), limits=limits), [
-        syn(net, net.web1),
-        syn(net, net.web2, net.second),
+        handshake(net, net.web1),
+        handshake(net, net.web2, net.second),
         syn(net, net.web1, net.client.at(40_001)),
         syn(net, net.web2, net.second.at(40_001)),
+        syn(net, net.web1, net.client.at(40_002)),
+    ]
+
+
+@packet_case()
+def affinity_of_newcomers(net):
+    """Who has had no established connection yet is remembered too, but takes no regular client's place:
+    whoever floods from forged addresses would have all of them forgotten."""
+    limits = Limits(affinity=1)
+    return plan(service(net, affinity=300.0), limits=limits), [
+        handshake(net, net.web1),
+        syn(net, net.web2, net.second),
+        syn(net, net.web2, net.second.at(40_001)),
+        syn(net, net.web1, net.client.at(40_001)),
+    ]
+
+
+@packet_case()
+def affinity_begins_anew_with_every_connection(net):
+    """Of a regular client too, though the next one may be answered by nobody."""
+    return plan(service(net, affinity=300.0)), [
+        handshake(net, net.web1),
+        wait(290.0),
+        syn(net, net.web1, net.client.at(40_001)),
+        wait(290.0),
+        syn(net, net.web1, net.client.at(40_002)),
+    ]
+
+
+@packet_case()
+def affinity_of_udp_newcomers(net):
+    """Where nobody shakes hands, the client's next datagram behind an answer tells."""
+    limits = Limits(affinity=1)
+    return plan(service(net, protocol=UDP, affinity=300.0), limits=limits), [
+        asked(net, net.web1),
+        answered(net, net.web1),
+        asked(net, net.web1),
+        asked(net, net.web2, net.second),
+        answered(net, net.web2, net.second),
+        asked(net, net.web1, net.client.at(40_001)),
     ]

@@ -27,7 +27,15 @@ from tests.conformance.world import MTU, NARROW_HOSTS, NARROW_MTU, PREFIXES
 REMEMBERED: Final = (
     *(
         f"{name}{version}"
-        for name in ("connections", "half_open", "reverse", "half_open_reverse", "direct", "affinities")
+        for name in (
+            "connections",
+            "half_open",
+            "reverse",
+            "half_open_reverse",
+            "direct",
+            "affinities",
+            "newcomers",
+        )
         for version in (4, 6)
     ),
     "fragments",

@@ -12,7 +12,13 @@ A, B = bytes([203, 0, 113, 1]), bytes([203, 0, 113, 2])
 
 @pytest.fixture
 def affinity():
-    return Affinity(timeout=100.0, limit=3)
+    return Affinity(timeout=100.0, limit=3, newcomers=3)
+
+
+@pytest.fixture(params=["begin", "establish"])
+def remember(request, affinity):
+    """Newcomers and regular clients alike."""
+    return getattr(affinity, request.param)
 
 
 def path(usable=True):
@@ -21,63 +27,107 @@ def path(usable=True):
     return made
 
 
-def test_a_client_is_found_until_its_time_is_over(affinity):
+def test_a_client_is_found_until_its_time_is_over(affinity, remember):
     web1 = path()
-    affinity.remember(A, web1, 0.0)
+    remember(A, web1, 0.0)
     assert affinity.find(A, 99.9) is web1
     assert affinity.find(B, 0.0) is None
     assert affinity.find(A, 100.0) is None
     assert len(affinity) == 0
 
 
-def test_each_connection_begins_the_time_anew(affinity):
-    affinity.remember(A, path(), 0.0)
-    affinity.remember(A, web2 := path(), 60.0)
+def test_each_connection_begins_the_time_anew(affinity, remember):
+    remember(A, path(), 0.0)
+    remember(A, web2 := path(), 60.0)
     assert affinity.find(A, 159.9) is web2
 
 
-def test_looking_does_not(affinity):
-    affinity.remember(A, path(), 0.0)
+def test_looking_does_not(affinity, remember):
+    remember(A, path(), 0.0)
     affinity.find(A, 60.0)
     assert affinity.find(A, 100.0) is None
 
 
-def test_a_path_that_takes_no_new_connections_is_forgotten(affinity):
+def test_a_path_that_takes_no_new_connections_is_forgotten(affinity, remember):
     web1 = path()
-    affinity.remember(A, web1, 0.0)
+    remember(A, web1, 0.0)
     web1.usable = False
     assert affinity.find(A, 1.0) is None
     web1.usable = True
     assert affinity.find(A, 1.0) is None, "it was scheduled elsewhere meanwhile"
 
 
-def test_the_one_not_heard_of_for_longest_is_forgotten_first(affinity):
+def test_the_one_not_heard_of_for_longest_is_forgotten_first(affinity, remember):
     web1 = path()
     clients = [bytes([10, 0, 0, last]) for last in range(4)]
     for client in clients[:3]:
-        affinity.remember(client, web1, 0.0)
-    affinity.remember(clients[0], web1, 1.0)
-    affinity.remember(clients[3], web1, 2.0)
+        remember(client, web1, 0.0)
+    remember(clients[0], web1, 1.0)
+    remember(clients[3], web1, 2.0)
     assert [client for client in clients if affinity.find(client, 2.0)] == [clients[i] for i in (0, 2, 3)]
 
 
-def test_a_lower_limit_holds_from_the_next_client_on(affinity):
+def test_a_lower_limit_holds_from_the_next_client_on(affinity, remember):
     for last in range(3):
-        affinity.remember(bytes([10, 0, 0, last]), path(), 0.0)
-    affinity.limit = 1
-    affinity.remember(A, path(), 1.0)
+        remember(bytes([10, 0, 0, last]), path(), 0.0)
+    affinity.limit = affinity.newcomers = 1
+    remember(A, path(), 1.0)
     assert len(affinity) == 1
     assert affinity.find(A, 1.0)
 
 
-def test_expired_ones_go_without_being_asked_for(affinity):
-    affinity.remember(A, path(), 0.0)
-    affinity.remember(B, path(), 150.0)
+def test_expired_ones_go_without_being_asked_for(affinity, remember):
+    remember(A, path(), 0.0)
+    remember(B, path(), 150.0)
     assert len(affinity) == 1
 
 
-def test_a_limit_of_one_holds_one():
-    affinity = Affinity(100.0, 1)
+def test_a_limit_of_one_holds_one(affinity, remember):
+    affinity.limit = affinity.newcomers = 1
     for last in range(5):
-        affinity.remember(bytes([10, 0, 0, last]), path(), 0.0)
+        remember(bytes([10, 0, 0, last]), path(), 0.0)
         assert len(affinity) == 1
+
+
+def test_newcomers_take_no_regular_clients_place(affinity):
+    web1, web2 = path(), path()
+    affinity.establish(A, web1, 0.0)
+    for last in range(10):
+        affinity.begin(bytes([10, 0, 0, last]), web2, 1.0)
+    assert affinity.find(A, 1.0) is web1
+    assert len(affinity) == 1 + 3
+
+
+def test_a_newcomer_becomes_a_regular_client(affinity):
+    web1 = path()
+    affinity.begin(A, web1, 0.0)
+    affinity.establish(A, web1, 1.0)
+    assert len(affinity) == 1
+    for last in range(3):
+        affinity.begin(bytes([10, 0, 0, last]), web1, 2.0)
+    assert affinity.find(A, 2.0) is web1
+
+
+def test_a_regular_client_that_goes_elsewhere_stays_one(affinity):
+    web2 = path()
+    affinity.establish(A, path(), 0.0)
+    affinity.begin(A, web2, 50.0)
+    assert affinity.find(A, 149.0) is web2
+    assert [client for client, *_ in affinity.remembered(50.0)] == [A]
+
+
+def test_who_was_forgotten_as_a_newcomer_is_remembered_by_what_was_established(affinity):
+    web1 = path()
+    affinity.begin(A, web1, 0.0)
+    for last in range(3):
+        affinity.begin(bytes([10, 0, 0, last]), web1, 1.0)
+    assert affinity.find(A, 1.0) is None
+    affinity.establish(A, web1, 2.0)
+    assert affinity.find(A, 101.0) is web1
+
+
+def test_newcomers_come_before_regular_clients(affinity):
+    """So that of those who read one after the other, newcomers go where there is no room for all."""
+    affinity.establish(A, path(), 0.0)
+    affinity.begin(B, path(), 1.0)
+    assert [client for client, *_ in affinity.remembered(1.0)] == [B, A]

@@ -40,11 +40,16 @@ class TestMemory:
             assert len(gateway.director._direct) <= 10
 
     def test_of_clients_is_bounded(self):
-        gateway = Gateway(service(affinity_timeout=300.0), limits=Limits(affinity=5))
+        """Forged ones, and those that were answered and have gone on."""
+        gateway = Gateway(service(affinity_timeout=300.0), limits=Limits(affinity=5, half_open=7))
         for client in clients(20):
-            gateway.forwarded(Sent(client, VIP))
+            gateway.open(client)
         (state,) = gateway.director.services.by_vip.values()
         assert len(state.affinity) == 5
+        for client in clients(40)[20:]:
+            gateway.now += 1.1
+            gateway.forwarded(Sent(client, VIP))
+        assert len(state.affinity) == 5 + 7
 
     def test_what_is_dropped_leaves_nothing(self):
         """Too old to be forwarded, too large, or for nobody who could be reached."""

@@ -117,14 +117,14 @@ class TestCosts:
 class TestAffinity:
     def test_a_remembered_client_is_not_scheduled(self):
         state = state_of(Table(Key.TURN, (0, 1, 2)), affinity_timeout=60.0)
-        state.affinity.remember(CLIENT.ip, state.choices[2], 0.0)
+        state.affinity.begin(CLIENT.ip, state.choices[2], 0.0)
         assert chosen(state, 3) == [THIRD] * 3
         assert state.turn == 0
         assert chosen(state, 1, now=60.0) == [BACKEND]
 
     def test_unless_its_backend_takes_none(self):
         state = state_of(Table(Key.TURN, (0, 1)), affinity_timeout=60.0)
-        state.affinity.remember(CLIENT.ip, state.choices[2], 0.0)
+        state.affinity.begin(CLIENT.ip, state.choices[2], 0.0)
         assert chosen(state) == [BACKEND]
 
 

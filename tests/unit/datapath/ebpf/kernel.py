@@ -19,7 +19,7 @@ SIZES = {
     **{f"{name}{version}": 1024 for name in ("connections", "reverse") for version in (4, 6)},
     **{
         f"{name}{version}": 1024
-        for name in ("half_open", "half_open_reverse", "direct", "affinities")
+        for name in ("half_open", "half_open_reverse", "direct", "affinities", "newcomers")
         for version in (4, 6)
     },
     "blocks": 1024 // layout.BLOCK_PAIRS,
