@@ -116,7 +116,7 @@ def observe(estimate: Estimate, measured: Measured, usual: Usual | None, now: fl
     waited = count(measured.answer_time) + waiting - estimate.waiting
     # Requests that were given up took their age along, which had been counted as it grew.
     given_up = waited < -ROUNDING * estimate.waiting
-    waited = max(0.0, waited) + count(measured.half_open) * passed
+    waited = max(0.0, waited)
     # Some servers end well with a reset.
     failures = max(0.0, count(measured.failures) + given_up - answers)
     belief = estimate.belief

@@ -11,11 +11,12 @@ from l4lb.model import Load
 class Measured:
     """One look at a backend: what it does now, and what was counted since the last look. Times in seconds.
 
-    A request is outstanding from its first packet until the first packet of its answer. Whoever fills
-    this in need not check it: what cannot be counts as 0.
+    A request is outstanding from its first packet until the first packet of its answer. Half-open
+    connections are not in here: their backend has answered the SYN or the datagram as a rule, and how
+    long they stay so is the doing of their clients, who are far away, silent or forged. Whoever fills this
+    in need not check it: what cannot be counts as 0.
     """
 
-    half_open: int = 0  # connections whose handshake is under way now
     outstanding: int = 0  # established connections that wait for an answer now
     idle: int = 0  # established connections that wait for nothing now
     waiting: float = 0.0  # how long the outstanding ones have waited by now, together
@@ -30,7 +31,6 @@ def between(before: Load, after: Load, *, hot: bool = False) -> Measured:
     """What a datapath's counters say at two looks, one after the other. The first look has nothing
     before it: ``Load()``. After a restart of the datapath, differences below 0 count as 0."""
     return Measured(
-        half_open=after.half_open,
         outstanding=after.outstanding,
         idle=after.established - after.outstanding,
         waiting=after.waiting,

@@ -103,7 +103,6 @@ class Gateway:
         traffic = self.traffic[index]
         outstanding = traffic.in_flight - traffic.half_open
         measured = Measured(
-            half_open=traffic.half_open,
             outstanding=outstanding,
             idle=traffic.idle,
             opened=traffic.opened,

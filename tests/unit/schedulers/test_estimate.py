@@ -2,8 +2,9 @@ from math import inf, nan
 
 import pytest
 
+from l4lb.model import Load
 from l4lb.schedulers.estimate import PRICES, PRIOR, Estimate, Usual, observe
-from l4lb.schedulers.measured import Measured
+from l4lb.schedulers.measured import Measured, between
 
 LOOK = 0.1
 USUAL = Usual(0.1)
@@ -55,8 +56,14 @@ def test_requests_that_wait_tell_before_any_answer():
     assert estimate.price > 3
 
 
-def test_a_handshake_that_nobody_answers_is_waiting_too():
-    assert after(3, Measured(half_open=5), after(20, served(3, 0.1))).price > 3
+@pytest.mark.parametrize("half_open", [1, 1_000])
+def test_that_clients_take_their_time_says_nothing_of_a_backend(half_open):
+    """Its answer was the SYN/ACK, or UDP's first datagram: it is the client that is waited for."""
+    load = Load(half_open=half_open)
+    before = after(20, served(3, 0.1))
+    estimate = after(20, between(load, load), before)
+    assert estimate.price == after(20, Measured(), before).price
+    assert estimate.response_time == pytest.approx(before.response_time)
 
 
 def test_a_change_for_the_better_is_believed_after_a_few_answers():

@@ -17,7 +17,6 @@ def test_counters_are_taken_since_the_last_look_and_the_rest_as_it_stands():
     )
 
     assert between(before, after, hot=True) == Measured(
-        half_open=1,
         outstanding=3,
         idle=5,
         waiting=0.5,
