@@ -310,15 +310,15 @@ class Costs:
 
         price = cost x (WHOLE x (in flight + 1) + idle x idle connections)
 
-    *In flight* are connections whose handshake is under way, and those on which the client has sent data
-    that the backend has not yet begun to answer (*outstanding*); idle are the others, of UDP those without
-    an open question. The counters are those of the moment.
+    *In flight* are connections whose handshake is under way, as their first request is about to come, and
+    those on which the client has sent data that the backend has not yet begun to answer (*outstanding*);
+    idle are the others, of UDP those without an open question. The counters are those of the moment.
 
     Attributes:
         costs: pairs of an index into the service's backends and a cost, 1 to MAX_COST. Only how they
             compare counts.
-        candidates: so many are drawn at random and compared; 0 compares all. On a tie the candidate met
-            first wins; the walk starts one further each time so that ties take turns.
+        candidates: so many are drawn at random and compared, and on a tie the one drawn first wins; 0
+            compares all, and equals take turns.
         idle: what an idle connection counts, 0 to WHOLE. WHOLE is least connection.
         hot: indices of backends that are chosen only if all candidates are hot.
     """

@@ -99,8 +99,9 @@ class Path:
 
     @property
     def in_flight(self) -> int:
-        """Connections that wait for the backend: for its side of the handshake, or for an answer. A UDP
-        connection is half-open until long after its answer, and counts by its questions alone."""
+        """Connections that wait for the backend's answer, or will before long: while clients shake hands
+        their requests are on the way. A UDP connection is half-open until long after its answer, and counts
+        by its questions alone."""
         if self.protocol is Protocol.TCP:
             return self.half_open + self.outstanding
         return self.outstanding

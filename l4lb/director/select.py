@@ -86,7 +86,7 @@ def _decision(
             in_flight, idle = other.in_flight, other.load - other.in_flight
             hot, asked = price(selection, index, cost, in_flight=in_flight, idle=idle)
             offers.append(Offer(other.address, hot, asked, cost, in_flight, idle))
-    offers.sort(key=lambda offer: (offer.hot, offer.price))
+    offers.sort(key=lambda offer: (offer.backend != path.address, offer.hot, offer.price))
     best, runner_up = (*offers[:2], None, None)[:2]
     return Decision(now, service.plan.name, client, path.address, rule, len(candidates), best, runner_up)
 
@@ -133,18 +133,25 @@ def _candidates(service: ServiceState, selection: Costs, random: Random) -> _Can
         return ()
     if 0 < selection.candidates < len(costs):
         return random.sample(costs, selection.candidates)
-    start = service.turn % len(costs)
-    service.turn += 1
-    return costs[start:] + costs[:start]
+    return costs
 
 
 def _least_cost(service: ServiceState, selection: Costs, candidates: _Candidates) -> Path | None:
-    best: Path | None = None
+    """Of equals the first one met if they were drawn; else they take turns among themselves, so that the
+    turns of one that is dear do not go to its neighbour."""
+    equals: list[Path] = []
     least = (False, 0)
     for index, cost in candidates:
         path = service.choices[index]
         in_flight = path.in_flight
         asked = price(selection, index, cost, in_flight=in_flight, idle=path.load - in_flight)
-        if best is None or asked < least:
-            best, least = path, asked
-    return best
+        if not equals or asked < least:
+            equals, least = [path], asked
+        elif asked == least:
+            equals.append(path)
+    if not equals:
+        return None
+    if len(candidates) < len(selection.costs):
+        return equals[0]
+    service.turn += 1
+    return equals[(service.turn - 1) % len(equals)]

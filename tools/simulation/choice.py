@@ -81,20 +81,19 @@ class _Compared:
         selection, costs = self._selection, self._selection.costs
         if not costs:
             return None
-        if self._drawn:
-            candidates = self._random.sample(costs, self._drawn)
-        else:
-            start = self._turn % len(costs)
-            self._turn += 1
-            candidates = [*costs[start:], *costs[:start]]
-        best: int | None = None
+        equals: list[int] = []
         least = (False, 0)
-        for index, cost in candidates:
+        for index, cost in self._random.sample(costs, self._drawn) if self._drawn else costs:
             load = self._loads[index]
             asked = price(selection, index, cost, in_flight=load.in_flight, idle=load.idle)
-            if best is None or asked < least:
-                best, least = index, asked
-        return best
+            if not equals or asked < least:
+                equals, least = [index], asked
+            elif asked == least:
+                equals.append(index)
+        if self._drawn:
+            return equals[0]
+        self._turn += 1
+        return equals[(self._turn - 1) % len(equals)]
 
     def moved(self, index: int) -> None:
         pass
@@ -118,10 +117,8 @@ class _Ordered:
     def choose(self) -> int | None:
         while not (places := self._at.get(self._heap[0])):
             self._at.pop(heappop(self._heap), None)
-        start = self._turn % len(self._prices)
         self._turn += 1
-        after = bisect_left(places, start)
-        return self._costs.costs[places[after if after < len(places) else 0]][0]
+        return self._costs.costs[places[(self._turn - 1) % len(places)]][0]
 
     def moved(self, index: int) -> None:
         place = self._places.get(index)

@@ -52,43 +52,80 @@ ALWAYS_INLINE void ask(struct offer *offer, __u32 cost, const struct load *load,
 		offer->price |= HOT_PRICE;
 }
 
+/* The next candidate; false if there is none. */
+ALWAYS_INLINE int meet(struct choice *choice, struct offer *offer)
+{
+	__u32 service = choice->service, *cost;
+	struct load *load;
+	void *selection = bpf_map_lookup_elem(&selections, &service);
+
+	if (!selection || !choice->size)
+		return 0;
+	offer->path = entry(selection, 1 + choice->at);
+	choice->at += choice->stride ? 1 + bpf_get_prandom_u32() % choice->stride : 1;
+	choice->at %= choice->size;
+	load = bpf_map_lookup_elem(&loads, &offer->path);
+	cost = bpf_map_lookup_elem(&costs, &offer->path);
+	if (!load || !cost)
+		return 0;
+	ask(offer, *cost, load, choice);
+	return 1;
+}
+
 /* Compare the next candidate. By itself, so that the verifier need not follow it through every round. */
 CHECKED_ALONE int consider(struct choice *choice)
 {
 	struct offer offer = {};
-	__u32 service, *cost;
-	struct load *load;
-	void *selection;
 
-	if (!choice)
+	if (!choice || !meet(choice, &offer))
 		return 0;
-	service = choice->service;
-	selection = bpf_map_lookup_elem(&selections, &service);
-	if (!selection || !choice->size)
-		return 0;
-	offer.path = entry(selection, 1 + choice->at);
-	choice->at += choice->stride ? 1 + bpf_get_prandom_u32() % choice->stride : 1;
-	choice->at %= choice->size;
-	load = bpf_map_lookup_elem(&loads, &offer.path);
-	cost = bpf_map_lookup_elem(&costs, &offer.path);
-	if (!load || !cost)
-		return 0;
-	ask(&offer, *cost, load, choice);
 	choice->compared++;
 	if (choice->best.path == NO_PATH || offer.price < choice->best.price) {
 		choice->next = choice->best;
 		choice->best = offer;
-	} else if (choice->next.path == NO_PATH || offer.price < choice->next.price) {
+		choice->equals = 1;
+		return 0;
+	}
+	if (offer.price == choice->best.price)
+		choice->equals++;
+	if (choice->next.path == NO_PATH || offer.price < choice->next.price)
 		choice->next = offer;
+	return 0;
+}
+
+/* Look at the next candidate again; true if it is the one of the equals whose turn it is. */
+CHECKED_ALONE int has_turn(struct choice *choice)
+{
+	struct offer offer = {};
+
+	if (!choice || !meet(choice, &offer) || offer.price != choice->best.price || choice->equals--)
+		return 0;
+	if (offer.path != choice->best.path) {
+		choice->next = choice->best;
+		choice->best = offer;
+	}
+	return 1;
+}
+
+/* Choose that one, from where the comparison began. By itself: the verifier follows either loop for each number of
+ * rounds that the other one may have had. */
+CHECKED_ALONE int take_turns(struct choice *choice, __u32 looks)
+{
+	if (!choice)
+		return 0;
+	for (__u32 i = 0; i < MOST_COSTS && i < looks; i++) {
+		if (has_turn(choice))
+			break;
 	}
 	return 0;
 }
 
-/* The least price; the first met of equals. Candidates that are drawn are drawn once around the circle of all, so
- * none comes twice. */
+/* The least price. Candidates that are drawn are drawn once around the circle of all, so none comes twice, and of
+ * equals the first one wins. Where all are compared the equals take turns among themselves: would the first one
+ * from a place that moves on win, the turns of one that is dear would go to its neighbour. */
 CHECKED_ALONE int find_least(struct choice *choice, const struct service *service)
 {
-	__u32 looks, number, candidates;
+	__u32 looks, number, candidates, turn;
 	void *selection;
 
 	if (!choice || !service)
@@ -107,11 +144,20 @@ CHECKED_ALONE int find_least(struct choice *choice, const struct service *servic
 		choice->at = bpf_get_prandom_u32() % choice->size;
 		choice->stride = choice->size / candidates;
 		looks = candidates;
+		turn = 0;
 	} else {
-		choice->at = next_turn(number) % choice->size;
+		turn = next_turn(number);
+		/* Of more than can be compared it is at least not always the same ones. */
+		if (looks > MOST_COSTS)
+			choice->at = turn % choice->size;
 	}
 	for (__u32 i = 0; i < MOST_COSTS && i < looks; i++)
 		consider(choice);
+	if (choice->stride || choice->equals < 2)
+		return 0;
+	choice->at = looks > MOST_COSTS ? turn % choice->size : 0;
+	choice->equals = turn % choice->equals;
+	take_turns(choice, looks);
 	return 0;
 }
 

@@ -29,7 +29,8 @@ struct choice {
 	__u32 service;
 	__u32 size; /* paths */
 	__u32 at;
-	__u32 stride; /* drawn candidates are at most so far apart; 0: all are looked at */
+	__u16 stride; /* drawn candidates are at most so far apart; 0: all are looked at */
+	__u16 equals; /* of the least price; then of these those before the one whose turn it is */
 	__u16 compared;
 	__u16 idle; /* what an idle connection counts */
 	__u8 protocol;

@@ -57,8 +57,8 @@ def turns_of_each_service_are_its_own(net):
 
 @packet_case()
 def least_connections(net):
-    """The least cost times (connections + 1) wins; ties take turns, as the walk starts one further
-    each time (l4lb.model.Costs). A connection that both ends have closed counts no more."""
+    """The least cost times (connections + 1) wins, and equals take turns (l4lb.model.Costs). A connection
+    that both ends have closed counts no more."""
     costs = Costs(((0, 65_536), (1, 65_536)))
     one, two, three, four, five, six = clients(net, 6)
     return plan(service(net, selection=costs)), [
@@ -74,6 +74,17 @@ def least_connections(net):
         syn(net, net.web1, net.second),
         syn(net, net.web2, net.second.at(40_001)),
     ]
+
+
+@packet_case()
+def equals_take_turns_among_themselves(net):
+    """The turns of one that is dear are not all its neighbour's."""
+    costs = Costs(((0, 65_536), (1, 262_144), (2, 65_536)))
+    steps = []
+    for client, backend in zip(clients(net, 6), [net.web1, net.slim] * 3, strict=True):
+        steps += handshake(net, backend, client)
+        steps.append(from_client(net, backend, "R", client, ack=0))
+    return plan(service(net, net.web1, net.web2, net.slim, selection=costs)), steps
 
 
 @packet_case()
