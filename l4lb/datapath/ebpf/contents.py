@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from l4lb.datapath.ebpf import layout
 from l4lb.datapath.ebpf.numbers import NumberedPath, Numbers, Way
 from l4lb.director.states import timeouts_by_state
 from l4lb.model import BackendPlan, Endpoint, Nat, Plan, Selection, ServicePlan, Table, WhenBackendDown
+
+NOBODYS: Final = (0xFFFF, layout.NO_PATH)
+"""A service's and a path's number that none has."""
 
 
 @dataclass(slots=True)
@@ -158,7 +162,7 @@ def _backend(
         (numbers.services[protocol, way.vip], numbers.paths[way].number) for way in ways if not way.full_nat
     ]
     kept = (before.service, before.path) if before is not None else None
-    service, path = kept if kept is not None and kept in own else (*own, (0, 0))[0]
+    service, path = kept if kept is not None and kept in own else (*own, NOBODYS)[0]
     shared = len(ways) != 1 or not own
     flags = layout.BACKEND_SHARED * shared
     return layout.Backend(layout.wide_end(key), layout.version_of(key), flags, number, service, path)

@@ -15,7 +15,7 @@ from tests.conformance.exchanges import (
     row,
 )
 from tests.conformance.packets import Frame, frame, icmp, ip, quote, tagged, tcp, udp
-from tests.conformance.plans import UDP, full, plan, service
+from tests.conformance.plans import FULL, UDP, full, plan, service
 from tests.conformance.world import V4
 
 
@@ -118,6 +118,21 @@ def a_direct_connection_after_one_to_the_vip(net):
         passed_on(tcp(net.web1, client, "SA", **answer), tcp(net.web1, client, "SA", **answer, ttl=HOP)),
         table(),
         passed_on(tcp(net.web1, client, "PA", **data), tcp(net.web1, client, "PA", **data, ttl=HOP)),
+    ]
+
+
+@packet_case()
+def a_direct_connection_to_a_backend_of_full_nat(net):
+    """From a port that has a connection to a VIP too, with another backend: full NAT's backends know no
+    clients, so what they send to one is of nobody's connection."""
+    client = net.client.at(42_012)
+    answer = {"seq": 7, "ack": 2}
+    fully = service(net, net.web2, nat=FULL, vip=net.vip.at(81))
+    return plan(service(net, net.web1), fully), [
+        handshake(net, net.web1, client),
+        passed_on(tcp(client, net.web2, "S", seq=1), tcp(client, net.web2, "S", seq=1, ttl=HOP)),
+        passed_on(tcp(net.web2, client, "SA", **answer), tcp(net.web2, client, "SA", **answer, ttl=HOP)),
+        table(row(net, net.web1, State.ESTABLISHED, client)),
     ]
 
 
