@@ -19,6 +19,7 @@
  * whose count is 0 at the end, and that no connection began with meanwhile, has none.
  */
 #include "each.h"
+#include "measure.h"
 
 struct count {
 	__u32 half_open;
@@ -36,6 +37,18 @@ struct count {
 
 /* By path; behind them the totals, which `entries` is 0 of. */
 MAP(ARRAY, counts, sizeof(__u32), sizeof(struct count), PATHS + 1, 0);
+
+/* When those began that were pushed out with their request is not known. Those that are outstanding now are taken
+ * to have waited for as long, on average, as those that were met: what is wrong of it, while packets pass, is at
+ * most as long as all this takes. */
+ALWAYS_INLINE void settle_asked(struct load *load, const struct count *count)
+{
+	struct settings *settings = read_settings();
+	__s64 more = (__s64)(__s32)load->outstanding - (__s32)count->outstanding;
+
+	if (settings)
+		__sync_fetch_and_add(&load->asked, count->asked - load->asked + more * time_units(settings));
+}
 
 /* Both counters of a path, or of the totals. */
 ALWAYS_INLINE int find_counters(__u32 number, __u32 **half_open, __u32 **established)
@@ -238,6 +251,8 @@ int settle(struct bpf_iter__bpf_map_elem *ctx)
 		__sync_fetch_and_add(&load->outstanding, error);
 	if (still && load->asked != count->asked)
 		__sync_fetch_and_add(&load->asked, count->asked - load->asked);
+	else if (error)
+		settle_asked(load, count);
 	return 0;
 }
 
