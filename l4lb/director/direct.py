@@ -61,10 +61,12 @@ class DirectConnections:
 def is_over(connection: Connection, syn_ack: Packet) -> bool:
     """True if this SYN/ACK of the backend answers a SYN that did not come to the VIP, which would have
     begun a new connection here: the client has gone on, from the same port, to the backend's own address.
-    To the backend the two look alike. One that repeats what was acknowledged has only crossed an RST.
-    Under full NAT the port is the gateway's, which asks nobody else from there."""
-    repeated = syn_ack.acknowledgement == connection.acked_by_backend
-    return connection.state in REUSABLE and connection.path.snat is None and not repeated
+    To the backend the two look alike. One that repeats what was acknowledged, or is the first word of the
+    backend, has only crossed an RST. Under full NAT the port is the gateway's, which asks nobody else from
+    there."""
+    if connection.acked_by_backend in (None, syn_ack.acknowledgement):
+        return False
+    return connection.state in REUSABLE and connection.path.snat is None
 
 
 def is_denied(connection: Connection) -> bool:

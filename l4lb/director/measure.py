@@ -43,6 +43,8 @@ def from_client(connection: Connection, packet: Packet, now: float, *, new: bool
             connection.path.retransmissions += not new and connection.state is State.SYN_SENT
             connection.asked = now if new else None
         return
+    if connection.state is State.BACKEND_FIN:
+        return  # what it has closed it does not answer on
     idle = connection.asked is None and connection.state not in REUSABLE
     if idle and _has_new_data(packet, connection.acked_by_backend):
         wait(connection, now)

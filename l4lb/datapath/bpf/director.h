@@ -115,9 +115,9 @@ CHECKED_ALONE int begin(struct work *w, const struct service *service, const str
 		c->asked = time_units(settings);
 	if (!has_room(settings, p->now))
 		return dropped(ESTABLISHED_FULL);
-	/* A backend that calls itself through the VIP would be answered past us. */
-	if (!choose_source(c, &w->seen, p, settings, path) ||
-	    (same_address(w->seen.ip, path->address) && w->seen.port == path->port))
+	/* A backend that calls itself through the VIP: its host takes no packet from its own address. Not begun,
+	 * the connection's next SYN is scheduled anew. */
+	if (!choose_source(c, &w->seen, p, settings, path) || same_address(w->seen.ip, path->address))
 		return dropped(NO_FREE_PORT);
 	return BEGUN;
 }
@@ -151,7 +151,7 @@ ALWAYS_INLINE int next_for(const struct packet *p, const struct flow *flow, cons
 	}
 	if (flow->from_client) {
 		if (p->flags == SYN) {
-			if (is_reusable(c->state) || (c->state == SYN_SENT && !(path->flags & PATH_ALIVE)))
+			if (gone || is_reusable(c->state) || (c->state == SYN_SENT && !(path->flags & PATH_ALIVE)))
 				return BEGIN_AGAIN;
 		} else if (p->flags & RST) {
 			/* Picked up from the middle of what was the backend's own connection: the client says
@@ -162,8 +162,9 @@ ALWAYS_INLINE int next_for(const struct packet *p, const struct flow *flow, cons
 		}
 	} else if (p->flags & SYN && is_reusable(c->state) && !(path->flags & PATH_FULL_NAT)) {
 		/* The answer to a SYN that did not come to the VIP: the client has gone on, from the same
-		 * port, to the backend's own address. One that repeats itself has only crossed an RST. */
-		if (!(c->flags & SEEN_BY_BACKEND) || c->acked_by_backend != p->acknowledgement)
+		 * port, to the backend's own address. One that repeats itself, or is its first word, has only
+		 * crossed an RST. */
+		if (c->flags & SEEN_BY_BACKEND && c->acked_by_backend != p->acknowledgement)
 			return LEAVE;
 	}
 	return gone ? END : GO_ON;

@@ -113,7 +113,8 @@ ALWAYS_INLINE void learn_from_client(const struct flow *flow, struct connection 
 		if (moved)
 			c = moved;
 	}
-	if (c->asked || is_handshake(c->state) || is_reusable(c->state) ||
+	/* What the backend has closed it does not answer on. */
+	if (c->asked || is_handshake(c->state) || is_reusable(c->state) || c->state == BACKEND_FIN ||
 	    !has_new_data(p, c->flags & SEEN_BY_BACKEND, c->acked_by_backend))
 		return;
 	asked = time_units(settings);

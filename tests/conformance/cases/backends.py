@@ -210,6 +210,19 @@ def up_again(net):
 
 
 @packet_case(needs=[Need.HELD_SWEEP])
+def a_syn_to_a_dead_backend_that_had_answered(net):
+    """Its SYN/ACK was lost, or it has forgotten a connection that the backend had not: the SYN begins a new
+    one with a backend that lives."""
+    return plan(service(net)), [
+        syn(net, net.web1),
+        syn_ack(net, net.web1),
+        change(web1_down(net)),
+        syn(net, net.web2),
+        table(row(net, net.web2, State.SYN_SENT)),
+    ]
+
+
+@packet_case(needs=[Need.HELD_SWEEP])
 def up_again_before_the_sweep(net):
     """A flap shorter than the sweep costs nobody a connection."""
     return plan(service(net)), [

@@ -173,13 +173,17 @@ def a_backend_is_its_own_client(net):
 
 @packet_case()
 def a_backend_that_would_hear_from_itself(net):
-    """Under destination NAT, from the very port that it serves: no host takes a packet from its own
-    address."""
-    client = net.web1
-    return plan(service(net, net.web1), service(net, net.web1, protocol=UDP)), [
-        drop(tcp(client, net.vip, "S"), DropReason.NO_FREE_PORT),
-        drop(udp(client, net.vip), DropReason.NO_FREE_PORT),
+    """Under destination NAT, from whatever port: no host takes a packet from its own address. The next try
+    is scheduled anew."""
+    served, other = net.web1, net.web1.at(45_000)
+
+    return plan(service(net, net.web1), service(net, protocol=UDP)), [
+        drop(tcp(served, net.vip, "S"), DropReason.NO_FREE_PORT),
+        drop(tcp(other, net.vip, "S"), DropReason.NO_FREE_PORT),
+        drop(udp(other, net.vip), DropReason.NO_FREE_PORT),
         table(),
+        forward(udp(other, net.vip), udp(other, net.web2, ttl=HOP)),
+        drop(udp(served, net.vip), DropReason.NO_FREE_PORT),
     ]
 
 

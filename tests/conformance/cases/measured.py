@@ -258,3 +258,14 @@ def a_forged_segment_asks_nothing(net):
         from_client(net, net.web1, "RA", seq=CLIENT_SEQ + 1),
         measured(net.web1, handshakes=1),
     ]
+
+
+@packet_case()
+def data_behind_the_end_of_the_backend(net):
+    """What the backend has closed it does not answer on, so nobody waits for it."""
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        from_backend(net, net.web1, "FA"),
+        from_client(net, net.web1, "PA", ack=BACKEND_NEXT + 1, data=b"too late"),
+        measured(net.web1, handshakes=1),
+    ]

@@ -265,6 +265,20 @@ def port_reuse_before_the_last_ack(net):
 
 
 @packet_case()
+def a_syn_ack_that_crosses_a_reset(net):
+    """The client gives up before it is answered: the answer still comes from the VIP, for the client to
+    refuse, and its port is as good as before."""
+    return plan(service(net)), [
+        syn(net, net.web1),
+        from_client(net, net.web1, "R", ack=0),
+        syn_ack(net, net.web1),
+        from_client(net, net.web1, "R", seq=CLIENT_NEXT, ack=0),
+        syn(net, net.web2),
+        syn_ack(net, net.web2),
+    ]
+
+
+@packet_case()
 def port_reuse_after_a_reset(net):
     """A client that was reset may use the port again at once."""
     return plan(service(net)), [
