@@ -156,7 +156,9 @@ class Mirror:
             handler(self, message)
 
     def unanswered(self, index: int, ip: bytes) -> None:
-        """Note that the kernel cannot even ask for a neighbour."""
+        """Note that the kernel cannot even ask for a neighbour. What it was is forgotten: else nobody would
+        be told when it is the same again."""
+        self._neighbours.pop((index, ip), None)
         self._tell(Neighbour(index, ip, None))
 
     def _new_link(self, message: Message) -> None:

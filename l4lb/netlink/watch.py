@@ -112,7 +112,12 @@ class KernelWatch:
         Events that arrive together make one call. Returns what ends the subscription.
         """
         self._subscribers.append(subscriber)
-        return lambda: self._subscribers.remove(subscriber)
+
+        def unsubscribe() -> None:
+            if subscriber in self._subscribers:
+                self._subscribers.remove(subscriber)
+
+        return unsubscribe
 
     async def wait_for(self, condition: Callable[[KernelState], bool], timeout: float) -> bool:
         """Wait until a condition holds of ``state``; False if it does not within ``timeout`` seconds."""
@@ -144,11 +149,13 @@ class KernelWatch:
         text = socket.inet_ntop(family, ip)
         try:
             if self._requests is None:
-                raise ConnectionError("netlink is just being reopened")
+                return  # it is just being reopened; who needs the neighbour will ask again
             async with asyncio.timeout(_ANSWER_WITHIN):
                 await self._requests.neigh(
                     "replace", family=family, ifindex=index, dst=text, flags=NTF_USE, state=NUD_NONE
                 )
+        except TimeoutError:
+            _log.debug("neighbour %s on link %d: the kernel takes its time", text, index)
         except (NetlinkError, OSError) as error:  # the link is gone or down, or the table is full
             _log.debug("neighbour %s on link %d cannot be resolved: %s", text, index, error)
             self._mirror.unanswered(index, ip)

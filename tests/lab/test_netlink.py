@@ -312,6 +312,40 @@ def test_foreign_rules_are_noticed(lab):
     run(scenario)
 
 
+def test_a_subscription_can_be_ended_twice(lab):
+    """A datapath that fails while it is restarted is closed again."""
+
+    async def scenario(watch):
+        heard = []
+        unsubscribe = watch.subscribe(heard.append)
+        unsubscribe()
+        unsubscribe()
+        ip(GATEWAY, "addr add 192.0.2.1/32 dev lo")
+        await until(watch, lambda state: any(each.ip == packed("192.0.2.1") for each in state.addresses))
+        assert heard == []
+
+    run(scenario)
+
+
+def test_no_neighbour_is_lost_while_netlink_is_reopened(lab):
+    """That it could not be asked for then says nothing of it."""
+
+    async def scenario(watch):
+        index = watch.state.link("lan0").index
+        await watch.resolve(index, packed("10.70.0.2"))
+        await until(watch, lambda state: any(each.ip == packed("10.70.0.2") for each in state.neighbours))
+        requests, watch._requests = watch._requests, None
+        heard = []
+        unsubscribe = watch.subscribe(heard.append)
+        await watch.resolve(index, packed("10.70.0.2"))
+        await asyncio.sleep(0.2)
+        watch._requests = requests
+        unsubscribe()
+        assert all(each.mac for change in heard for each in change.neighbours)
+
+    run(scenario)
+
+
 def test_interfaces_towards(lab):
     ip(GATEWAY, "route add default via 10.71.0.2\naddr add 192.0.2.1/32 dev lo")
 

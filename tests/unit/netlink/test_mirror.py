@@ -225,6 +225,14 @@ def test_a_question_that_cannot_be_asked_is_a_failure(mirror):
     assert mirror.take_change() == Change(neighbours=(Neighbour(9, HOST, None),))
 
 
+def test_a_neighbour_that_could_not_be_asked_for_is_told_when_it_is_as_before(mirror):
+    mirror.apply(neighbour(2, "10.0.0.7", MAC))
+    mirror.unanswered(2, HOST)
+    mirror.take_change()
+    mirror.apply(neighbour(2, "10.0.0.7", MAC))
+    assert mirror.take_change() == Change(neighbours=(Neighbour(2, HOST, MAC_BYTES),))
+
+
 @pytest.mark.parametrize(
     ("state", "static"),
     [(Nud.PERMANENT, True), (Nud.NOARP, True), (Nud.REACHABLE, False), (Nud.FAILED, False)],
