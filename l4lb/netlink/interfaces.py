@@ -14,9 +14,10 @@ class NoInterfaceError(Exception):
 def interfaces_towards(state: KernelState, addresses: Iterable[bytes]) -> list[str]:
     """Names of the interfaces with a route to any of these addresses, in the order of their index.
 
-    An address of this host (a VIP) counts for the interface that has it, or else for the one whose
-    subnet it is in. Of several routes with the same prefix all count, and links without carrier too:
-    packets may come by any of them later. Loopback never counts.
+    An address of this host (a VIP) counts for the interface that has it, and for the one that would lead
+    to it otherwise: its subnet's, or a router's where the address is on a dummy or a bridge. Of several
+    routes with the same prefix all count, and links without carrier too: packets may come by any of them
+    later. Loopback never counts.
     """
     indices = {index for address in addresses for index in _leading_to(state.routes, address)}
     return [link.name for link in sorted(state.links, key=lambda link: link.index) if link.index in indices]
@@ -25,16 +26,20 @@ def interfaces_towards(state: KernelState, addresses: Iterable[bytes]) -> list[s
 def _leading_to(routes: Iterable[Route], address: bytes) -> set[int]:
     best = -1
     indices: set[int] = set()
+    holders: set[int] = set()
     for route in routes:
         if route.kind is RouteKind.UNREACHABLE or route.index in (0, LOOPBACK_INDEX):
             continue
         if route.length < best or not contains(route.prefix, route.length, address):
             continue
+        if route.kind is RouteKind.LOCAL and route.length == 8 * len(address):
+            holders.add(route.index)
+            continue
         if route.length > best:
             best = route.length
             indices.clear()
         indices.add(route.index)
-    return indices
+    return indices | holders
 
 
 def interface_for(state: KernelState, address: bytes, name: str | None = None) -> Link:
@@ -49,31 +54,58 @@ def interface_for(state: KernelState, address: bytes, name: str | None = None) -
         if link is None:
             raise NoInterfaceError(f"there is no interface {name}; create it or name another one")
         return link
-    links = {link.index: link for link in state.links if link.index != LOOPBACK_INDEX}
-    if not _is_ipv6_link_local(address):  # every link has that subnet: it says nothing
-        subnets = [
-            (subnet.length, -subnet.index)
-            for subnet in state.addresses
-            if subnet.index in links
-            and subnet.length < 8 * len(subnet.ip)
-            and contains(subnet.ip, subnet.length, address)
-        ]
-        if subnets:
-            return links[-max(subnets)[1]]
-        defaults = [
-            (route.metric, route.index)
-            for route in state.routes
-            if route.length == 0
-            and len(route.prefix) == len(address)
-            and route.kind is RouteKind.UNICAST
-            and route.index in links
-        ]
-        if defaults:
-            return links[min(defaults)[1]]
-    raise NoInterfaceError(
-        "no interface has a subnet that contains it and no default route leads out;"
-        " give an interface an address of that subnet or name the interface"
-    )
+    link = _with_subnet(state, address) or _way_out(state, address)
+    if link is None:
+        raise NoInterfaceError(
+            "no interface has a subnet that contains it and no default route leads out;"
+            " give an interface an address of that subnet or name the interface"
+        )
+    return link
+
+
+def interface_instead(state: KernelState, address: bytes, name: str) -> str | None:
+    """The link whose subnet contains an address that was put on another one, ``name``, because no subnet
+    did: the one that the default route leaves by. None if there is none, or it was put there for
+    another reason: then its subnet may be gone for a moment."""
+    link, out = _with_subnet(state, address), _way_out(state, address)
+    if link is None or out is None or out.name != name or link.name == name:
+        return None
+    return link.name
+
+
+def _with_subnet(state: KernelState, address: bytes) -> Link | None:
+    """The link whose subnet contains the address. Every link has IPv6's link-local one: it says nothing."""
+    if _is_ipv6_link_local(address):
+        return None
+    links = _links(state)
+    subnets = [
+        (subnet.length, -subnet.index)
+        for subnet in state.addresses
+        if subnet.index in links
+        and subnet.length < 8 * len(subnet.ip)
+        and contains(subnet.ip, subnet.length, address)
+    ]
+    return links[-max(subnets)[1]] if subnets else None
+
+
+def _way_out(state: KernelState, address: bytes) -> Link | None:
+    """The link that the default route leaves by."""
+    if _is_ipv6_link_local(address):
+        return None
+    links = _links(state)
+    defaults = [
+        (route.metric, route.index)
+        for route in state.routes
+        if route.length == 0
+        and len(route.prefix) == len(address)
+        and route.kind is RouteKind.UNICAST
+        and route.index in links
+    ]
+    return links[min(defaults)[1]] if defaults else None
+
+
+def _links(state: KernelState) -> dict[int, Link]:
+    return {link.index: link for link in state.links if link.index != LOOPBACK_INDEX}
 
 
 def _is_ipv6_link_local(address: bytes) -> bool:

@@ -19,7 +19,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Ledger:
-    """Addresses (4 or 16 bytes) and the name of the interface each was added to.
+    """Addresses (4 or 16 bytes), and the name and the index of the interface each was added to.
 
     Every change is in the file before the method returns.
     """
@@ -28,12 +28,13 @@ class Ledger:
         """Read the file. One that is missing, from before a reboot or unreadable counts as empty."""
         self._path = path
         self._boot = _BOOT_ID.read_text().strip()
-        self._interfaces: dict[bytes, str] = {}
+        self._interfaces: dict[bytes, tuple[str, int]] = {}
         try:
             content = json.loads(path.read_text())
             if content["boot"] == self._boot:
                 self._interfaces = {
-                    ip_address(address).packed: str(name) for address, name in content["addresses"].items()
+                    ip_address(address).packed: (str(name), int(index))
+                    for address, (name, index) in content["addresses"].items()
                 }
         except FileNotFoundError:
             pass
@@ -52,16 +53,23 @@ class Ledger:
 
     def interface(self, ip: bytes) -> str | None:
         """Where the address was added; None if it was not."""
-        return self._interfaces.get(ip)
+        place = self._interfaces.get(ip)
+        return place[0] if place is not None else None
 
-    def record(self, ip: bytes, interface: str) -> None:
-        """Note that an address is about to be added.
+    def index(self, ip: bytes) -> int | None:
+        """The same interface, whatever it may be called by now."""
+        place = self._interfaces.get(ip)
+        return place[1] if place is not None else None
+
+    def record(self, ip: bytes, interface: str, index: int) -> None:
+        """Note that an address is about to be added, or what its interface is called now.
 
         Raises:
             OSError: the file cannot be written; nothing is noted.
         """
-        if self._interfaces.get(ip) != interface:  # so that a full disk does not matter to a restart
-            self._write({**self._interfaces, ip: interface})
+        place = interface, index
+        if self._interfaces.get(ip) != place:  # so that a full disk does not matter to a restart
+            self._write({**self._interfaces, ip: place})
 
     def forget(self, ip: bytes) -> None:
         """Note that an address is gone, or not ours.
@@ -69,11 +77,11 @@ class Ledger:
         Raises:
             OSError: the file cannot be written; nothing is noted.
         """
-        self._write({other: name for other, name in self._interfaces.items() if other != ip})
+        self._write({other: place for other, place in self._interfaces.items() if other != ip})
 
-    def _write(self, interfaces: dict[bytes, str]) -> None:
+    def _write(self, interfaces: dict[bytes, tuple[str, int]]) -> None:
         if interfaces:
-            addresses = {str(ip_address(ip)): name for ip, name in interfaces.items()}
+            addresses = {str(ip_address(ip)): place for ip, place in interfaces.items()}
             self._path.parent.mkdir(parents=True, exist_ok=True)
             new = self._path.with_name(self._path.name + ".new")
             try:

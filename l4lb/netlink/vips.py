@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from l4lb.netlink.announcer import Announcer
-from l4lb.netlink.interfaces import NoInterfaceError, interface_for
+from l4lb.netlink.interfaces import NoInterfaceError, interface_for, interface_instead
 from l4lb.netlink.ledger import Ledger
 from l4lb.netlink.state import Change, KernelState, Link
 from l4lb.netlink.watch import KernelWatch
@@ -105,6 +105,7 @@ class VipKeeper:
         await self._announcer.close()
 
     async def _place(self, ip: bytes, name: str | None) -> None:
+        self._follow_name(ip)
         holders = _holders(self._watch.state, ip)
         ours = self._ledger.interface(ip)
         if holders and ours not in holders:
@@ -120,11 +121,27 @@ class VipKeeper:
                 _log.info("VIP %s is gone from this host: who had put it there took it", ip_address(ip))
             self._withdrawn.add(ip)
             return
+        if name is None and ours is not None:
+            # Where it was, even if another one would be chosen while that one has no subnet or is away.
+            name = interface_instead(self._watch.state, ip, ours) or ours
         if ours in holders:
-            if name in (None, ours):
+            if name == ours:
                 return
             await self._remove(ip)
         await self._add(ip, self._link_for(ip, name))
+
+    def _follow_name(self, ip: bytes) -> None:
+        """Our interface may have another name by now."""
+        index, state = self._ledger.index(ip), self._watch.state
+        for link in state.links:
+            if link.index == index and link.name in _holders(state, ip):
+                self._record(ip, link)
+
+    def _record(self, ip: bytes, link: Link) -> None:
+        try:
+            self._ledger.record(ip, link.name, link.index)
+        except OSError as error:
+            raise VipError(f"VIP {ip_address(ip)} is not added: {self._unwritable(error)}") from None
 
     def _link_for(self, ip: bytes, name: str | None) -> Link:
         try:
@@ -135,10 +152,7 @@ class VipKeeper:
     async def _add(self, ip: bytes, link: Link) -> None:
         text = str(ip_address(ip))
         ours = self._ledger.interface(ip) == link.name
-        try:
-            self._ledger.record(ip, link.name)  # before the address, or a kill between leaves an orphan
-        except OSError as error:
-            raise VipError(f"VIP {text} is not added: {self._unwritable(error)}") from None
+        self._record(ip, link)  # before the address, or a kill between leaves an orphan
         problem = await _change_address("add", link.index, text)
         if problem is None:
             _log.info("VIP %s added on %s", text, link.name)
@@ -148,8 +162,9 @@ class VipKeeper:
             return
         if not ours:  # else it stays remembered: a link that was just going away will be back
             self._forget(ip)
-        if exists:  # somebody else was faster
+        if exists:  # somebody else was faster; of IPv6 nothing is seen until it is known to be nobody's
             self._borrowed.add(ip)
+            self._withdrawn.add(ip)
             return
         raise VipError(f"VIP {text} cannot be put on {link.name}: {_explain(problem)}")
 
@@ -201,8 +216,7 @@ class VipKeeper:
         async with self._busy:
             for ip, name in self._wanted.items():
                 try:
-                    # Where it was, even if another interface would be chosen while that one is away.
-                    await self._place(ip, name or self._ledger.interface(ip))
+                    await self._place(ip, name)
                     self._complaints.pop(ip, None)
                 except VipError as error:
                     if self._complaints.get(ip) != str(error):

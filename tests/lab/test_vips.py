@@ -235,6 +235,67 @@ def test_vips_return_with_their_interface_and_are_announced_again(listener, tmp_
     run(scenario)
 
 
+def test_a_vip_stays_where_it_was_while_its_interface_has_no_subnet(lab, tmp_path):
+    """Any change of the kernel has VIPs looked after at once, and the default route leaves elsewhere."""
+    ip(GATEWAY, "route add default via 10.71.0.2")
+
+    async def scenario(watch):
+        keeper = VipKeeper(watch, tmp_path / "vips.json")
+        await keeper.keep({VIP4: None})
+        ip(GATEWAY, "addr flush dev lan0")
+        await until(watch, lambda state: VIP4 not in {address.ip for address in state.addresses})
+        await keeper.keep({VIP4: None})
+        assert ("lan0", "10.70.0.100/32") in held()
+        assert ("wan0", "10.70.0.100/32") not in held()
+
+        ip(GATEWAY, "link del lan0")
+        await until(watch, lambda state: state.link("lan0") is None)
+        with pytest.raises(VipError, match=r"VIP 10.70.0.100: there is no interface lan0"):
+            await keeper.keep({VIP4: None})
+        assert ("wan0", "10.70.0.100/32") not in held()
+        ip(GATEWAY, "link add lan0 type veth peer name peer0")
+        await until(watch, lambda state: ("lan0", "10.70.0.100/32") in held())
+        await keeper.clear()
+        await keeper.close()
+
+    run(scenario)
+
+
+def test_a_vip_moves_to_its_subnet_when_that_comes_late(lab, tmp_path):
+    """At boot l4lb may be there before the addresses: then there is only the default route's interface."""
+    ip(GATEWAY, "addr flush dev lan0\nroute add default via 10.71.0.2")
+
+    async def scenario(watch):
+        await until(watch, lambda state: not any(link == "lan0" for link, _ in held()))
+        keeper = VipKeeper(watch, tmp_path / "vips.json")
+        await keeper.keep({VIP4: None})
+        assert ("wan0", "10.70.0.100/32") in held()
+        ip(GATEWAY, "addr add 10.70.0.1/24 dev lan0")
+        await until(watch, lambda state: any(each.ip == packed("10.70.0.1") for each in state.addresses))
+        await keeper.keep({VIP4: None})
+        assert ("lan0", "10.70.0.100/32") in held()
+        assert ("wan0", "10.70.0.100/32") not in held()
+        await keeper.clear()
+        await keeper.close()
+
+    run(scenario)
+
+
+def test_a_vip_on_an_interface_that_is_renamed_is_still_ours(lab, tmp_path):
+    async def scenario(watch):
+        keeper = VipKeeper(watch, tmp_path / "vips.json")
+        await keeper.keep({VIP4: None})
+        ip(GATEWAY, "link set lan0 down\nlink set lan0 name lan9\nlink set lan9 up")
+        await until(watch, lambda state: state.link("lan9") is not None)
+        await keeper.keep({VIP4: None})
+        assert ("lan9", "10.70.0.100/32") in held()
+        await keeper.clear()
+        assert ("lan9", "10.70.0.100/32") not in held()
+        await keeper.close()
+
+    run(scenario)
+
+
 def test_a_vip_on_a_link_that_is_down_works_when_it_comes_up(lab, tmp_path):
     ip(GATEWAY, "link set wan0 down")
 

@@ -4,7 +4,12 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from l4lb.netlink.interfaces import NoInterfaceError, interface_for, interfaces_towards
+from l4lb.netlink.interfaces import (
+    NoInterfaceError,
+    interface_for,
+    interface_instead,
+    interfaces_towards,
+)
 from l4lb.netlink.state import Address, KernelState, Link, Route, RouteKind
 
 LO = Link(1, "lo", bytes(6), 65536, True)
@@ -48,6 +53,8 @@ STATE = KernelState(
         route("203.0.113.0/24", 0, RouteKind.UNREACHABLE),
         route("10.1.0.1/32", 3, RouteKind.LOCAL),
         route("192.0.2.7/32", 1, RouteKind.LOCAL),
+        route("192.0.2.8/32", 4, RouteKind.LOCAL),
+        route("10.1.0.8/32", 4, RouteKind.LOCAL),
     ),
 )
 
@@ -63,6 +70,8 @@ STATE = KernelState(
         (["203.0.113.1"], ["wan", "backup"]),  # refusing is not leading there
         (["192.0.2.7"], ["wan", "backup"]),  # on loopback: packets for it come from outside
         (["127.0.0.1"], ["wan", "backup"]),
+        (["192.0.2.8"], ["wan", "backup"]),  # on an interface where no clients are: they come by the others
+        (["10.1.0.8"], ["lan", "backup"]),
         (["2001:db8:1::9"], ["lan"]),
         (["2001:db8:2::9"], []),
         ([], []),
@@ -100,3 +109,17 @@ def test_interface_for_a_vip(vip, name, chosen):
 def test_no_interface_for_a_vip(vip, name, words):
     with pytest.raises(NoInterfaceError, match=words):
         interface_for(STATE, packed(vip), name)
+
+
+@pytest.mark.parametrize(
+    ("vip", "name", "instead"),
+    [
+        ("10.1.0.100", "wan", "lan"),  # put on the way out when there was no such subnet
+        ("10.1.0.100", "lan", None),
+        ("10.1.0.100", "backup", None),  # where it was put for another reason
+        ("9.9.9.9", "wan", None),  # in no subnet
+        ("2001:db8:1::9", "wan", None),  # there is no way out
+    ],
+)
+def test_an_interface_instead_of_the_way_out(vip, name, instead):
+    assert interface_instead(STATE, packed(vip), name) == instead

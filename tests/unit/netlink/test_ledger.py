@@ -18,20 +18,20 @@ def path(tmp_path):
 
 def test_the_next_run_knows_what_this_one_added(path):
     ledger = Ledger(path)
-    ledger.record(VIP4, "eth0")
-    ledger.record(VIP6, "eth1")
+    ledger.record(VIP4, "eth0", 2)
+    ledger.record(VIP6, "eth1", 3)
     ledger.forget(VIP4)
 
     ledger = Ledger(path)
     assert list(ledger) == [VIP6]
-    assert ledger.interface(VIP6) == "eth1"
-    assert ledger.interface(VIP4) is None
+    assert (ledger.interface(VIP6), ledger.index(VIP6)) == ("eth1", 3)
+    assert (ledger.interface(VIP4), ledger.index(VIP4)) == (None, None)
 
 
 def test_there_is_no_file_when_there_is_nothing_to_remember(path):
     ledger = Ledger(path)
     assert list(ledger) == []
-    ledger.record(VIP4, "eth0")
+    ledger.record(VIP4, "eth0", 2)
     ledger.forget(VIP4)
     ledger.forget(VIP6)
     assert list(path.parent.iterdir()) == []
@@ -39,13 +39,13 @@ def test_there_is_no_file_when_there_is_nothing_to_remember(path):
 
 def test_an_address_is_at_one_interface_at_a_time(path):
     ledger = Ledger(path)
-    ledger.record(VIP4, "eth0")
-    ledger.record(VIP4, "eth1")
+    ledger.record(VIP4, "eth0", 2)
+    ledger.record(VIP4, "eth1", 3)
     assert Ledger(path).interface(VIP4) == "eth1"
 
 
 def test_what_was_added_before_a_reboot_is_not_ours_now(path):
-    Ledger(path).record(VIP4, "eth0")
+    Ledger(path).record(VIP4, "eth0", 2)
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "boot": "another"}))
     assert list(Ledger(path)) == []
@@ -67,16 +67,16 @@ def test_a_damaged_file_is_not_quoted(path, caplog):
 
 
 def test_what_stands_in_the_file_already_needs_no_room_for_a_new_one(path, monkeypatch):
-    Ledger(path).record(VIP4, "eth0")
+    Ledger(path).record(VIP4, "eth0", 2)
 
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(type(path), "write_text", full)
     ledger = Ledger(path)
-    ledger.record(VIP4, "eth0")
+    ledger.record(VIP4, "eth0", 2)
     with pytest.raises(OSError, match="No space left"):
-        ledger.record(VIP6, "eth0")
+        ledger.record(VIP6, "eth0", 2)
     assert list(ledger) == [VIP4]
 
 
@@ -84,7 +84,7 @@ def test_a_write_that_fails_leaves_no_half_a_file(path):
     ledger = Ledger(path)
     path.mkdir(parents=True)  # cannot be replaced by a file
     with pytest.raises(IsADirectoryError):
-        ledger.record(VIP4, "eth0")
+        ledger.record(VIP4, "eth0", 2)
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -92,5 +92,5 @@ def test_nothing_is_noted_that_cannot_be_written(path):
     path.parent.write_text("a file where the folder should be")
     ledger = Ledger(path)
     with pytest.raises(OSError, match=r"exists|directory"):
-        ledger.record(VIP4, "eth0")
+        ledger.record(VIP4, "eth0", 2)
     assert list(ledger) == []
