@@ -25,7 +25,8 @@ _WRAP: Final = 1 << 32
 def counters(maps: Mapping[str, Map], tables: Tables, now: int) -> Counters:
     """All counters, at ``now`` in ns. Paths that a backend had before and that go on with their connections
     count for it."""
-    planned = {path.number for path in tables.numbers.paths.values()}
+    numbers = tables.numbers
+    counted = {path.number for path in numbers.paths.values()} | numbers.superseded()
     backends: dict[BackendKey, list[Traffic]] = defaultdict(list)
     loads = dict(_pages(maps["loads"], tables.paths))
     measured = {int.from_bytes(key, sys.byteorder): value for key, value in maps["measured"].items()}
@@ -38,7 +39,7 @@ def counters(maps: Mapping[str, Map], tables: Tables, now: int) -> Counters:
         load = layout.LOAD.unpack(loads[number])
         established += signed(load.established)
         path = tables.paths[number]
-        if number in planned or not path.flags & layout.PATH_GONE:
+        if number in counted:
             target = tables.names.get(path.service, ""), ends_of(path)[1]
             backends[target].append(_traffic(traffic, load, measured.get(number), now))
     totals = layout.TOTALS.unpack(maps["totals"].lookup(word(0)) or b"")

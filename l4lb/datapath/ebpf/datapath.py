@@ -137,19 +137,19 @@ class EbpfDatapath:
                     self._file_system,
                 )
         namespace = pins.namespace_directory(self._file_system)
-        for line in _remove_abandoned(self._file_system):
+        for line in _remove_abandoned(self._file_system, namespace):
             log.info("removed %s", line)
         try:
             self._programs = Programs(self._kind, self._limits, namespace)
             self._tables = Tables(self._programs.maps)
             self._route_mtus = RouteMtus(self._programs.maps)
-        except (LibbpfError, OutOfNumbers) as error:
-            if self._programs is not None:
-                self._programs.close()
-                self._programs = None
+        except (LibbpfError, OutOfNumbers, OSError) as error:
+            programs, self._programs = self._programs, None
+            if programs is not None:
+                (programs.close if programs.adopted else programs.remove)()
+            if isinstance(error, OSError):
+                raise DatapathError(f"{namespace} cannot be used for pins: {error.strerror}") from None
             raise _in_one_line(error) from None
-        except OSError as error:
-            raise DatapathError(f"{namespace} cannot be used for pins: {error.strerror}") from None
         query, sweep = self._programs.query, self._programs.sweep
         self._connections = Connections(query.maps, query.programs, self._tables)
         self._sweep = Sweep(sweep.maps, sweep.programs)
@@ -263,7 +263,7 @@ class EbpfDatapath:
         namespace = pins.namespace_directory(file_system)
         try:
             ours = [f"the eBPF programs and maps ({namespace})"] if remove(namespace) else []
-            return ours + _remove_abandoned(file_system)
+            return ours + _remove_abandoned(file_system, namespace)
         except (LibbpfError, OSError) as error:
             raise DatapathError(f"the programs could not be removed: {error}") from None
 
@@ -315,7 +315,7 @@ class EbpfDatapath:
         # To those that were not retired when the round began, connections may have come behind it. And one
         # round alone may have missed one: see connections.py about the kernel's iterators.
         unused = self._sweep.unused(retired)
-        self._tables.free(unused & self._unused)
+        self._tables.free(self._tables.numbers.to_free(unused & self._unused))
         self._unused = unused
 
     async def _reset_forever(self) -> None:
@@ -413,12 +413,12 @@ class EbpfDatapath:
             self._failed.set_result(str(error) or repr(error))
 
 
-def _remove_abandoned(file_system: Path) -> list[str]:
+def _remove_abandoned(file_system: Path, ours: Path) -> list[str]:
     """What it was, for people."""
     directory = file_system / "l4lb"
     if not directory.is_dir():
         return []
-    removed = remove_abandoned(directory)
+    removed = remove_abandoned(directory, ours)
     return [f"the eBPF programs and maps of a network namespace that is gone ({each})" for each in removed]
 
 

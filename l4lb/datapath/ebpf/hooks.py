@@ -136,8 +136,10 @@ class Hooks:
             except LibbpfError as error:
                 problems.append(str(error))
             else:
-                self._refusals.pop(index, None)
-                return True
+                if self._refusals.pop(index, None) is None:
+                    return True
+                log.info("%s has XDP now", name)
+                return False  # it is not back, it is here for the first time
         if index not in dict(socket.if_nameindex()):
             return False
         if index not in self._refusals:

@@ -7,8 +7,9 @@ restart of the daemon, and a path's is given to another one only when no connect
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from random import Random
 from typing import Final, NamedTuple
 
 from l4lb.model import Endpoint, Nat, Plan
@@ -61,7 +62,6 @@ class Pool:
     def claim(self, number: int) -> None:
         """It is in use already."""
         self._used.add(number)
-        self._next = max(self._next, number + 1)
 
     def take(self) -> int:
         """A free number; there must be one."""
@@ -76,6 +76,10 @@ class Pool:
         """It is free."""
         self._used.remove(number)
 
+    def begin_at(self, number: int) -> None:
+        """Look for the next free one from here on."""
+        self._next = number
+
 
 class Numbers:
     """The numbers of one datapath.
@@ -85,7 +89,8 @@ class Numbers:
         retired: those that were in the plan, which connections may still have, by number.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, random: Random | None = None) -> None:
+        self._random = random or Random()
         self.paths: dict[Way, NumberedPath] = {}
         self.retired: dict[int, NumberedPath] = {}
         self.services: dict[Socket, int] = {}
@@ -124,6 +129,15 @@ class Numbers:
         for path in retired:
             self._path_numbers.claim(path.number)
             self.retired[path.number] = path
+        if not self.services and not self.backends:
+            return
+        # Which ones were given back last is not known: most likely none of a place drawn at random.
+        for pool, size in (
+            (self._service_numbers, SERVICES),
+            (self._backend_numbers, BACKENDS),
+            (self._path_numbers, PATHS),
+        ):
+            pool.begin_at(self._random.randrange(size))
 
     def update(self, plan: Plan) -> None:
         """Give numbers to all of the plan, and retire the paths that it has no more.
@@ -161,6 +175,16 @@ class Numbers:
                 self.paths[way] = NumberedPath(known.number, way, snat)
         self._planned_services, self._planned_backends = services, backends
         self._give_back()
+
+    def superseded(self) -> set[int]:
+        """Retired paths whose way goes on by another path, with another address of full NAT: what they have
+        counted is their backend's."""
+        return {number for number, path in self.retired.items() if not path.gone and path.way in self.paths}
+
+    def to_free(self, unused: Set[int]) -> Set[int]:
+        """Of paths without connections those to be freed: as long as there is room, none whose counts would
+        be missed."""
+        return unused if self._path_numbers.room < PATHS // 2 else unused - self.superseded()
 
     def free(self, numbers: Iterable[int]) -> None:
         """No connection has these retired paths any more."""

@@ -154,17 +154,20 @@ def remove(namespace: Path) -> bool:
     return there
 
 
-def remove_abandoned(namespaces: Path) -> list[Path]:
+def remove_abandoned(namespaces: Path, ours: Path) -> list[Path]:
     """Unpin what was left in network namespaces that are gone, with all their interfaces.
 
     Args:
         namespaces: the directory with those of all namespaces.
+        ours: of them the one that we are in, though its interfaces may have been made anew.
 
     Returns:
         What was removed.
     """
     removed = []
     for namespace in namespaces.iterdir():
+        if namespace == ours:
+            continue
         # Another daemon may be doing the same.
         with contextlib.suppress(OSError, LibbpfError):
             layouts = list(namespace.iterdir())

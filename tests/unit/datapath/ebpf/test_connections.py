@@ -17,6 +17,7 @@ from l4lb.model import (
     DropReason,
     Endpoint,
     Limits,
+    Nat,
     Protocol,
     State,
     Times,
@@ -28,6 +29,7 @@ from tests.unit.datapath.ebpf.plans import (
     CLIENT,
     CLIENT6,
     ONE,
+    OTHER_SNAT,
     SIX,
     SNAT,
     TWO,
@@ -462,6 +464,24 @@ class TestSweep:
         load = kernel.load(number)
         assert (load.outstanding, load.asked) == (1, 1_000)
 
+    def test_since_when_the_others_wait_is_set_right_beside_traffic_too(self, kernel):
+        """UDP questions pushed out with their flows, while others come: how long those that are left have
+        waited is known as exactly as the sweep is short."""
+        number, now = kernel.number(VIP, ONE), NOW >> layout.TIME_SHIFT & 0xFFFF_FFFF
+        kernel.add(other(1), asked=now - 1_000)
+        kernel.outstanding(number, 1, now - 1_000)
+        lost = kernel.load(number)._replace(outstanding=51, asked=now - 1_000 + 50 * (now - 900_000))
+        kernel.maps["loads"].update(word(number), layout.LOAD.pack(lost))
+        for program, over in _ORDER:
+            if program == "settle":
+                kernel.begins(2, now)
+            for _ in iterate(kernel.swept.programs[program], kernel.swept.maps[over]):
+                pass
+        load = kernel.load(number)
+        assert load.outstanding <= 3
+        ages = load.outstanding * now - load.asked
+        assert 0 <= ages <= 2_000
+
 
 class TestCounters:
     def test_by_service_and_backend_over_all_cpus(self, kernel):
@@ -495,6 +515,21 @@ class TestCounters:
         assert found.responses.total == pytest.approx(12 * UNIT)
         assert found.responses.average == pytest.approx(6 * UNIT)
         assert found.responses.buckets[6] == 2
+
+    def test_no_count_falls_when_the_source_address_changes_or_the_backend_is_down(self, kernel):
+        """Of full NAT: the path from before has other connections, and its counts are the backend's."""
+        old = kernel.number(FULL_VIP, ONE)
+        cpus = len(kernel.maps["traffic"].lookup_percpu(word(0)))
+        counts = layout.TRAFFIC.pack(layout.Traffic(1, 2, 3, 4))
+        kernel.maps["traffic"].update(word(old), counts * cpus)
+        for alive in (True, False, True):
+            backend = BackendPlan(ONE, alive=alive, snat=OTHER_SNAT)
+            kernel.apply(plan(service(backend, vip=FULL_VIP, name="full", nat=Nat.FULL)))
+            unused = kernel.tables.numbers.to_free(frozenset(kernel.tables.numbers.retired))
+            kernel.tables.free(unused)
+            assert old in kernel.tables.numbers.retired
+            found = counters(kernel.maps, kernel.tables, NOW)
+            assert found.backends["full", ONE].packets_in == cpus
 
     def test_backends_that_are_removed_are_not_shown_but_their_packets_are_counted(self, kernel):
         cpus = len(kernel.maps["traffic"].lookup_percpu(word(0)))

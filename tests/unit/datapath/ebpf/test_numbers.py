@@ -1,5 +1,7 @@
 """Numbers stay with their owners, and come back only when nobody can mean the old one."""
 
+from random import Random
+
 import pytest
 
 from l4lb.datapath.ebpf import numbers as module
@@ -135,6 +137,38 @@ def test_the_numbers_in_the_maps_are_adopted():
     assert second.retired == first.retired
     assert number(second, TWO) == number(first, TWO)
     assert number(second, ONE) not in {path.number for path in first.all_paths()}
+
+
+def test_after_an_adoption_numbers_that_were_given_back_are_not_the_next():
+    """The datapath may still remember them: decisions, affinity, direct connections."""
+    first = numbered(service(ONE, TWO))
+    old = number(first, TWO)
+    first.update(plan(service(ONE)))
+    first.free([old])
+    second = Numbers(Random(3))
+    second.adopt(first.services, first.backends, first.paths.values(), first.retired.values())
+    second.update(plan(service(ONE, SIX)))
+    assert number(second, SIX) != old
+    assert number(second, ONE) == number(first, ONE)
+
+
+def test_counts_that_go_on_under_another_source_address_are_not_freed():
+    numbers = numbered(full(ONE, TWO))
+    ones, twos = (number(numbers, each, full_nat=True) for each in (ONE, TWO))
+    numbers.update(plan(full(ONE, snat=OTHER_SNAT)))
+    assert numbers.superseded() == {ones}
+    assert numbers.to_free({ones, twos}) == {twos}
+    numbers.update(plan(service(ONE)))
+    assert numbers.superseded() == set()
+
+
+def test_unless_there_is_no_room(monkeypatch):
+    monkeypatch.setattr(module, "PATHS", 3)
+    numbers = numbered(full(ONE))
+    old = number(numbers, ONE, full_nat=True)
+    numbers.update(plan(full(ONE, snat=OTHER_SNAT)))
+    monkeypatch.setattr(module, "PATHS", 6)
+    assert numbers.to_free({old}) == {old}
 
 
 def test_a_path_that_was_just_being_replaced_is_retired():

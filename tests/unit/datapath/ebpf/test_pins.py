@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from l4lb.datapath.base import DatapathError
-from l4lb.datapath.ebpf import pins
+from l4lb.datapath.ebpf import pins, programs
 from l4lb.datapath.ebpf.layout import LAYOUT_VERSION
 from tests.unit.datapath.ebpf.kernel import file_system
 
@@ -47,6 +47,16 @@ def test_one_that_is_really_there(tmp_path):
     with file_system() as directory:
         assert pins.is_mounted(directory)
     assert not pins.is_mounted(tmp_path)
+
+
+def test_what_is_ours_is_not_abandoned_though_its_interfaces_are_gone(tmp_path, monkeypatch):
+    """They may have been made anew while the daemon was away; the connections are still in the maps."""
+    monkeypatch.setattr(programs, "have_lost_all", lambda links: True)
+    for namespace in ("net-1", "net-2"):
+        (tmp_path / namespace / "layout-1" / "links").mkdir(parents=True)
+    assert programs.remove_abandoned(tmp_path, tmp_path / "net-1") == [tmp_path / "net-2"]
+    assert (tmp_path / "net-1").is_dir()
+    assert not (tmp_path / "net-2").exists()
 
 
 def test_where_none_can_be_mounted_it_says_what_to_do(tmp_path):
