@@ -9,7 +9,15 @@ from click.shell_completion import CompletionItem
 
 from l4lb.cli.backend import write_backends
 from l4lb.cli.completion import complete_service
-from l4lb.cli.options import Group, Location, endpoint, json_option, pass_location, runtime_option
+from l4lb.cli.options import (
+    Group,
+    Location,
+    endpoint,
+    json_option,
+    pass_location,
+    runtime_option,
+    seconds_between,
+)
 from l4lb.cli.output import Column, duration, write_fields, write_json, write_table
 from l4lb.model import Endpoint
 
@@ -145,7 +153,12 @@ def _agent(agent: dict[str, Any] | None) -> str:
 )
 @click.option("--nat", type=click.Choice(["destination", "full"]), help="full: the source as well.")
 @click.option("--affinity", type=click.Choice(["none", "client"]), help="client: stays on one backend.")
-@click.option("--affinity-timeout", type=click.FloatRange(1), metavar="SECONDS", help="How long it stays.")
+@click.option(
+    "--affinity-timeout",
+    type=seconds_between(1, 30 * 86_400),
+    metavar="SECONDS",
+    help="How long it stays.",
+)
 @click.option("--when-all-down", type=click.Choice(["refuse", "use_all"]), help="For new connections.")
 @click.option("--when-backend-down", type=click.Choice(["reset", "keep"]), help="For its connections.")
 @click.option(

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -45,7 +45,7 @@ class Edges:
     our_vips: Callable[[], Collection[bytes]]  # those that l4lb has added to the host
     make_datapath: Callable[[Config], Datapath]
     make_health: Callable[[OnChange], HealthRunner] = HealthRunner
-    read_sysctls: Callable[[], Sysctls] = read_sysctls
+    read_sysctls: Callable[[Iterable[str]], Sysctls] = read_sysctls
     make_agents: MakeAgents = AgentRunner
     make_prober: MakeProber = Prober
     make_metrics: Callable[[Callable[[], Awaitable[Snapshot]]], MetricsServer] = MetricsServer

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from l4lb.agent.runner import AgentRunner, OnNews
@@ -74,7 +74,7 @@ class Convergence:
         make_health: Callable[[OnChange], HealthRunner],
         make_agents: MakeAgents,
         make_prober: MakeProber,
-        read_sysctls: Callable[[], Sysctls],
+        read_sysctls: Callable[[Iterable[str]], Sysctls],
     ) -> None:
         self._desired = desired
         self._watch = watch
@@ -138,7 +138,7 @@ class Convergence:
             found = warnings_for(
                 self._desired.config,
                 self._view,
-                self._read_sysctls(),
+                self._read_sysctls(self._view.interfaces),
                 foreign_rules=self._watch.foreign_rules,
                 capabilities=self._supervisor.latest.capabilities,
             )

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,16 +26,23 @@ class Sysctls:
 
     ip_forward: bool = True  # net.ipv4.ip_forward
     ipv6_forwarding: bool = True  # net.ipv6.conf.all.forwarding
+    not_forwarding: frozenset[tuple[int, str]] = frozenset()  # version of IP, interface: its own is 0
     local_ports: tuple[int, int] = (32768, 60999)  # net.ipv4.ip_local_port_range, inclusive
 
 
-def read_sysctls() -> Sysctls:
-    """The settings now; one that cannot be read is taken to be as it should."""
+def read_sysctls(interfaces: Iterable[str]) -> Sysctls:
+    """The settings now, of these interfaces; one that cannot be read is taken to be as it should."""
     given = Sysctls()
     low_high = _words("ipv4/ip_local_port_range")
     return Sysctls(
         ip_forward=_words("ipv4/ip_forward") != ["0"],
         ipv6_forwarding=_words("ipv6/conf/all/forwarding") != ["0"],
+        not_forwarding=frozenset(
+            (version, name)
+            for version in (4, 6)
+            for name in interfaces
+            if _words(f"ipv{version}/conf/{name}/forwarding") == ["0"]
+        ),
         local_ports=(int(low_high[0]), int(low_high[1])) if len(low_high) == 2 else given.local_ports,
     )
 
@@ -60,7 +67,7 @@ def warnings_for(
         *_interfaces(config, view),
         *_routes(config, view),
         *_foreign_rules(foreign_rules),
-        *_forwarding(config, sysctls, capabilities),
+        *_forwarding(config, view.interfaces, sysctls, capabilities),
         *_ports(config, sysctls),
         *_agents(config),
     ]
@@ -116,18 +123,33 @@ def _foreign_rules(present: bool) -> Iterator[str]:
         )
 
 
-def _forwarding(config: Config, sysctls: Sysctls, capabilities: Capabilities) -> Iterator[str]:
-    if capabilities.needs_forwarding:
-        result = f"services do not work, for datapath {capabilities.name} needs the kernel to forward"
-    else:
-        result = "services work, but hosts behind this gateway reach nothing else through it"
-    versions = {service.address.version for service in config.services}
+def _forwarding(
+    config: Config, interfaces: Collection[str], sysctls: Sysctls, capabilities: Capabilities
+) -> Iterator[str]:
+    """The host's setting is that of interfaces to come, and sets those of all that are there, which may
+    then be set by themselves: bpf_fib_lookup() asks the one that a packet came by."""
+    needed = capabilities.needs_forwarding
+    result = "services work, but hosts behind this gateway reach nothing else through it"
     for version, on, name in (
         (4, sysctls.ip_forward, "net.ipv4.ip_forward"),
         (6, sysctls.ipv6_forwarding, "net.ipv6.conf.all.forwarding"),
     ):
-        if version in versions and not on:
-            yield f"{name} is 0: {result}; turn it on with: sysctl -w {name}=1"
+        if version not in {service.address.version for service in config.services}:
+            continue
+        off = [each for each in interfaces if (version, each) in sysctls.not_forwarding]
+        names = [] if on else [name]
+        if needed and (on or len(off) < len(interfaces)):
+            names = [_forwarding_of(each, version) for each in off]
+        if needed:
+            result = f"services do not work, for datapath {capabilities.name} needs the kernel to forward"
+        for each in names:
+            yield f"{each} is 0: {result}; turn it on with: sysctl -w {each}=1"
+
+
+def _forwarding_of(interface: str, version: int) -> str:
+    """As sysctl(8) takes it: with slashes where a name has dots, as a VLAN's."""
+    mark = "/" if "." in interface else "."
+    return mark.join(("net", f"ipv{version}", "conf", interface, "forwarding"))
 
 
 def _ports(config: Config, sysctls: Sysctls) -> Iterator[str]:

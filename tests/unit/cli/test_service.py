@@ -146,7 +146,8 @@ def test_add_with_a_check_by_agents(l4lb, daemon):
         (("--scheduler", "fair"), "'fair' is not one of round_robin, least_connection, "),
         (("--backend", "10.2.0.300:80"), "'10.2.0.300' is not an IP address"),
         (("--nat", "source"), "'source' is not one of 'destination', 'full'"),
-        (("--affinity-timeout", "0"), "0.0 is not in the range"),
+        (("--affinity-timeout", "0"), "'0' is not a number of seconds from 1 to "),
+        (("--affinity-timeout", "nan"), "'nan' is not a number of seconds from 1 to "),
     ],
 )
 def test_wrong_options_are_wrong_usage(l4lb, daemon, option, message):

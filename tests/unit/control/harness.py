@@ -109,7 +109,7 @@ class Running:
             lambda: self.vips.ours,
             lambda config: self._unused.pop(0),
             self._make_health,
-            lambda: self.sysctls,
+            lambda interfaces: self.sysctls,
             self._make_agents,
             self._make_prober,
             self._make_metrics,

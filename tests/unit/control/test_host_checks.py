@@ -20,6 +20,8 @@ WEB6 = Service(
     "web6", Endpoint.parse("[2001:db8:1::64]:80"), backends=(Backend(Endpoint.parse("[2001:db8:2::b]:80")),)
 )
 
+EVERYWHERE = frozenset((version, link.name) for version in (4, 6) for link in GATEWAY.links)
+
 
 def found(
     *services,
@@ -103,10 +105,25 @@ def test_policy_routing():
 def test_forwarding_that_is_off_for_a_family_in_use(service, off, needed, result):
     (line,) = found(
         service,
-        sysctls=Sysctls(ip_forward=False, ipv6_forwarding=False),
+        sysctls=Sysctls(ip_forward=False, ipv6_forwarding=False, not_forwarding=EVERYWHERE),
         capabilities=Capabilities("tc", needs_forwarding=needed),
     )
     assert line == f"{off} is 0: {result}; turn it on with: sysctl -w {off}=1"
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_forwarding_that_is_off_for_one_interface(on):
+    """The kernel's routes are asked for the one that a packet comes by, whatever is set for the others."""
+    sysctls = Sysctls(ip_forward=on, not_forwarding=frozenset({(4, "eth1"), (6, "eth0")}))
+    (line,) = found(sysctls=sysctls, capabilities=Capabilities("tc", needs_forwarding=True))
+    assert line.startswith("net.ipv4.conf.eth1.forwarding is 0: services do not work, for datapath tc")
+    assert line.endswith("sysctl -w net.ipv4.conf.eth1.forwarding=1")
+    assert found(sysctls=sysctls) == ([] if on else found(sysctls=Sysctls(ip_forward=False)))
+
+
+def test_forwarding_that_is_on_for_all_that_is_there_is_enough():
+    sysctls = Sysctls(ip_forward=False)
+    assert not found(sysctls=sysctls, capabilities=Capabilities("tc", needs_forwarding=True))
 
 
 @pytest.mark.parametrize(
@@ -134,8 +151,16 @@ def test_ports_of_full_nat_that_the_host_may_use_itself(local_ports, overlap):
                 "ipv4/ip_forward": "0\n",
                 "ipv6/conf/all/forwarding": "1\n",
                 "ipv4/ip_local_port_range": "1024\t2048\n",
+                "ipv4/conf/eth0.10/forwarding": "0\n",
+                "ipv4/conf/eth1/forwarding": "1\n",
+                "ipv6/conf/eth1/forwarding": "0\n",
             },
-            Sysctls(ip_forward=False, ipv6_forwarding=True, local_ports=(1024, 2048)),
+            Sysctls(
+                ip_forward=False,
+                ipv6_forwarding=True,
+                not_forwarding=frozenset({(4, "eth0.10"), (6, "eth1")}),
+                local_ports=(1024, 2048),
+            ),
         ),
         ({"ipv6/conf/all/forwarding": "0\n"}, Sysctls(ip_forward=True, ipv6_forwarding=False)),
     ],
@@ -145,7 +170,7 @@ def test_sysctls_are_read_and_missing_ones_cause_no_warning(files, expected, tmp
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert read_sysctls() == expected
+    assert read_sysctls(["eth0.10", "eth1"]) == expected
 
 
 def test_more_questions_to_agents_than_the_ceiling_allows():
