@@ -419,6 +419,7 @@ class Load:
     answer_time: float = 0.0  # seconds that these took, together
     connections_total: int = 0
     resets: int = 0
+    retransmissions: int = 0  # of SYNs that it has not answered
     unanswered: int = 0
 
 

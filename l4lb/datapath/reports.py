@@ -64,6 +64,7 @@ def loads(director: Director, services: Collection[str], now: float) -> dict[Bac
             answer_time=path.responses.total,
             connections_total=path.connections_total,
             resets=path.resets,
+            retransmissions=path.retransmissions,
             unanswered=path.unanswered,
         )
         for path in director.services.paths()

@@ -41,7 +41,8 @@ how much the first slow answers weigh: shorter and it gets more of what it canno
 it misses the end of a burst."""
 
 FAILURE: Final = 5.0
-"""Times the usual wait that a connection that failed counts."""
+"""Times the usual wait that a connection that failed counts, and a SYN that was sent again, after a second
+or so. That one fails no connection: two SYNs at once are easily forged."""
 
 SEVERAL: Final = 3.0
 """Connections that must fail in a row before a backend is failing: one or two can be a client's doing, who
@@ -122,7 +123,7 @@ def observe(estimate: Estimate, measured: Measured, usual: Usual | None, now: fl
     belief = estimate.belief
     if usual is not None:
         belief = _forget(belief, passed / usual.doubt)
-        waits = waited / usual.response_time + FAILURE * failures
+        waits = waited / usual.response_time + FAILURE * (failures + count(measured.silences))
         belief = _weigh(belief, waits, answers, usual.doubt)
     fade = exp(-passed / AVERAGE)
     all_waited, all_answers = estimate.waited * fade + waited, estimate.answers * fade + answers

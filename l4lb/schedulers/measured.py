@@ -23,6 +23,7 @@ class Measured:
     opened: int = 0  # connections placed since the last look
     answers: int = 0  # answers begun since the last look
     answer_time: float = 0.0  # how long those were waited for, together
+    silences: int = 0  # SYNs since the last look that were sent again, as the backend had not answered
     failures: int = 0  # connections since the last look that the backend reset or never answered
     hot: bool = False  # over a limit of CPU or memory, as its agent says
 
@@ -37,6 +38,7 @@ def between(before: Load, after: Load, *, hot: bool = False) -> Measured:
         opened=after.connections_total - before.connections_total,
         answers=after.answers - before.answers,
         answer_time=after.answer_time - before.answer_time,
+        silences=after.retransmissions - before.retransmissions,
         failures=after.resets - before.resets + after.unanswered - before.unanswered,
         hot=hot,
     )

@@ -78,6 +78,7 @@ def loads(
             answer_time=load.answered * UNIT,
             connections_total=load.connections,
             resets=load.resets,
+            retransmissions=load.retransmissions,
             unanswered=load.unanswered,
         )
     return found

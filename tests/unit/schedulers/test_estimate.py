@@ -66,6 +66,13 @@ def test_that_clients_take_their_time_says_nothing_of_a_backend(half_open):
     assert estimate.response_time == pytest.approx(before.response_time)
 
 
+def test_syns_that_it_does_not_answer_speak_against_a_backend():
+    good = after(20, served(3, 0.1))
+    estimate = after(1, Measured(silences=2), good)
+    assert estimate.price > 2 * good.price
+    assert not after(9, Measured(silences=2), good).failing
+
+
 def test_a_change_for_the_better_is_believed_after_a_few_answers():
     slow = after(1000, served(1, 1.0))
     assert after(10, served(3, 0.1), slow).price < 1.5

@@ -3,7 +3,15 @@ from l4lb.schedulers.measured import Measured, between
 
 
 def test_counters_are_taken_since_the_last_look_and_the_rest_as_it_stands():
-    before = Load(established=9, answers=10, answer_time=1.0, connections_total=20, resets=1, unanswered=2)
+    before = Load(
+        established=9,
+        answers=10,
+        answer_time=1.0,
+        connections_total=20,
+        resets=1,
+        retransmissions=5,
+        unanswered=2,
+    )
     after = Load(
         half_open=1,
         established=8,
@@ -13,6 +21,7 @@ def test_counters_are_taken_since_the_last_look_and_the_rest_as_it_stands():
         answer_time=1.25,
         connections_total=25,
         resets=2,
+        retransmissions=11,
         unanswered=4,
     )
 
@@ -23,6 +32,7 @@ def test_counters_are_taken_since_the_last_look_and_the_rest_as_it_stands():
         opened=5,
         answers=4,
         answer_time=0.25,
+        silences=6,
         failures=3,
         hot=True,
     )
