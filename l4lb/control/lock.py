@@ -13,12 +13,14 @@ import logging
 import os
 import socket
 import stat
+import struct
 from pathlib import Path
 from typing import Final
 
 log = logging.getLogger(__name__)
 
 _ABSTRACT_NAME: Final = "\0l4lb.daemon"
+_CREDENTIALS: Final = struct.Struct("=iii")  # struct ucred: pid, uid, gid
 _LONGEST_PATH: Final = 107  # sockaddr_un.sun_path without its final NUL
 
 
@@ -30,15 +32,40 @@ def lock_namespace() -> socket.socket:
     """Take this network namespace's lock; it is held until the socket is closed.
 
     Raises:
-        Refused: another daemon holds it.
+        Refused: another daemon holds it, or somebody who may not be one.
     """
     lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         lock.bind(_ABSTRACT_NAME)
+        lock.listen(1)
     except OSError:
         lock.close()
-        raise Refused("another l4lb daemon is running in this network namespace: stop it first") from None
+        stranger = _stranger()
+        if stranger is None:
+            raise Refused(
+                "another l4lb daemon is running in this network namespace: stop it first"
+            ) from None
+        name = _ABSTRACT_NAME.replace("\0", "@")
+        raise Refused(
+            f"the lock of this network namespace, {name}, is held by {stranger}: end it"
+        ) from None
     return lock
+
+
+def _stranger() -> str | None:
+    """Who holds the lock, if it is no daemon: anybody may bind an abstract name."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(_ABSTRACT_NAME)
+        except ConnectionRefusedError:  # it does not listen
+            return "a process that is not l4lb"
+        except OSError:
+            return None
+        pid, uid, _ = _CREDENTIALS.unpack(
+            probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )
+    return None if uid in (0, os.geteuid()) else f"process {pid} of user {uid}"
 
 
 class ControlSocket:

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import stat
+import subprocess
 
 import pytest
 
@@ -38,6 +39,36 @@ def test_a_namespace_has_one_lock_until_its_holder_closes_it():
         lock_namespace()
     first.close()
     lock_namespace().close()
+
+
+HOLD = """
+import socket, sys
+lock = socket.socket(socket.AF_UNIX)
+lock.bind("\\0" + sys.argv[1])
+lock.listen()
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_stranger_that_holds_the_lock_is_no_daemon():
+    """Anybody may take the name."""
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.bind(lock._ABSTRACT_NAME)
+        with pytest.raises(Refused, match="is held by a process that is not l4lb: end it"):
+            lock_namespace()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be another user")
+def test_one_of_another_user_is_named():
+    command = ["/usr/bin/env", "python3", "-I", "-c", HOLD, lock._ABSTRACT_NAME[1:]]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, user=65534, group=65534, extra_groups=[], cwd="/", **pipes) as stranger:
+        stranger.stdout.readline()
+        with pytest.raises(
+            Refused, match=f"@l4lb.* is held by process {stranger.pid} of user 65534: end it"
+        ):
+            lock_namespace()
 
 
 def test_the_socket_and_its_directory_are_made_with_their_modes(path):
