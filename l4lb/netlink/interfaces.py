@@ -54,7 +54,7 @@ def interface_for(state: KernelState, address: bytes, name: str | None = None) -
         if link is None:
             raise NoInterfaceError(f"there is no interface {name}; create it or name another one")
         return link
-    link = _with_subnet(state, address) or _way_out(state, address)
+    link = interface_with_subnet(state, address) or _way_out(state, address)
     if link is None:
         raise NoInterfaceError(
             "no interface has a subnet that contains it and no default route leads out;"
@@ -63,18 +63,9 @@ def interface_for(state: KernelState, address: bytes, name: str | None = None) -
     return link
 
 
-def interface_instead(state: KernelState, address: bytes, name: str) -> str | None:
-    """The link whose subnet contains an address that was put on another one, ``name``, because no subnet
-    did: the one that the default route leaves by. None if there is none, or it was put there for
-    another reason: then its subnet may be gone for a moment."""
-    link, out = _with_subnet(state, address), _way_out(state, address)
-    if link is None or out is None or out.name != name or link.name == name:
-        return None
-    return link.name
-
-
-def _with_subnet(state: KernelState, address: bytes) -> Link | None:
-    """The link whose subnet contains the address. Every link has IPv6's link-local one: it says nothing."""
+def interface_with_subnet(state: KernelState, address: bytes) -> Link | None:
+    """The link whose subnet contains the address, the longest such prefix; None if there is none. IPv6's
+    link-local subnet is every link's, and says nothing."""
     if _is_ipv6_link_local(address):
         return None
     links = _links(state)

@@ -10,16 +10,32 @@ import contextlib
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 _log = logging.getLogger(__name__)
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an address was added.
+
+    Attributes:
+        interface, index: its interface, as it was called then. Only the index stays.
+        settled: false if it was put there for want of a better one, which may come.
+    """
+
+    interface: str
+    index: int
+    settled: bool = True
+
+
 class Ledger:
-    """Addresses (4 or 16 bytes), and the name and the index of the interface each was added to.
+    """Addresses (4 or 16 bytes) and the place of each.
 
     Every change is in the file before the method returns.
     """
@@ -28,13 +44,13 @@ class Ledger:
         """Read the file. One that is missing, from before a reboot or unreadable counts as empty."""
         self._path = path
         self._boot = _BOOT_ID.read_text().strip()
-        self._interfaces: dict[bytes, tuple[str, int]] = {}
+        self._places: dict[bytes, Place] = {}
         try:
             content = json.loads(path.read_text())
             if content["boot"] == self._boot:
-                self._interfaces = {
-                    ip_address(address).packed: (str(name), int(index))
-                    for address, (name, index) in content["addresses"].items()
+                self._places = {
+                    ip_address(address).packed: _place(value)
+                    for address, value in content["addresses"].items()
                 }
         except FileNotFoundError:
             pass
@@ -46,30 +62,28 @@ class Ledger:
             )
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(tuple(self._interfaces))
+        return iter(tuple(self._places))
 
     def __contains__(self, ip: object) -> bool:
-        return ip in self._interfaces
+        return ip in self._places
+
+    def place(self, ip: bytes) -> Place | None:
+        """Where the address was added; None if it was not."""
+        return self._places.get(ip)
 
     def interface(self, ip: bytes) -> str | None:
-        """Where the address was added; None if it was not."""
-        place = self._interfaces.get(ip)
-        return place[0] if place is not None else None
+        """Its name alone."""
+        place = self._places.get(ip)
+        return place.interface if place is not None else None
 
-    def index(self, ip: bytes) -> int | None:
-        """The same interface, whatever it may be called by now."""
-        place = self._interfaces.get(ip)
-        return place[1] if place is not None else None
-
-    def record(self, ip: bytes, interface: str, index: int) -> None:
-        """Note that an address is about to be added, or what its interface is called now.
+    def record(self, ip: bytes, place: Place) -> None:
+        """Note that an address is about to be added, or what is known of its place now.
 
         Raises:
             OSError: the file cannot be written; nothing is noted.
         """
-        place = interface, index
-        if self._interfaces.get(ip) != place:  # so that a full disk does not matter to a restart
-            self._write({**self._interfaces, ip: place})
+        if self._places.get(ip) != place:  # so that a full disk does not matter to a restart
+            self._write({**self._places, ip: place})
 
     def forget(self, ip: bytes) -> None:
         """Note that an address is gone, or not ours.
@@ -77,11 +91,11 @@ class Ledger:
         Raises:
             OSError: the file cannot be written; nothing is noted.
         """
-        self._write({other: place for other, place in self._interfaces.items() if other != ip})
+        self._write({other: place for other, place in self._places.items() if other != ip})
 
-    def _write(self, interfaces: dict[bytes, tuple[str, int]]) -> None:
-        if interfaces:
-            addresses = {str(ip_address(ip)): place for ip, place in interfaces.items()}
+    def _write(self, places: dict[bytes, Place]) -> None:
+        if places:
+            addresses = {str(ip_address(ip)): asdict(place) for ip, place in places.items()}
             self._path.parent.mkdir(parents=True, exist_ok=True)
             new = self._path.with_name(self._path.name + ".new")
             try:
@@ -93,4 +107,10 @@ class Ledger:
                 raise
         else:
             self._path.unlink(missing_ok=True)
-        self._interfaces = interfaces
+        self._places = places
+
+
+def _place(value: Any) -> Place:
+    if isinstance(value, str):  # of an l4lb that remembered the name alone; no interface has index 0
+        return Place(value, 0)
+    return Place(str(value["interface"]), int(value["index"]), bool(value["settled"]))

@@ -16,8 +16,8 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from l4lb.netlink.announcer import Announcer
-from l4lb.netlink.interfaces import NoInterfaceError, interface_for, interface_instead
-from l4lb.netlink.ledger import Ledger
+from l4lb.netlink.interfaces import NoInterfaceError, interface_for, interface_with_subnet
+from l4lb.netlink.ledger import Ledger, Place
 from l4lb.netlink.state import Change, KernelState, Link
 from l4lb.netlink.watch import KernelWatch
 
@@ -121,25 +121,36 @@ class VipKeeper:
                 _log.info("VIP %s is gone from this host: who had put it there took it", ip_address(ip))
             self._withdrawn.add(ip)
             return
-        if name is None and ours is not None:
-            # Where it was, even if another one would be chosen while that one has no subnet or is away.
-            name = interface_instead(self._watch.state, ip, ours) or ours
+        link, settled = self._choose(ip) if name is None else (self._link_for(ip, name), True)
         if ours in holders:
-            if name == ours:
+            if link.name == ours:
+                self._record(ip, link, settled)
                 return
             await self._remove(ip)
-        await self._add(ip, self._link_for(ip, name))
+        await self._add(ip, link, settled)
+
+    def _choose(self, ip: bytes) -> tuple[Link, bool]:
+        """The link for a VIP that has no interface named, and whether that is the one it is to stay with:
+        even while it has no subnet or is away, and another one would be chosen."""
+        state, place = self._watch.state, self._ledger.place(ip)
+        home = interface_with_subnet(state, ip)
+        ours = state.link(place.interface) if place is not None else None
+        if place is not None and ours is not None and (place.settled or home is None):
+            return ours, place.settled
+        if home is not None:
+            return home, True
+        return self._link_for(ip, place.interface if place is not None and place.settled else None), False
 
     def _follow_name(self, ip: bytes) -> None:
         """Our interface may have another name by now."""
-        index, state = self._ledger.index(ip), self._watch.state
-        for link in state.links:
-            if link.index == index and link.name in _holders(state, ip):
-                self._record(ip, link)
+        place = self._ledger.place(ip)
+        for link in self._watch.state.links:
+            if place is not None and link.index == place.index:
+                self._record(ip, link, place.settled)
 
-    def _record(self, ip: bytes, link: Link) -> None:
+    def _record(self, ip: bytes, link: Link, settled: bool) -> None:
         try:
-            self._ledger.record(ip, link.name, link.index)
+            self._ledger.record(ip, Place(link.name, link.index, settled))
         except OSError as error:
             raise VipError(f"VIP {ip_address(ip)} is not added: {self._unwritable(error)}") from None
 
@@ -149,10 +160,10 @@ class VipKeeper:
         except NoInterfaceError as error:
             raise VipError(f"VIP {ip_address(ip)}: {error}") from None
 
-    async def _add(self, ip: bytes, link: Link) -> None:
+    async def _add(self, ip: bytes, link: Link, settled: bool) -> None:
         text = str(ip_address(ip))
         ours = self._ledger.interface(ip) == link.name
-        self._record(ip, link)  # before the address, or a kill between leaves an orphan
+        self._record(ip, link, settled)  # before the address, or a kill between leaves an orphan
         problem = await _change_address("add", link.index, text)
         if problem is None:
             _log.info("VIP %s added on %s", text, link.name)
@@ -170,6 +181,7 @@ class VipKeeper:
 
     async def _remove(self, ip: bytes) -> None:
         text = str(ip_address(ip))
+        self._follow_name(ip)
         name = self._ledger.interface(ip)
         link = self._watch.state.link(name) if name is not None else None
         self._announcer.stop(ip)

@@ -281,16 +281,66 @@ def test_a_vip_moves_to_its_subnet_when_that_comes_late(lab, tmp_path):
     run(scenario)
 
 
-def test_a_vip_on_an_interface_that_is_renamed_is_still_ours(lab, tmp_path):
+def test_a_vip_with_two_interfaces_in_its_subnet_stays_with_the_first(lab, tmp_path):
+    """Also while that one has no address, and though the default route leaves by it."""
+    ip(GATEWAY, "addr add 10.70.0.9/24 dev wan0\nroute add default via 10.70.0.2 dev lan0")
+
+    async def scenario(watch):
+        keeper = VipKeeper(watch, tmp_path / "vips.json")
+        await keeper.keep({VIP4: "lan0"})
+        await keeper.keep({VIP4: None})
+        ip(GATEWAY, "addr del 10.70.0.1/24 dev lan0")
+        await until(
+            watch, lambda state: not any(each.ip == packed("10.70.0.1") for each in state.addresses)
+        )
+        await keeper.keep({VIP4: None})
+        assert ("lan0", "10.70.0.100/32") in held()
+        await keeper.clear()
+        await keeper.close()
+
+    run(scenario)
+
+
+def test_a_vip_follows_its_subnet_to_another_interface_when_its_own_is_gone(lab, tmp_path):
+    """As to a bridge that takes over its address."""
+
     async def scenario(watch):
         keeper = VipKeeper(watch, tmp_path / "vips.json")
         await keeper.keep({VIP4: None})
-        ip(GATEWAY, "link set lan0 down\nlink set lan0 name lan9\nlink set lan9 up")
-        await until(watch, lambda state: state.link("lan9") is not None)
-        await keeper.keep({VIP4: None})
-        assert ("lan9", "10.70.0.100/32") in held()
+        ip(GATEWAY, "link del lan0\nlink add br9 type bridge")
+        await until(watch, lambda state: state.link("lan0") is None)
+        with pytest.raises(VipError, match="there is no interface lan0"):
+            await keeper.keep({VIP4: None})
+        ip(GATEWAY, "addr add 10.70.0.1/24 dev br9\nlink set br9 up")
+        await until(watch, lambda state: ("br9", "10.70.0.100/32") in held())
         await keeper.clear()
-        assert ("lan9", "10.70.0.100/32") not in held()
+        await keeper.close()
+
+    run(scenario)
+
+
+RENAME = (
+    "link set lan0 down\nlink set lan0 name lan9\nlink set lan9 up\naddr replace 2001:db8:70::1/64 dev lan9"
+)
+
+
+def test_vips_on_an_interface_that_is_renamed_are_still_ours(lab, tmp_path):
+    """That it goes down takes the addresses of IPv6 along."""
+    vips = {("lan9", "10.70.0.100/32"), ("lan9", "2001:db8:70::100/128")}
+
+    async def scenario(watch):
+        keeper = VipKeeper(watch, tmp_path / "vips.json")
+        await keeper.keep({VIP4: None, VIP6: None})
+        ip(GATEWAY, RENAME)
+        await until(watch, lambda state: state.link("lan9") is not None)
+        await keeper.keep({VIP4: None, VIP6: None})
+        assert vips <= held()
+        await keeper.close()
+        ip(GATEWAY, "link set lan9 name lan8")
+        await until(watch, lambda state: state.link("lan8") is not None)
+        keeper = VipKeeper(watch, tmp_path / "vips.json")
+        await keeper.clear()
+        assert not {(link, ip) for link, ip in held() if ip in ("10.70.0.100/32", "2001:db8:70::100/128")}
         await keeper.close()
 
     run(scenario)

@@ -7,7 +7,7 @@ import pytest
 from l4lb.netlink.interfaces import (
     NoInterfaceError,
     interface_for,
-    interface_instead,
+    interface_with_subnet,
     interfaces_towards,
 )
 from l4lb.netlink.state import Address, KernelState, Link, Route, RouteKind
@@ -112,14 +112,7 @@ def test_no_interface_for_a_vip(vip, name, words):
 
 
 @pytest.mark.parametrize(
-    ("vip", "name", "instead"),
-    [
-        ("10.1.0.100", "wan", "lan"),  # put on the way out when there was no such subnet
-        ("10.1.0.100", "lan", None),
-        ("10.1.0.100", "backup", None),  # where it was put for another reason
-        ("9.9.9.9", "wan", None),  # in no subnet
-        ("2001:db8:1::9", "wan", None),  # there is no way out
-    ],
+    ("vip", "chosen"), [("10.1.0.100", LAN), ("10.9.0.1", BACKUP), ("9.9.9.9", None), ("fe80::9", None)]
 )
-def test_an_interface_instead_of_the_way_out(vip, name, instead):
-    assert interface_instead(STATE, packed(vip), name) == instead
+def test_interface_with_a_subnet(vip, chosen):
+    assert interface_with_subnet(STATE, packed(vip)) is chosen
