@@ -120,10 +120,11 @@ def observe(estimate: Estimate, measured: Measured, usual: Usual | None, now: fl
     waited = max(0.0, waited)
     # Some servers end well with a reset.
     failures = max(0.0, count(measured.failures) + given_up - answers)
+    silences = count(measured.silences)
     belief = estimate.belief
     if usual is not None:
         belief = _forget(belief, passed / usual.doubt)
-        waits = waited / usual.response_time + FAILURE * (failures + count(measured.silences))
+        waits = waited / usual.response_time + FAILURE * (failures + silences)
         belief = _weigh(belief, waits, answers, usual.doubt)
     fade = exp(-passed / AVERAGE)
     all_waited, all_answers = estimate.waited * fade + waited, estimate.answers * fade + answers
@@ -134,7 +135,7 @@ def observe(estimate: Estimate, measured: Measured, usual: Usual | None, now: fl
     return Estimate(
         since=estimate.since,
         looked=estimate.looked + passed,
-        asked=max(now, estimate.asked) if waited or answers or failures else estimate.asked,
+        asked=max(now, estimate.asked) if waited or answers or failures or silences else estimate.asked,
         belief=belief,
         failures=failures if answers else estimate.failures + failures,
         failed=now if failures > 0 else estimate.failed,

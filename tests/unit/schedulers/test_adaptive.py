@@ -57,6 +57,13 @@ def test_a_slow_one_is_dear_and_no_dearer_than_the_bound():
     assert 5 < slow[2] <= max(PRICES)
 
 
+def test_one_that_takes_no_connections_stays_dear_while_that_lasts():
+    """SYNs that are sent again are all that is seen of it."""
+    silent = prices(after(20, [WELL, WELL, Measured(silences=2)], after(10, [WELL] * 3)), 20)
+    assert silent[:2] == [1, 1]
+    assert silent[2] > 5
+
+
 def test_of_two_the_fast_one_is_the_usual():
     two = with_weights(1, 1)
     fast, slow = prices(after(10, [WELL, SLOW], candidates=two), 10, two)
