@@ -66,8 +66,11 @@ class Affinity:
             self._keep(self._newcomers, self.newcomers, client, path, now)
 
     def establish(self, client: bytes, path: Path, now: float) -> None:
-        """Its address is not forged: the client has gone on with a connection that was answered."""
-        self._newcomers.pop(client, None)
+        """Its address is not forged: the client has gone on with a connection that was answered, on this
+        path. If another one has begun meanwhile, that one's counts."""
+        last = self._newcomers.pop(client, None) or self._regulars.get(client)
+        if last is not None and last[1] > now:
+            path = last[0]
         self._keep(self._regulars, self.limit, client, path, now)
 
     def _keep(self, clients: _Clients, limit: int, client: bytes, path: Path, now: float) -> None:

@@ -52,10 +52,11 @@ CHECKED_ALONE __u32 remembered(const struct packet *p, const struct service *ser
 	return NO_PATH;
 }
 
-/* A connection of the packet's client is with this path: it began, or has been established. */
+/* A connection of the packet's client began on this path, or has been established. If another one has begun
+ * meanwhile, that one's path counts. */
 CHECKED_ALONE int remember(const struct packet *p, const struct service *service, __u32 path, int established)
 {
-	struct affinity now, *last;
+	struct affinity now, *regular, *newcomer;
 	struct end client;
 
 	if (!p || !service)
@@ -64,15 +65,21 @@ CHECKED_ALONE int remember(const struct packet *p, const struct service *service
 	now.until = p->now + service->affinity * 1000000000ull;
 	now.path = path;
 	now.reserved = 0;
+	regular = FIND(affinities, p->version, &client);
 	if (established) {
-		PUT(affinities, p->version, &client, &now, BPF_ANY);
-		DELETE(newcomers, p->version, &client);
-		return 0;
+		newcomer = FIND(newcomers, p->version, &client);
+		if (newcomer && newcomer->until > p->now)
+			now.path = newcomer->path;
+		else if (!newcomer && regular && regular->until > p->now)
+			now.path = regular->path;
+		if (newcomer)
+			DELETE(newcomers, p->version, &client);
 	}
 	/* In place: to update an entry that is not there, an LRU map first pushes one out. */
-	last = FIND(affinities, p->version, &client);
-	if (last)
-		*last = now;
+	if (regular)
+		*regular = now;
+	else if (established)
+		PUT(affinities, p->version, &client, &now, BPF_ANY);
 	else
 		PUT(newcomers, p->version, &client, &now, BPF_ANY);
 	return 0;

@@ -11,6 +11,7 @@ from tests.conformance.exchanges import (
     from_client,
     handshake,
     syn,
+    syn_ack,
 )
 from tests.conformance.packets import rst, tcp
 from tests.conformance.plans import NOBODY, UDP, plan, service, turns
@@ -273,6 +274,21 @@ def affinity_begins_anew_with_every_connection(net):
         syn(net, net.web1, net.client.at(40_001)),
         wait(290.0),
         syn(net, net.web1, net.client.at(40_002)),
+    ]
+
+
+@packet_case()
+def affinity_with_an_older_connection(net):
+    """A client's last connection counts, though one that began before is established later, with a backend
+    that takes no more."""
+    return plan(service(net, affinity=300.0)), [
+        syn(net, net.web1),
+        syn_ack(net, net.web1),
+        change(plan(service(net, selection=turns(1), affinity=300.0))),
+        syn(net, net.web2, net.client.at(40_001)),
+        from_client(net, net.web1),
+        change(plan(service(net, net.web1, net.web2, selection=turns(0, 0, 0, 1), affinity=300.0))),
+        syn(net, net.web2, net.client.at(40_002)),
     ]
 
 

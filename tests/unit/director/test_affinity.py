@@ -38,7 +38,7 @@ def test_a_client_is_found_until_its_time_is_over(affinity, remember):
 
 def test_each_connection_begins_the_time_anew(affinity, remember):
     remember(A, path(), 0.0)
-    remember(A, web2 := path(), 60.0)
+    affinity.begin(A, web2 := path(), 60.0)
     assert affinity.find(A, 159.9) is web2
 
 
@@ -124,6 +124,18 @@ def test_who_was_forgotten_as_a_newcomer_is_remembered_by_what_was_established(a
     assert affinity.find(A, 1.0) is None
     affinity.establish(A, web1, 2.0)
     assert affinity.find(A, 101.0) is web1
+
+
+@pytest.mark.parametrize("known", ["begin", "establish"])
+def test_an_older_connection_that_is_established_later_changes_nothing(affinity, known):
+    """Its backend may be drained by now; the client's last connection went elsewhere."""
+    drained, web2 = path(usable=False), path()
+    getattr(affinity, known)(A, web2, 1.0)
+    affinity.establish(A, drained, 2.0)
+    assert affinity.find(A, 101.0) is web2
+    assert len(affinity) == 1
+    affinity.establish(A, web1 := path(), 200.0)  # what was remembered has expired
+    assert affinity.find(A, 200.0) is web1
 
 
 def test_newcomers_come_before_regular_clients(affinity):
