@@ -127,23 +127,30 @@ def _forwarding(
     config: Config, interfaces: Collection[str], sysctls: Sysctls, capabilities: Capabilities
 ) -> Iterator[str]:
     """The host's setting is that of interfaces to come, and sets those of all that are there, which may
-    then be set by themselves: bpf_fib_lookup() asks the one that a packet came by."""
+    then be set by themselves. IPv4, and bpf_fib_lookup() of both versions, ask the interface that a packet
+    came by, IPv6's own forwarding the host's setting."""
     needed = capabilities.needs_forwarding
-    result = "services work, but hosts behind this gateway reach nothing else through it"
+    less = "services work, but hosts behind this gateway reach nothing else through it"
+    none = f"services do not work, for datapath {capabilities.name} needs the kernel to forward"
+    versions = {service.address.version for service in config.services}
     for version, on, name in (
         (4, sysctls.ip_forward, "net.ipv4.ip_forward"),
         (6, sysctls.ipv6_forwarding, "net.ipv6.conf.all.forwarding"),
     ):
-        if version not in {service.address.version for service in config.services}:
+        if version not in versions:
             continue
         off = [each for each in interfaces if (version, each) in sysctls.not_forwarding]
-        names = [] if on else [name]
-        if needed and (on or len(off) < len(interfaces)):
-            names = [_forwarding_of(each, version) for each in off]
-        if needed:
-            result = f"services do not work, for datapath {capabilities.name} needs the kernel to forward"
-        for each in names:
-            yield f"{each} is 0: {result}; turn it on with: sysctl -w {each}=1"
+        set_by_themselves = on or len(off) < len(interfaces)
+        if set_by_themselves and (version == 4 or needed):
+            yield from (_off(_forwarding_of(each, version), none if needed else less) for each in off)
+            if version == 6 and not on:
+                yield _off(name, less)
+        elif not on:
+            yield _off(name, none if needed else less)
+
+
+def _off(name: str, result: str) -> str:
+    return f"{name} is 0: {result}; turn it on with: sysctl -w {name}=1"
 
 
 def _forwarding_of(interface: str, version: int) -> str:

@@ -195,7 +195,8 @@ def test_vips_that_cannot_be_put_on_are_a_warning_each_until_they_can(tmp_path, 
 
 def test_a_sysctl_that_was_put_right_is_no_warning_any_more(tmp_path):
     async def scenario(l4lb):
-        l4lb.sysctls = Sysctls(ip_forward=False)
+        everywhere = frozenset((4, link.name) for link in GATEWAY.links)
+        l4lb.sysctls = Sysctls(ip_forward=False, not_forwarding=everywhere)
         (line,) = (await l4lb.get("/v1/status"))["warnings"]
         assert line.startswith("net.ipv4.ip_forward is 0")
         l4lb.sysctls = Sysctls()

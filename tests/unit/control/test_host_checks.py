@@ -118,12 +118,17 @@ def test_forwarding_that_is_off_for_one_interface(on):
     (line,) = found(sysctls=sysctls, capabilities=Capabilities("tc", needs_forwarding=True))
     assert line.startswith("net.ipv4.conf.eth1.forwarding is 0: services do not work, for datapath tc")
     assert line.endswith("sysctl -w net.ipv4.conf.eth1.forwarding=1")
-    assert found(sysctls=sysctls) == ([] if on else found(sysctls=Sysctls(ip_forward=False)))
+    (line,) = found(sysctls=sysctls)
+    assert line.startswith("net.ipv4.conf.eth1.forwarding is 0: services work, but hosts behind")
 
 
-def test_forwarding_that_is_on_for_all_that_is_there_is_enough():
-    sysctls = Sysctls(ip_forward=False)
-    assert not found(sysctls=sysctls, capabilities=Capabilities("tc", needs_forwarding=True))
+@pytest.mark.parametrize("needed", [False, True])
+def test_forwarding_that_is_on_for_all_that_is_there_is_enough(needed):
+    capabilities = Capabilities("tc", needs_forwarding=needed)
+    assert not found(sysctls=Sysctls(ip_forward=False), capabilities=capabilities)
+    # But IPv6's own, which the datapaths do not use, asks the host's setting.
+    (line,) = found(WEB6, sysctls=Sysctls(ipv6_forwarding=False), capabilities=capabilities)
+    assert line.startswith("net.ipv6.conf.all.forwarding is 0: services work, but hosts behind")
 
 
 @pytest.mark.parametrize(
