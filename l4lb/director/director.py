@@ -161,8 +161,8 @@ class Director:
             if packet.flags not in tcp.VALID_FLAGS:
                 return self._drop(DropReason.BAD_TCP_FLAGS)
             if packet.flags == tcp.SYN and from_client:
-                unanswered = connection.state is State.SYN_SENT and not path.alive
-                if unanswered or path.gone or connection.state in REUSABLE:
+                unheard = measure.in_handshake(connection) and not path.alive
+                if unheard or path.gone or connection.state in REUSABLE:
                     return self._again(frame, packet, connection, now)
             if packet.flags & tcp.SYN and not from_client and is_over(connection, packet):
                 self.table.remove(connection)
@@ -242,8 +242,8 @@ class Director:
         connection = make_connection(path, client, source, state, now)
         if state is State.SYN_SENT and not packet.flags & tcp.SYN:
             connection.shifts = UNKNOWN_SHIFTS
-        # A backend that calls itself through the VIP: its host takes no packet from its own address. Not
-        # begun, the connection's next SYN is scheduled anew.
+        # A backend that calls itself through the VIP: its host takes no packet from its own address. No
+        # connection begins, so where turns or chance decide, its next SYN may go elsewhere.
         if source.ip == path.address.ip:
             return self._drop(DropReason.NO_FREE_PORT)
         verdict = self._forward(frame, packet, connection, CLIENT, now, new=True)

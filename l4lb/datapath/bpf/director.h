@@ -115,8 +115,8 @@ CHECKED_ALONE int begin(struct work *w, const struct service *service, const str
 		c->asked = time_units(settings);
 	if (!has_room(settings, p->now))
 		return dropped(ESTABLISHED_FULL);
-	/* A backend that calls itself through the VIP: its host takes no packet from its own address. Not begun,
-	 * the connection's next SYN is scheduled anew. */
+	/* A backend that calls itself through the VIP: its host takes no packet from its own address. No connection
+	 * begins, so where turns or chance decide, its next SYN may go elsewhere. */
 	if (!choose_source(c, &w->seen, p, settings, path) || same_address(w->seen.ip, path->address))
 		return dropped(NO_FREE_PORT);
 	return BEGUN;
@@ -151,7 +151,8 @@ ALWAYS_INLINE int next_for(const struct packet *p, const struct flow *flow, cons
 	}
 	if (flow->from_client) {
 		if (p->flags == SYN) {
-			if (gone || is_reusable(c->state) || (c->state == SYN_SENT && !(path->flags & PATH_ALIVE)))
+			if (gone || is_reusable(c->state) ||
+			    (is_handshake(c->state) && !(path->flags & PATH_ALIVE)))
 				return BEGIN_AGAIN;
 		} else if (p->flags & RST) {
 			/* Picked up from the middle of what was the backend's own connection: the client says

@@ -125,7 +125,7 @@ CHECKED_ALONE int take_turns(struct choice *choice, __u32 looks)
  * from a place that moves on win, the turns of one that is dear would go to its neighbour. */
 CHECKED_ALONE int find_least(struct choice *choice, const struct service *service)
 {
-	__u32 looks, number, candidates, turn;
+	__u32 looks, number, candidates, turn, first = 0;
 	void *selection;
 
 	if (!choice || !service)
@@ -149,13 +149,13 @@ CHECKED_ALONE int find_least(struct choice *choice, const struct service *servic
 		turn = next_turn(number);
 		/* Of more than can be compared it is at least not always the same ones. */
 		if (looks > MOST_COSTS)
-			choice->at = turn % choice->size;
+			choice->at = first = bpf_get_prandom_u32() % choice->size;
 	}
 	for (__u32 i = 0; i < MOST_COSTS && i < looks; i++)
 		consider(choice);
 	if (choice->stride || choice->equals < 2)
 		return 0;
-	choice->at = looks > MOST_COSTS ? turn % choice->size : 0;
+	choice->at = first;
 	choice->equals = turn % choice->equals;
 	take_turns(choice, looks);
 	return 0;

@@ -39,8 +39,7 @@ struct count {
 MAP(ARRAY, counts, sizeof(__u32), sizeof(struct count), PATHS + 1, 0);
 
 /* When those began that were pushed out with their request is not known. Those that are outstanding now are taken
- * to have waited for as long, on average, as those that were met: what is wrong of it, while packets pass, is at
- * most as long as all this takes. */
+ * to have waited for as long, together, as those that were met. */
 ALWAYS_INLINE void settle_asked(struct load *load, const struct count *count)
 {
 	struct settings *settings = read_settings();

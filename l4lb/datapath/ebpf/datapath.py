@@ -12,6 +12,7 @@ for a million connections nor the control plane for the kernel.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import (
@@ -146,7 +147,8 @@ class EbpfDatapath:
         except (LibbpfError, OutOfNumbers, OSError) as error:
             programs, self._programs = self._programs, None
             if programs is not None:
-                (programs.close if programs.adopted else programs.remove)()
+                with contextlib.suppress(LibbpfError, OSError):  # what is wrong is said already
+                    (programs.close if programs.adopted else programs.remove)()
             if isinstance(error, OSError):
                 raise DatapathError(f"{namespace} cannot be used for pins: {error.strerror}") from None
             raise _in_one_line(error) from None

@@ -222,6 +222,23 @@ def a_syn_to_a_dead_backend_that_had_answered(net):
     ]
 
 
+@packet_case()
+def a_syn_to_a_dead_backend_whose_connections_are_kept(net):
+    """What is established is kept, a handshake is not: its client says that it has heard nothing."""
+    kept = web1_down(net, when_down=KEEP)
+    return plan(service(net, when_down=KEEP)), [
+        handshake(net, net.web1, net.second),
+        syn(net, net.web2),
+        syn_ack(net, net.web2),
+        syn(net, net.web1, net.client.at(40_001)),
+        syn_ack(net, net.web1, net.client.at(40_001)),
+        change(kept),
+        sweep(),
+        syn(net, net.web2, net.client.at(40_001)),
+        from_client(net, net.web1, client=net.second),
+    ]
+
+
 @packet_case(needs=[Need.HELD_SWEEP])
 def up_again_before_the_sweep(net):
     """A flap shorter than the sweep costs nobody a connection."""

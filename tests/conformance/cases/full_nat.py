@@ -174,7 +174,7 @@ def a_backend_is_its_own_client(net):
 @packet_case()
 def a_backend_that_would_hear_from_itself(net):
     """Under destination NAT, from whatever port: no host takes a packet from its own address. The next try
-    is scheduled anew."""
+    may be another one's turn."""
     served, other = net.web1, net.web1.at(45_000)
 
     return plan(service(net, net.web1), service(net, protocol=UDP)), [
