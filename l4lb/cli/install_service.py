@@ -113,7 +113,8 @@ def _remove(service: Service, root: Path | None) -> None:
     if not installation.has(units.UNITS / service.unit):
         pass  # nothing that systemd could stop
     elif root is not None:
-        systemd.systemctl("disable", service.unit, root=root)
+        if systemd.is_enabled_in(root, service.unit):
+            systemd.systemctl("disable", service.unit, root=root)
     elif systemd.runs():
         systemd.systemctl("disable", "--now", service.unit)
         click.echo(f"{service.unit} stopped and disabled")

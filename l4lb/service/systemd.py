@@ -19,6 +19,12 @@ def runs() -> bool:
     return _RUNS.is_dir()
 
 
+def is_enabled_in(root: Path, unit: str) -> bool:
+    """Whether an image starts it at boot: seen without systemctl, which need not be here."""
+    # A link to a path in the image, which leads nowhere on the host.
+    return any((wants / unit).is_symlink() for wants in (root / "etc/systemd/system").glob("*.wants"))
+
+
 def systemctl(*arguments: str, root: Path | None = None) -> None:
     """Have it do something, on the host or, without a manager, in the image at ``root``.
 
