@@ -76,9 +76,9 @@ class Pool:
         """It is free."""
         self._used.remove(number)
 
-    def begin_at(self, number: int) -> None:
-        """Look for the next free one from here on."""
-        self._next = number
+    def begin_anywhere(self, random: Random) -> None:
+        """Look for the next free one from a place drawn at random."""
+        self._next = random.randrange(self._size)
 
 
 class Numbers:
@@ -132,12 +132,8 @@ class Numbers:
         if not self.services and not self.backends:
             return
         # Which ones were given back last is not known: most likely none of a place drawn at random.
-        for pool, size in (
-            (self._service_numbers, SERVICES),
-            (self._backend_numbers, BACKENDS),
-            (self._path_numbers, PATHS),
-        ):
-            pool.begin_at(self._random.randrange(size))
+        for pool in (self._service_numbers, self._backend_numbers, self._path_numbers):
+            pool.begin_anywhere(self._random)
 
     def update(self, plan: Plan) -> None:
         """Give numbers to all of the plan, and retire the paths that it has no more.
