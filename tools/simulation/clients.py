@@ -13,7 +13,7 @@ from simulation.scenes import Scene
 from simulation.servers import Job, Server
 
 DELAY: Final = 0.0002  # seconds from client to gateway and from gateway to backend, one way
-POOLS: Final = 8  # clients that keep connections, each its own
+POOLS: Final = 8  # clients that keep connections, each its own, if nothing else is asked for
 ATTEMPTS: Final = 3  # after so many a client goes away
 RETRY: Final = 0.05  # seconds a client waits before it tries again after a failure
 
@@ -57,13 +57,14 @@ class Clients:
         gateway: Gateway,
         servers: list[Server],
         random: Random,
+        pools: int = POOLS,
     ) -> None:
         self.log = Log()
         self._scene, self._rate = scene, rate
         self._events, self._gateway, self._servers = events, gateway, servers
         self._random = random
         self._waiting: dict[Connection, None] = {}
-        self._pools: list[list[Connection]] = [[] for _ in range(POOLS)]
+        self._pools: list[list[Connection]] = [[] for _ in range(pools)]
 
     def start(self) -> None:
         """Begin to come."""
@@ -88,7 +89,7 @@ class Clients:
     def _arrive(self) -> None:
         events, random = self._events, self._random
         events.at(events.now + random.expovariate(self._rate), self._arrive)
-        self._request(events.now, self._scene.work(random), 1, int(random.random() * POOLS))
+        self._request(events.now, self._scene.work(random), 1, int(random.random() * len(self._pools)))
 
     def _request(self, since: float, work: float, tries: int, pool: int) -> None:
         kept = self._pools[pool]

@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from simulation.clients import POOLS
 from simulation.figures import Figures, figures
 from simulation.policies import BOUNDS, POLICIES
 from simulation.scenes import SCENES, WARM_UP
@@ -41,6 +42,12 @@ _WIDTH: Final = 130  # columns, where the output is no terminal
 @click.option(
     "--seeds", default=8, type=click.IntRange(1), help="Runs of each policy; all policies the same."
 )
+@click.option(
+    "--pools",
+    default=POOLS,
+    type=click.IntRange(1),
+    help="Clients that keep connections, each its own; those of the lab share one.",
+)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option(
     "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw a picture, .png or .svg."
@@ -51,6 +58,7 @@ def main(
     backends: int,
     seconds: float,
     seeds: int,
+    pools: int,
     as_json: bool,
     plot: Path | None,
 ) -> None:
@@ -63,11 +71,13 @@ def main(
     chosen, rivals = scenes or tuple(SCENES), policies or tuple(POLICIES)
     with _progress(len(chosen) * len(rivals) * seeds * seconds) as step:
         results = {
-            scene: {policy: _figures(scene, policy, backends, seconds, seeds, step) for policy in rivals}
+            scene: {
+                policy: _figures(scene, policy, backends, seconds, seeds, pools, step) for policy in rivals
+            }
             for scene in chosen
         }
     if as_json:
-        click.echo(json.dumps(_for_programs(results, backends, seconds, seeds), indent=1))
+        click.echo(json.dumps(_for_programs(results, backends, seconds, seeds, pools), indent=1))
     else:
         console = Console() if Console().is_terminal else Console(width=_WIDTH)
         for table in tables(results):
@@ -82,11 +92,17 @@ def main(
 
 
 def _figures(
-    scene: str, policy: str, backends: int, seconds: float, seeds: int, step: Callable[[str, float], None]
+    scene: str,
+    policy: str,
+    backends: int,
+    seconds: float,
+    seeds: int,
+    pools: int,
+    step: Callable[[str, float], None],
 ) -> Figures:
     name = f"{scene}, {policy}"
     logs = [
-        Simulation(SCENES[scene], {**POLICIES, **BOUNDS}[policy](), backends, seconds, seed).run(
+        Simulation(SCENES[scene], {**POLICIES, **BOUNDS}[policy](), backends, seconds, seed, pools).run(
             seconds, lambda passed: step(name, passed)
         )
         for seed in range(seeds)
@@ -103,11 +119,13 @@ def _progress(total: float) -> Iterator[Callable[[str, float], None]]:
         yield lambda name, passed: bar.update(task, advance=passed, description=name)
 
 
-def _for_programs(results: Results, backends: int, seconds: float, seeds: int) -> dict[str, object]:
+def _for_programs(
+    results: Results, backends: int, seconds: float, seeds: int, pools: int
+) -> dict[str, object]:
     scenes: dict[str, dict[str, object]] = {
         scene: {policy: asdict(figures) for policy, figures in of.items()} for scene, of in results.items()
     }
-    return {"backends": backends, "seconds": seconds, "seeds": seeds, "scenes": scenes}
+    return {"backends": backends, "seconds": seconds, "seeds": seeds, "pools": pools, "scenes": scenes}
 
 
 def run(arguments: Sequence[str]) -> None:

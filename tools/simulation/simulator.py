@@ -8,7 +8,7 @@ from random import Random
 from l4lb.control.adaptation import LOOK
 from l4lb.model import Endpoint
 from l4lb.schedulers import Candidate
-from simulation.clients import Clients, Log
+from simulation.clients import POOLS, Clients, Log
 from simulation.events import Events
 from simulation.gateway import Gateway
 from simulation.policies import Policy
@@ -20,7 +20,9 @@ class Simulation:
     """Servers, a gateway in front of them, and clients. The clients and their work are the same for
     every policy under one seed."""
 
-    def __init__(self, scene: Scene, policy: Policy, backends: int, seconds: float, seed: int) -> None:
+    def __init__(
+        self, scene: Scene, policy: Policy, backends: int, seconds: float, seed: int, pools: int = POOLS
+    ) -> None:
         self._events = Events()
         self._policy = policy
         self._servers = [Server(self._events, WORKERS, preempted=scene.preempted) for _ in range(backends)]
@@ -31,7 +33,7 @@ class Simulation:
         self._down: set[int] = set()  # as far as the health checks know
         rate = LOAD * backends * WORKERS / SERVICE
         self._clients = Clients(
-            scene, rate, self._events, self._gateway, self._servers, Random(f"{seed} clients")
+            scene, rate, self._events, self._gateway, self._servers, Random(f"{seed} clients"), pools
         )
         for event in scene.events(backends, seconds):
             self._events.at(event.at, self._happen, event)

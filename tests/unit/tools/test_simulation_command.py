@@ -1,5 +1,6 @@
 import json
 
+import pytest
 from click.testing import CliRunner
 
 from simulation.main import main
@@ -33,6 +34,17 @@ def test_json_for_programs():
     assert shown["backends"] == 3
     assert set(shown["scenes"]["recovery"]) == {"random", "adaptive"}
     assert shown["scenes"]["recovery"]["adaptive"]["p99"] > 0
+
+
+def test_clients_of_one_pool_ask_as_others_do_over_fewer_connections():
+    keep = [*SHORT[:1], "bursts-keep", *SHORT[2:], "--json"]
+    eight, one = (
+        json.loads(CliRunner().invoke(main, [*keep, "--pools", pools]).stdout) for pools in ("8", "1")
+    )
+    assert (eight["pools"], one["pools"]) == (8, 1)
+    eight, one = (shown["scenes"]["bursts-keep"]["adaptive"] for shown in (eight, one))
+    assert eight["requests"] == pytest.approx(one["requests"], rel=0.05)
+    assert eight["p99"] != one["p99"]
 
 
 def test_a_picture_of_no_known_kind_is_refused(tmp_path):
