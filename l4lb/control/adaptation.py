@@ -125,7 +125,7 @@ class Adaptation:
     def shuns(self, service: str, backend: Endpoint) -> bool:
         """True if an adaptive service keeps new connections from a backend because of how it is doing."""
         known = self._services.get(service)
-        return known is not None and adaptive.shuns(known.pool, backend)
+        return known is not None and adaptive.shuns(known.pool, backend, self._clock())
 
     async def run(self) -> None:
         """Look, until cancelled."""

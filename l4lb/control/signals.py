@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from l4lb.agent.reports import Sight
 from l4lb.model import Endpoint
+from l4lb.schedulers import adaptive
 from l4lb.schedulers.adaptive import Pool
 
 _JUST_NOW = 0.5
@@ -23,13 +24,14 @@ def signals(
         now: seconds, on the clock of the pool.
     """
     found: dict[Endpoint, dict[str, str]] = {address: {} for address in agents}
-    for address, estimate in (pool.backends if pool is not None else {}).items():
+    pool = pool or Pool()
+    for address, estimate in pool.backends.items():
         said = found.setdefault(address, {})
         quiet = now - estimate.asked
         if estimate.response_time is not None:
             said["response"] = _aged(f"{1_000 * estimate.response_time:.3g}ms", quiet)
-        said["slowness"] = _aged(f"x{estimate.price:.2g}", quiet)
-        if estimate.failing:
+        said["slowness"] = _aged(f"x{estimate.price(now):.2g}", quiet)
+        if adaptive.fails(pool, address, now):
             said["fails"] = "yes"
     for address, sight in agents.items():
         figures = sight.report.figures if sight.report is not None else None

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import exp
 from typing import Final
 
 from l4lb.model import MAX_COST, Costs, Endpoint
@@ -39,10 +38,9 @@ ALIKE: Final = 1.3
 among equal ones lasts longer: over 20 s the one farthest from an even share is 13% from it with 1.1,
 9% with 1.3. With more nothing is gained, and a slow one is noticed later."""
 
-RETRY: Final = 2.0
-"""Seconds in which what speaks against a backend fades by e while it has no request. It bounds how
-long one without traffic is shunned, however little traffic there is: RETRY * ln((7 - 1) / (ALIKE - 1)),
-6 seconds, and with others busy as soon as it costs less than they."""
+DEARER: Final = 2.0
+"""A backend that is not this many times as dear as the least dear one, on average, costs a connection that
+is kept the same. It cannot be moved any more, so chance counts for less than with those of one request."""
 
 COOLING: Final = 1.0
 """Seconds after its last failure until a failing backend is tried again. One that refuses is never
@@ -84,6 +82,7 @@ class Pool:
     hot: frozenset[Endpoint] = frozenset()
     usual: Usual | None = None
     habits: Habits = field(default_factory=Habits)
+    lasting: float = 1.0  # the least of the backends
 
 
 def observe(pool: Pool, seen: Mapping[Endpoint, Measured], now: float) -> Pool:
@@ -99,20 +98,19 @@ def observe(pool: Pool, seen: Mapping[Endpoint, Measured], now: float) -> Pool:
         frozenset(address for address, measured in seen.items() if measured.hot),
         _usual(backends.values()) or pool.usual,
         habits.observe(pool.habits, seen.values(), now),
+        min((it.lasting for it in backends.values()), default=1.0),
     )
 
 
 def costs(candidates: Sequence[Candidate], pool: Pool, now: float) -> Costs:
     """What a datapath chooses by until the next look. At least one candidate, all of positive weight;
     one that the pool does not know is new."""
-    hot = frozenset(
-        it.index for it in candidates if it.address in pool.hot or _fails(pool, it.address, now)
-    )
+    hot = frozenset(it.index for it in candidates if it.address in pool.hot or fails(pool, it.address, now))
     all_hot = len(hot) == len(candidates)  # then by what is in flight alone
     heaviest = max(it.weight for it in candidates)
     priced = []
     for it in candidates:
-        times = 1.0 if all_hot else _times(pool.backends.get(it.address), now)
+        times = 1.0 if all_hot else _times(pool, it.address, now)
         priced.append((it.index, min(MAX_COST, round(UNIT * times * heaviest / it.weight))))
     return Costs(
         tuple(priced),
@@ -122,24 +120,37 @@ def costs(candidates: Sequence[Candidate], pool: Pool, now: float) -> Costs:
     )
 
 
-def shuns(pool: Pool, address: Endpoint) -> bool:
+def shuns(pool: Pool, address: Endpoint, now: float) -> bool:
     """True if a backend gets few new connections, or none, because of what is believed of it: then traffic
     alone may not show soon that it is better."""
     known = pool.backends.get(address)
-    return address in pool.hot or (known is not None and (known.failing or known.price >= SHUNNED))
+    return (
+        address in pool.hot
+        or fails(pool, address, now)
+        or (known is not None and _price(pool, known, now) >= SHUNNED)
+    )
 
 
-def _fails(pool: Pool, address: Endpoint, now: float) -> bool:
+def fails(pool: Pool, address: Endpoint, now: float) -> bool:
+    """True if its last connections failed, and that is not long ago."""
     known = pool.backends.get(address)
     return known is not None and known.failing and now - known.failed < COOLING
 
 
-def _times(known: Estimate | None, now: float) -> float:
+def _price(pool: Pool, known: Estimate, now: float) -> float:
+    """What a request of a new connection meets, on average: the first one the backend as it is, later ones
+    as it is in the long run."""
+    first = pool.habits.first
+    later = known.lasting / pool.lasting
+    return first * known.price(now) + (1 - first) * (later if later > DEARER else 1.0)
+
+
+def _times(pool: Pool, address: Endpoint, now: float) -> float:
     """How many times the cost of a usual backend this one has: 1 to max(PRICES) / FIRST."""
+    known = pool.backends.get(address)
     if known is None:
         return 1 / FIRST
-    quiet = max(0.0, now - known.asked)
-    price = 1 + (known.price - 1) * exp(-quiet / RETRY)
+    price = _price(pool, known, now)
     grown = max(FIRST, min(1.0, (now - known.since) / SLOW_START))
     return (price if price > ALIKE else 1.0) / grown
 

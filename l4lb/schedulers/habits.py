@@ -35,15 +35,20 @@ class Habits:
     established: float = 0.0  # all connections, at each look
 
     @property
+    def first(self) -> float:
+        """Part of the requests that are the first of their connection: 1 where each has one of its own, or
+        nobody knows."""
+        return min(1.0, self.opened / self.answers) if self.answers else 1.0
+
+    @property
     def idle(self) -> int:
         """What an idle connection counts, in 1/256 of one in flight: 0 to 256. While nobody has seen what
         they are for it counts in full: many that are opened in advance would else all go to one backend."""
         if not self.established or not self.answers:
             return WHOLE
-        first = min(1.0, self.opened / self.answers)  # part of the requests that are the first
         duty = self.outstanding / self.established
-        later = (1 - first) * duty
-        return round(WHOLE * later / (first + later)) if later else 0
+        later = (1 - self.first) * duty
+        return round(WHOLE * later / (self.first + later)) if later else 0
 
 
 def observe(habits: Habits, seen: Iterable[Measured], now: float) -> Habits:

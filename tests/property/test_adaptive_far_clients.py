@@ -143,6 +143,6 @@ def test_nor_does_a_slow_flood():
     tcp_clients(run, 0.0)
     forged_syns(run)
     chosen = run.run()
-    fast, slow = (run.pool.backends[each].price for each in TAKES)
+    fast, slow = (run.pool.backends[each].price(run.gateway.now) for each in TAKES)
     assert fast < adaptive.ALIKE < 3 < slow
     assert chosen[OTHER] < 0.4 * chosen.total()

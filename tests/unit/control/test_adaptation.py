@@ -193,7 +193,8 @@ def test_waiting_that_cannot_be_is_not_believed():
     bench.answering(10.0)
     torn = Load(0, 2, 1, 17_000.0, 200, 20.0, 200)
     bench.look(Load(0, 2, 1, 0.05, 200, 20.0, 200), torn)
-    one, two = (bench.adaptation.pool("web").backends[each].price for each in (ONE, TWO))
+    backends = bench.adaptation.pool("web").backends
+    one, two = (backends[each].price(bench.now) for each in (ONE, TWO))
     assert two < 1.5 * one
 
 

@@ -128,6 +128,49 @@ def test_connections_kept_for_many_requests_are_counted_while_idle():
     assert costs(BACKENDS, pool, 61).idle > 0.9 * WHOLE
 
 
+def kept(answers, each):
+    """What a look counts of connections with hundreds of requests."""
+    return Measured(answers=answers, answer_time=answers * each, outstanding=3, idle=9)
+
+
+def after_a_minute_of_kept_connections():
+    opened = Measured(opened=1, answers=3, answer_time=0.3, outstanding=3, idle=9)
+    return after(60, [kept(3, 0.1)] * 3, after(LOOK, [opened] * 3), start=LOOK), 60 + LOOK
+
+
+def test_a_connection_that_is_kept_is_not_placed_by_a_burst_that_it_outlives():
+    pool, now = after_a_minute_of_kept_connections()
+    pool = after(2, [kept(3, 0.1), kept(3, 0.1), kept(1, 1.0)], pool, start=now)
+    assert pool.backends[BACKENDS[2].address].price(now + 2) > 5
+    assert prices(pool, now + 2) == [1, 1, 1]
+
+
+def test_but_by_what_lasts_and_no_longer_than_it_does():
+    pool, now = after_a_minute_of_kept_connections()
+    pool = after(10, [kept(3, 0.1), kept(3, 0.1), kept(1, 1.0)], pool, start=now)
+    assert prices(pool, now + 10)[2] > 3
+    pool = after(10, [kept(3, 0.1)] * 3, pool, start=now + 10)
+    assert prices(pool, now + 20) == [1, 1, 1]
+
+
+def test_nor_are_connections_kept_with_one_that_lets_them_fail():
+    pool, now = after_a_minute_of_kept_connections()
+    failing = Measured(failures=1, outstanding=3, idle=9)
+    pool = after(1, [kept(3, 0.1), kept(3, 0.1), failing], pool, start=now)
+    assert prices(pool, now + 1)[2] > 3
+
+
+def test_one_without_traffic_is_not_shunned_and_one_that_failed_not_for_ever():
+    pool = after(60, [Measured()] * 3)
+    assert not any(adaptive.shuns(pool, it.address, 60) for it in BACKENDS)
+    refusing = BACKENDS[2].address
+    pool = after(LOOK, [WELL, WELL, Measured(failures=5)], pool, start=60)
+    assert adaptive.shuns(pool, refusing, 60.1)
+    pool = after(10, [WELL, WELL, Measured()], pool, start=60 + LOOK)
+    assert not adaptive.shuns(pool, refusing, 70.1)
+    assert not adaptive.fails(pool, refusing, 70.1)
+
+
 @pytest.mark.parametrize(("backends", "drawn"), [(64, 0), (65, adaptive.DRAWN)])
 def test_of_many_some_are_drawn(backends, drawn):
     assert costs(with_weights(*[1] * backends), Pool(), 0).candidates == drawn
@@ -160,7 +203,7 @@ def test_what_is_usual_may_change_at_once():
         pool = observe(pool, seen, now)
     assert pool.usual is not None
     assert pool.usual.doubt < 4
-    assert median(each.price for each in pool.backends.values()) < 1.5
+    assert median(each.price(now) for each in pool.backends.values()) < 1.5
 
 
 def test_one_request_that_hangs_does_not_keep_a_backend_hot():
