@@ -89,7 +89,7 @@ def observe(pool: Pool, seen: Mapping[Endpoint, Measured], now: float) -> Pool:
     """Learn from one look at all backends that may take connections."""
     backends = {
         address: estimate.observe(
-            pool.backends.get(address) or Estimate(now, now, now), measured, pool.usual, now
+            pool.backends.get(address) or _begun(measured, now), measured, pool.usual, now
         )
         for address, measured in seen.items()
     }
@@ -135,6 +135,11 @@ def fails(pool: Pool, address: Endpoint, now: float) -> bool:
     """True if its last connections failed, and that is not long ago."""
     known = pool.backends.get(address)
     return known is not None and known.failing and now - known.failed < COOLING
+
+
+def _begun(measured: Measured, now: float) -> Estimate:
+    """A backend at its first look: how long its requests have waited by then is nobody's doing."""
+    return Estimate(now, now, now, waiting=estimate.count(measured.waiting))
 
 
 def _price(pool: Pool, known: Estimate, now: float) -> float:

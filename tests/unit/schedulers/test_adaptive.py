@@ -160,6 +160,18 @@ def test_nor_are_connections_kept_with_one_that_lets_them_fail():
     assert prices(pool, now + 1)[2] > 3
 
 
+def test_how_long_requests_have_waited_at_the_first_look_is_nobody_s_doing():
+    """After a restart of the daemon: what is asked and never answered, as a long poll, made all usual."""
+    waiting = [
+        Measured(opened=number, answers=number, answer_time=each, outstanding=20, waiting=72_000.0)
+        for number, each in ((3, 0.3), (3, 0.3), (1, 3.0))
+    ]
+    pool = after(3, waiting)
+    assert pool.usual is not None
+    assert pool.usual.response_time < 1
+    assert prices(pool, 3)[2] > 3
+
+
 def test_one_without_traffic_is_not_shunned_and_one_that_failed_not_for_ever():
     pool = after(60, [Measured()] * 3)
     assert not any(adaptive.shuns(pool, it.address, 60) for it in BACKENDS)
