@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from dataclasses import dataclass
-from typing import Final
 
 from l4lb.agent.ask import NoAnswer
 from l4lb.agent.haproxy_line import LONGEST, BadLine, Line, parse
 from l4lb.agent.report import Report
-from l4lb.health.checks import GATEWAY_FAULTS
+from l4lb.health.checks import GATEWAY_FAULTS, open_socket
 from l4lb.health.probes.result import ProbeKind
 from l4lb.health.tcp_packets import packets_until_reset
 from l4lb.model import Endpoint
 from l4lb.os_errors import in_words
-
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-"""struct linger: on, 0 s. As for health checks, no socket is left in TIME_WAIT."""
+from l4lb.patience import within
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +40,11 @@ async def ask_line(endpoint: Endpoint, timeout: float) -> LineAnswer:
     """
     loop = asyncio.get_running_loop()
     started = loop.time()
-    family = socket.AF_INET if endpoint.version == 4 else socket.AF_INET6
     packets = 0
     try:
-        with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        with open_socket(endpoint) as sock:
             try:
-                async with asyncio.timeout(timeout):
-                    await loop.sock_connect(sock, (endpoint.host, endpoint.port))
-                    data = await _read_line(sock)
+                data = await within(timeout, _read_line(sock, endpoint))
             finally:
                 packets = packets_until_reset(sock)
         return LineAnswer(parse(data), loop.time() - started, packets)
@@ -66,13 +58,14 @@ async def ask_line(endpoint: Endpoint, timeout: float) -> LineAnswer:
         raise NoAnswer(f"not an agent's line: {bad}", packets, wrong=True) from None
 
 
-async def _read_line(sock: socket.socket) -> bytes:
-    """All until the end of the line, of the connection, or of our patience.
+async def _read_line(sock: socket.socket, endpoint: Endpoint) -> bytes:
+    """Connect; all until the end of the line, of the connection, or of our patience.
 
     Raises:
         BadLine: it comes in too many packets.
     """
     loop = asyncio.get_running_loop()
+    await loop.sock_connect(sock, (endpoint.host, endpoint.port))
     data = b""
     while b"\n" not in data and b"\r" not in data and len(data) < LONGEST:
         more = await loop.sock_recv(sock, LONGEST - len(data))

@@ -18,15 +18,16 @@ from l4lb.health.rise_fall import Outcome, Result
 from l4lb.health.tcp_packets import packets_until_reset
 from l4lb.model import Endpoint, HealthCheck
 from l4lb.os_errors import in_words
+from l4lb.patience import within
 
 _RECEIVE_SIZE: Final = 4_096
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
 
 GATEWAY_FAULTS: Final = frozenset(
-    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN}
 )
-"""Errors of socket(2) and connect(2) that are the gateway's and say nothing of the backend."""
+"""Errors of socket(2), connect(2) and sendto(2) that are the gateway's and say nothing of the backend."""
 
 
 async def run_check(target: Endpoint, check: HealthCheck) -> Result:
@@ -59,16 +60,20 @@ async def _exchange(sock: socket.socket, target: Endpoint, get: HttpGet | None, 
     loop = asyncio.get_running_loop()
     started = loop.time()
     step = "connecting"
+
+    async def ask() -> None:
+        nonlocal step
+        await loop.sock_connect(sock, (target.host, target.port))
+        if get is not None:
+            step = "sending the request"
+            await loop.sock_sendall(sock, get.request)
+            good = False
+            while not good:
+                step = f"waiting for {get.awaited}"
+                good = get.receive(await loop.sock_recv(sock, min(_RECEIVE_SIZE, get.room)))
+
     try:
-        async with asyncio.timeout(timeout):
-            await loop.sock_connect(sock, (target.host, target.port))
-            if get is not None:
-                step = "sending the request"
-                await loop.sock_sendall(sock, get.request)
-                good = False
-                while not good:
-                    step = f"waiting for {get.awaited}"
-                    good = get.receive(await loop.sock_recv(sock, min(_RECEIVE_SIZE, get.room)))
+        await within(timeout, ask())
     except TimeoutError:
         return Result(Outcome.FAILED, f"timeout after {float(timeout)} s while {step}")
     except OSError as error:

@@ -19,6 +19,7 @@ from l4lb.health.probes.result import CannotProbe, Outcome, ProbeKind, ProbeResu
 from l4lb.health.tcp_packets import packets_until_reset
 from l4lb.model import Endpoint, HealthCheck
 from l4lb.os_errors import in_words
+from l4lb.patience import within
 
 _RECEIVE_SIZE: Final = 4_096
 _RECEIVE_BUFFER: Final = 4_096
@@ -57,22 +58,27 @@ async def _exchange(
 ) -> tuple[Outcome, float | None, str]:
     loop = asyncio.get_running_loop()
     step = "connecting"
-    try:
-        async with asyncio.timeout(timeout):
-            await loop.sock_connect(sock, (target.host, target.port))
-            step = "sending the request"
-            began, sent = time.monotonic(), time.time_ns()
-            await loop.sock_sendall(sock, get.request)
+
+    async def ask() -> tuple[Outcome, float | None, str]:
+        nonlocal step
+        await loop.sock_connect(sock, (target.host, target.port))
+        step = "sending the request"
+        began, sent = time.monotonic(), time.time_ns()
+        await loop.sock_sendall(sock, get.request)
+        step = f"waiting for {get.awaited}"
+        await _readable(sock)
+        data, ancillary, _, _ = sock.recvmsg(get.room, kernel_time.ANCILLARY_SIZE)
+        seconds = kernel_time.round_trip(sent, kernel_time.stamp(ancillary), time.monotonic() - began)
+        while not get.receive(data):
+            if (packets := packets_until_reset(sock)) > ProbeKind.HTTP.most:
+                reason = f"no end of the headers within {ProbeKind.HTTP.most} packets: {packets}"
+                return Outcome.WRONG, None, reason
             step = f"waiting for {get.awaited}"
-            await _readable(sock)
-            data, ancillary, _, _ = sock.recvmsg(get.room, kernel_time.ANCILLARY_SIZE)
-            seconds = kernel_time.round_trip(sent, kernel_time.stamp(ancillary), time.monotonic() - began)
-            while not get.receive(data):
-                if (packets := packets_until_reset(sock)) > ProbeKind.HTTP.most:
-                    reason = f"no end of the headers within {ProbeKind.HTTP.most} packets: {packets}"
-                    return Outcome.WRONG, None, reason
-                step = f"waiting for {get.awaited}"
-                data = await loop.sock_recv(sock, min(_RECEIVE_SIZE, get.room))
+            data = await loop.sock_recv(sock, min(_RECEIVE_SIZE, get.room))
+        return Outcome.ANSWERED, seconds, ""
+
+    try:
+        return await within(timeout, ask())
     except TimeoutError:
         return Outcome.LOST, None, f"no answer within {timeout:g} s while {step}"
     except BadAnswer as bad:
@@ -84,7 +90,6 @@ async def _exchange(
         if isinstance(error, ConnectionRefusedError):
             return Outcome.REFUSED, None, text
         return Outcome.LOST, None, f"{text} while {step}"
-    return Outcome.ANSWERED, seconds, ""
 
 
 async def _readable(sock: socket.socket) -> None:

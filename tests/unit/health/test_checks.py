@@ -8,8 +8,11 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import pytest
 
@@ -204,6 +207,26 @@ def test_http_timeout_is_total_however_slowly_headers_drip():
 
     result = asyncio.run(check_served(handler, HealthCheck("http", timeout=0.3)))
     assert result == Result(Outcome.FAILED, "timeout after 0.3 s while waiting for the end of the headers")
+
+
+def test_that_the_gateway_was_away_is_no_fault_of_a_backend_that_has_answered_meanwhile():
+    def serve(listener: socket.socket) -> None:
+        with listener.accept()[0] as connection, suppress(ConnectionResetError):
+            connection.recv(4096)
+            connection.sendall(OK)
+            connection.recv(1)
+
+    async def scenario(listener: socket.socket) -> Result:
+        checking = asyncio.create_task(run_check(address(listener), replace(HTTP, timeout=0.3)))
+        await asyncio.sleep(0)
+        time.sleep(0.6)  # as if it had been stopped
+        return await checking
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve, args=(listener,))
+        server.start()
+        assert asyncio.run(scenario(listener)).outcome is Outcome.PASSED
+        server.join()
 
 
 def test_no_descriptors_left_says_nothing_of_the_backend():
