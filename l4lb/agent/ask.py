@@ -26,6 +26,7 @@ from l4lb.agent.protocol import (
 )
 from l4lb.agent.report import Report
 from l4lb.model import Endpoint
+from l4lb.patience import within
 
 _BURST: Final = 64
 """Packets read in one go, before anything else on the event loop gets its turn."""
@@ -36,7 +37,12 @@ _REMEMBERED: Final = 16_384
 _QUEUE: Final = 1 << 20
 """Bytes of answers that the kernel keeps for us: some 1,500, which may come at once."""
 
+_SENT: Final = 4 << 20
+"""Bytes of questions that the kernel keeps: some 5,000. A question to a host that is gone stays with its
+neighbour for three seconds; with less, a few hundred of those keep all others from being asked."""
+
 # Of asm-generic/socket.h, where Python has no names for them.
+_SNDBUF_FORCE: Final = 32  # SO_SNDBUFFORCE
 _RCVBUF_FORCE: Final = 33  # SO_RCVBUFFORCE
 _TIMESTAMP_NS: Final = 35  # SO_TIMESTAMPNS
 _TIMESPEC: Final = struct.Struct("@ll")
@@ -111,8 +117,7 @@ class AgentSocket:
         self._waiting[nonce] = waiting
         try:
             sock.sendto(packet, (endpoint.host, endpoint.port))
-            async with asyncio.timeout(timeout):
-                return await waiting.answer
+            return await within(timeout, waiting.answer)
         except TimeoutError:
             raise NoAnswer(f"no answer within {timeout:g} s") from None
         finally:
@@ -132,10 +137,14 @@ class AgentSocket:
             return sock
         sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         sock.setsockopt(socket.SOL_SOCKET, _TIMESTAMP_NS, 1)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, _RCVBUF_FORCE, _QUEUE)  # beyond net.core.rmem_max
-        except PermissionError:  # not root: as much as everybody gets
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUE)
+        for force, usual, size in (
+            (_RCVBUF_FORCE, socket.SO_RCVBUF, _QUEUE),  # beyond net.core.rmem_max
+            (_SNDBUF_FORCE, socket.SO_SNDBUF, _SENT),
+        ):
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, force, size)
+            except PermissionError:  # not root: as much as everybody gets
+                sock.setsockopt(socket.SOL_SOCKET, usual, size)
         asyncio.get_running_loop().add_reader(sock, self._receive, sock)
         self._sockets[family] = sock
         return sock

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import struct
+import threading
 import time
 from collections.abc import Awaitable, Callable
 
@@ -215,4 +218,40 @@ def test_a_clock_that_jumps_does_not_change_the_time(monkeypatch: pytest.MonkeyP
             assert 0 <= (await asker.ask(agent.endpoint, KEY, DEADLINE)).rtt < DEADLINE
 
     real = time.time
+    with_agent(truthful, scenario)
+
+
+def test_that_the_gateway_was_away_is_no_fault_of_an_agent_that_has_answered_meanwhile():
+    def serve(sock: socket.socket) -> None:
+        data, asker = sock.recvfrom(4096)
+        sock.sendto(truthful(data)[0], asker)
+
+    async def scenario(agent: Endpoint) -> Answer:
+        asker = AgentSocket()
+        try:
+            asking = asyncio.create_task(asker.ask(agent, KEY, 0.3))
+            await asyncio.sleep(0)
+            time.sleep(0.6)  # as if it had been stopped
+            return await asking
+        finally:
+            asker.close()
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        server = threading.Thread(target=serve, args=(sock,))
+        server.start()
+        assert asyncio.run(scenario(Endpoint.parse("{}:{}".format(*sock.getsockname())))).report == REPORT
+        server.join()
+
+
+def test_questions_to_hundreds_of_hosts_that_are_gone_leave_room_for_others():
+    """Each stays with its neighbour for three seconds; some 280 are a socket's usual share."""
+
+    async def scenario(asker: AgentSocket, agent: Reference) -> None:
+        await asker.ask(agent.endpoint, KEY, DEADLINE)
+        (sock,) = asker._sockets.values()
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) >= 2 * 4_000_000
+
+    if os.geteuid():
+        pytest.skip("only root may have a larger send buffer than net.core.wmem_max")
     with_agent(truthful, scenario)
