@@ -6,7 +6,10 @@ Time is the caller's monotonic ``now``; nothing an agent says about time is used
   time constant of ``DAMPING`` intervals. A backend is *hot* above a limit, and no more once the figure has
   come down to ``COOL`` of it. So an agent that says 95% and 0% in turns is hot all the time, and moves no
   traffic to and fro.
-- A wish to drain, or a service that is down, at once; the way back when it was said twice in a row.
+- A wish to drain, or a service that is down, at once, and neither takes the other back; the way back when
+  it was said twice in a row.
+- A percentage of the weight, which HAProxy's agents say, in steps: those that follow a load average say
+  another one each time.
 - Nothing for ever: a report older than ``LOST`` intervals and a timeout is stale and not used.
 
 All an agent can do by lying is to take its own backend out of the choice, or to keep it in: the health
@@ -30,6 +33,10 @@ DAMPING: Final = 5.0
 
 COOL: Final = 5 / 6
 """Of a limit: with 90%, hot ends at 75%, which is below what one good report in between leaves."""
+
+STEP: Final = 0.05
+"""Part of a weight by which what an agent says must differ from what is in force. Each change makes tables
+anew, and by maglev and source_hash moves clients."""
 
 LOST: Final = 3
 """Questions in a row that may go without an answer: two lost packets are bad luck."""
@@ -68,7 +75,8 @@ class _Entry:
     shown: Report = field(default_factory=Report)  # what is believed of them
     when: float = 0.0
     rtt: float = 0.0
-    better: int = 0  # reports in a row whose states are better than those that are believed
+    better: int = 0  # reports in a row of which a state is better than what is believed
+    share: float = 1.0  # part of its weight that it has
     hot: str = ""  # why
     failure: str = ""  # why the last question has no answer; empty if it has
 
@@ -111,6 +119,9 @@ class Reports:
                 _states(entry, report),
                 figures=_damped(before.figures, report.figures, now - entry.when, entry.agent.interval),
             )
+        share = 1.0 if entry.shown.weight is None else entry.shown.weight
+        if abs(share - entry.share) >= STEP or share == 0:
+            entry.share = share
         entry.when, entry.rtt, entry.failure = now, rtt, ""
         entry.hot = _heat(entry.shown.figures, entry.agent, was_hot=bool(entry.hot) and not first)
 
@@ -156,8 +167,17 @@ class Reports:
 
     def drains(self, target: BackendKey, now: float) -> bool:
         """Whether a backend wants no new connections: its agent says drain, maint or a weight of 0."""
-        sight = self.look(*target, now)
-        return sight is not None and sight.report is not None and _badness(sight.report)[1] > 0
+        return self.share(target, now) == 0
+
+    def share(self, target: BackendKey, now: float) -> float:
+        """What part of its weight a backend wants: 0 if it drains. The weight that an agent of ours says is
+        for HAProxy, which does not know its figures."""
+        entry, sight = self._entries.get(target), self.look(*target, now)
+        if entry is None or sight is None or sight.report is None:
+            return 1.0
+        if _wish(sight.report) > Administrative.READY:
+            return 0.0
+        return entry.share if entry.agent.protocol == "tcp" else 1.0
 
     @staticmethod
     def _age(entry: _Entry, now: float) -> float:
@@ -177,31 +197,33 @@ def _judged(entry: _Entry) -> tuple[AgentState, str]:
         return AgentState.MAINT, ""
     if shown.administrative is Administrative.DRAIN or shown.weight == 0:
         return AgentState.DRAIN, ""
+    share = f"{entry.share:.0%} of its weight" if entry.agent.protocol == "tcp" and entry.share != 1 else ""
     if entry.hot:
-        return AgentState.HOT, entry.hot
-    return AgentState.OK, ""
+        return AgentState.HOT, "; ".join(filter(None, (entry.hot, share)))
+    return AgentState.OK, share
 
 
 def _states(entry: _Entry, report: Report) -> Report:
     """The report with the states that are believed: worse ones at once, better ones said twice."""
     shown = entry.shown
-    worse = _badness(report) >= _badness(shown)
-    entry.better = 0 if worse else entry.better + 1
-    if worse or entry.better > 1:
+    wish, service = _wish(report) >= _wish(shown), _broken(report) >= _broken(shown)
+    entry.better = 0 if wish and service else entry.better + 1
+    if entry.better > 1:
         entry.better = 0
         return report
-    return replace(
-        report,
-        administrative=shown.administrative,
-        operating=shown.operating,
-        weight=shown.weight,
-        note=shown.note,
-    )
+    if not wish:
+        report = replace(report, administrative=shown.administrative, weight=shown.weight)
+    if not service:
+        report = replace(report, operating=shown.operating, note=shown.note)
+    return report
 
 
-def _badness(report: Report) -> tuple[bool, int]:
-    wish = Administrative.DRAIN if report.weight == 0 else Administrative.READY
-    return report.operating is not Operating.UP, max(report.administrative, wish)
+def _wish(report: Report) -> Administrative:
+    return max(report.administrative, Administrative.DRAIN if report.weight == 0 else Administrative.READY)
+
+
+def _broken(report: Report) -> bool:
+    return report.operating is not Operating.UP
 
 
 def _damped(before: Figures, sample: Figures, elapsed: float, interval: float) -> Figures:

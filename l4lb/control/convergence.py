@@ -20,7 +20,7 @@ from l4lb.control.desired import DesiredState
 from l4lb.control.health_log import HealthLog
 from l4lb.control.host_checks import Sysctls, warnings_for
 from l4lb.control.host_view import HostView, look
-from l4lb.control.reconcile import SelectionCache, candidates_for, drained, plan_for
+from l4lb.control.reconcile import SelectionCache, candidates_for, plan_for, weighed
 from l4lb.control.standing_warnings import StandingWarnings
 from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.datapath.base import DatapathError
@@ -28,7 +28,7 @@ from l4lb.health.budget import Budget, for_probes, with_agents
 from l4lb.health.prober import Prober
 from l4lb.health.rise_fall import Health, HealthState
 from l4lb.health.runner import HealthRunner, OnChange
-from l4lb.model import BackendKey, Counters, Endpoint, Plan, Probes, ServicePlan
+from l4lb.model import BackendKey, Counters, Endpoint, Plan, Probes, Service, ServicePlan
 from l4lb.netlink.state import Change
 from l4lb.netlink.vips import VipError, VipKeeper
 from l4lb.netlink.watch import KernelWatch
@@ -84,7 +84,7 @@ class Convergence:
         self._health = make_health(self._health_changed)
         self._budget = Budget(Probes(), time.monotonic())
         self._agents = make_agents(self._agent_news, self._budget)
-        self._drained: frozenset[BackendKey] = frozenset()  # by their agents, in the last plan
+        self._shares: Mapping[BackendKey, float] = {}  # that agents want other than all, in the last plan
         self._adaptation = Adaptation(lambda: supervisor.running, self._agents.reports.is_hot)
         self._prober = make_prober(self._counters, self._health.state, self._adaptation.shuns, self._budget)
         self._health_log = HealthLog()
@@ -176,10 +176,11 @@ class Convergence:
         kept = for_probes(limits)
         self._budget.change(with_agents(limits, config.services), time.monotonic(), kept)
         self._agents.update(config.services)
-        self._prober.update(config.services, enabled=config.gateway.probes.enabled)
+        services = self._weighed(config)
+        self._prober.update(services, enabled=config.gateway.probes.enabled)
         # Counted before the datapath knows: it will reset them.
         self._health_log.write(await self._counters() if self._health_log.concerns_connections else None)
-        self._view, compiled, adaptive = await self._decide(config)
+        self._view, compiled, adaptive = await self._decide(config, services)
         async with self._adaptation.following(compiled, adaptive) as plan:
             await hand_over(self._view.interfaces, plan)
         self._plans = {each.name: each for each in plan.services}
@@ -200,7 +201,7 @@ class Convergence:
         self.ask()
 
     def _agent_news(self, target: BackendKey) -> None:
-        if self._agents.reports.drains(target, time.monotonic()) != (target in self._drained):
+        if self._agents.reports.share(target, time.monotonic()) != self._shares.get(target, 1.0):
             self.ask()
 
     async def run(self) -> None:
@@ -216,7 +217,9 @@ class Convergence:
             except Exception:
                 log.exception("a change was not brought to the datapath")
 
-    async def _decide(self, config: Config) -> tuple[HostView, Plan, Mapping[str, tuple[Candidate, ...]]]:
+    async def _decide(
+        self, config: Config, services: Sequence[Service]
+    ) -> tuple[HostView, Plan, Mapping[str, tuple[Candidate, ...]]]:
         """Where the datapath should work, at what, and the candidates of adaptive services."""
         state = self._watch.state
         down: set[BackendKey] = {
@@ -225,16 +228,6 @@ class Convergence:
             for backend in service.backends
             if self._health.state(service.name, backend.address).state is HealthState.DOWN
         }
-
-        now = time.monotonic()
-        self._drained = frozenset(
-            (service.name, backend.address)
-            for service in config.services
-            if service.agent is not None
-            for backend in service.backends
-            if self._agents.reports.drains((service.name, backend.address), now)
-        )
-        services = drained(config.services, self._drained)
 
         def decide() -> tuple[HostView, Plan]:
             view = look(config, state, self._view)
@@ -249,6 +242,18 @@ class Convergence:
             if service.scheduler == ADAPTIVE
         }
         return view, plan, adaptive
+
+    def _weighed(self, config: Config) -> tuple[Service, ...]:
+        """The services with what agents want of their backends' weights."""
+        now = time.monotonic()
+        wanted = {
+            target: self._agents.reports.share(target, now)
+            for service in config.services
+            if service.agent is not None
+            for target in ((service.name, backend.address) for backend in service.backends)
+        }
+        self._shares = {target: share for target, share in wanted.items() if share != 1}
+        return weighed(config.services, self._shares)
 
     async def _keep_vips(self, config: Config) -> None:
         """Bring the VIPs to what the config says, once the datapath takes their packets: before, the

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 from l4lb.control.config import GatewayConfig
 from l4lb.model import (
@@ -22,6 +23,9 @@ from l4lb.model import (
     WhenAllDown,
 )
 from l4lb.schedulers import Candidate, compile_selection
+
+MAX_WEIGHT: Final = 65_535
+"""As in the config: what schedulers are made for."""
 
 
 class SelectionCache:
@@ -46,21 +50,23 @@ class SelectionCache:
         self._kept = {name: kept for name, kept in self._kept.items() if name in services}
 
 
-def drained(services: Sequence[Service], targets: Collection[BackendKey]) -> tuple[Service, ...]:
-    """The services with weight 0 for the backends among ``targets``, whatever the config says."""
-    wished = {name for name, _ in targets}
-    return tuple(
-        replace(
-            service,
-            backends=tuple(
-                replace(backend, weight=0) if (service.name, backend.address) in targets else backend
-                for backend in service.backends
-            ),
-        )
-        if service.name in wished
-        else service
-        for service in services
+def weighed(services: Sequence[Service], shares: Mapping[BackendKey, float]) -> tuple[Service, ...]:
+    """The services with the parts of their weights that backends want, whatever the config says: 0 drains.
+    Those that are not in ``shares`` want all of theirs."""
+    concerned = {name for name, _ in shares}
+    return tuple(_weighed(each, shares) if each.name in concerned else each for each in services)
+
+
+def _weighed(service: Service, shares: Mapping[BackendKey, float]) -> Service:
+    wanted = [each.weight * shares.get((service.name, each.address), 1.0) for each in service.backends]
+    # Weights are whole numbers: for parts of them all are multiplied, as far as there is room.
+    whole = all(each == int(each) for each in wanted)
+    times = min(1.0 if whole else 100.0, MAX_WEIGHT / max([1, *wanted]))
+    weights = (max(1, round(each * times)) if each else 0 for each in wanted)
+    backends = (
+        replace(each, weight=weight) for each, weight in zip(service.backends, weights, strict=True)
     )
+    return replace(service, backends=tuple(backends))
 
 
 def plan_for(

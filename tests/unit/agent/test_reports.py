@@ -146,6 +146,49 @@ def test_the_way_back_is_believed_when_it_was_said_twice(worse: Report):
     assert state(said(*[worse, well] * 20))[0] is not AgentState.OK
 
 
+def test_that_a_service_is_down_takes_no_drain_back_and_a_drain_nothing_of_that():
+    assert said(DRAIN, DOWN).drains(WEB_A, 0.0)
+    reports = said(DOWN, DRAIN)
+    assert reports.drains(WEB_A, 0.0)
+    assert state(reports) == (AgentState.DOWN, "disk full")
+
+
+LINES = AgentCheck(7077, protocol="tcp", interval=2.0, timeout=1.0)
+
+
+def heard(*lines: bytes) -> Reports:
+    reports = kept(LINES)
+    for now, line in enumerate(lines):
+        reports.heard_line(WEB_A, parse(line), float(now), 0.001)
+    return reports
+
+
+@pytest.mark.parametrize(
+    ("lines", "share"),
+    [
+        ([b"up\n"], 1.0),
+        ([b"75%\n"], 0.75),
+        ([b"75%\n", b"78%\n"], 0.75),
+        ([b"75%\n", b"80%\n"], 0.8),
+        ([b"75%\n", b"0%\n"], 0.0),
+        ([b"75%\n", b"drain\n"], 0.0),
+        ([b"75%\n", b"drain\n", b"ready\n", b"ready\n"], 0.75),
+        ([b"200%\n"], 2.0),
+    ],
+)
+def test_what_part_of_its_weight_a_backend_wants(lines: list[bytes], share: float):
+    assert heard(*lines).share(WEB_A, float(len(lines))) == share
+
+
+def test_without_a_word_that_counts_it_is_all_of_it():
+    assert kept(LINES).share(WEB_A, 0.0) == 1
+    assert heard(b"75%\n").share(WEB_A, 60.0) == 1
+
+
+def test_what_an_agent_of_ours_tells_haproxy_is_not_for_us():
+    assert said(Report(weight=0.5)).share(WEB_A, 0.0) == 1
+
+
 BUSY = Figures(cpu=0.95)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from l4lb.agent.report import Administrative, Figures, Report
-from l4lb.control.reconcile import drained
+from l4lb.control.reconcile import weighed
 from l4lb.health.rise_fall import HealthState
 from l4lb.model import Backend, Endpoint, Service
 from tests.unit.control.fake_datapath import DEADLINE
@@ -35,7 +37,7 @@ def test_figures_and_reasons_are_in_the_list(tmp_path):
         assert 0 <= agent.pop("age") < DEADLINE
         assert agent == {
             "state": "hot",
-            "reason": "CPU 99%, limit 90%",
+            "reason": "CPU 99%, limit 90%; 50% of its weight",
             "rtt": 0.001,
             "cpu": 0.9877,
             "memory": 0.25,
@@ -89,9 +91,44 @@ def test_an_agents_word_does_not_override_a_failed_check(tmp_path):
     with_daemon(tmp_path, scenario, WITH_AGENTS)
 
 
-def test_drained_backends_keep_all_but_their_weight():
+def test_a_percentage_of_its_weight_that_an_agent_of_haproxy_says(tmp_path):
+    async def scenario(l4lb):
+        l4lb.agents["10.2.0.11:7077"] = Report(weight=0.25)
+        l4lb.agents["10.2.0.12:7077"] = Report(weight=1.0)
+        await l4lb.datapath.plan_where(
+            lambda plan: sorted(plan.services[0].selection.slots) == [0, *[1] * 8]
+        )
+        first = (await backends_where(l4lb, "ok"))[0]
+        assert (first["weight"], first["agent"]["reason"]) == (1, "25% of its weight")
+
+    with_daemon(tmp_path, scenario, WITH_AGENTS)
+
+
+def test_backends_are_weighed_as_they_want_and_else_stay_as_they_are():
     web = Service("web", Endpoint.parse("10.1.0.100:80"), backends=(Backend(WEB1, 3), Backend(WEB2, 2)))
     dns = Service("dns", Endpoint.parse("10.1.0.100:53"), backends=(Backend(WEB1, 3),))
-    changed, same = drained([web, dns], {("web", WEB1)})
+    changed, same = weighed([web, dns], {("web", WEB1): 0.0})
     assert changed.backends == (Backend(WEB1, 0), Backend(WEB2, 2))
     assert same is dns
+
+
+@pytest.mark.parametrize(
+    ("weights", "share", "expected"),
+    [((3, 2), 0.5, (150, 200)), ((3, 2), 2.0, (6, 2)), ((65_535, 65_535), 0.01, (655, 65_535))],
+)
+def test_parts_of_weights_are_made_whole_in_proportion(weights, share, expected):
+    first, second = (
+        Backend(address, weight) for address, weight in zip((WEB1, WEB2), weights, strict=True)
+    )
+    web = Service("web", Endpoint.parse("10.1.0.100:80"), backends=(first, second))
+    (changed,) = weighed([web], {("web", WEB1): share})
+    assert tuple(each.weight for each in changed.backends) == expected
+
+
+@pytest.mark.parametrize(("weight", "share"), [(1, 1e-6), (65_535, 256.0)])
+def test_whatever_an_agent_says_weights_stay_within_what_schedulers_are_made_for(weight, share):
+    web = Service(
+        "web", Endpoint.parse("10.1.0.100:80"), backends=(Backend(WEB1, weight), Backend(WEB2, 1))
+    )
+    (changed,) = weighed([web], {("web", WEB1): share})
+    assert all(1 <= each.weight <= 65_535 for each in changed.backends)
