@@ -23,7 +23,7 @@ class Answerer:
             keys: one, or two while they are being changed.
             remembered: how many nonces of the past are known again.
         """
-        self._keys = keys
+        self.keys = keys
         self._seen: set[bytes] = set()
         self._order: deque[bytes] = deque()
         self._remembered = remembered
@@ -33,7 +33,7 @@ class Answerer:
     def answer(self, data: bytes, report: Report) -> bytes | None:
         """The answer to a packet, of the same size; None if there is none."""
         try:
-            nonce, key = read_question(data, self._keys)
+            nonce, key = read_question(data, self.keys)
             self._remember(nonce)
         except BadPacket as bad:
             self.refused[bad.refusal] += 1

@@ -2,17 +2,21 @@
 
 One key a line in hexadecimal, at least 32 digits (``openssl rand -hex 32``); ``#`` begins a comment. The
 first key is the one that a gateway asks with; a second one is for changing it: add the new key below the
-old one on all agents, put it first on the gateways, then take the old one away.
+old one on all agents, put it first on the gateways, then take the old one away. Gateways and agents follow
+the file; an agent that has a copy of it by systemd (``LoadCredential``) is to be restarted.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from pathlib import Path
 from typing import Final
 
 from l4lb.agent.small_files import read_small
+
+log = logging.getLogger(__name__)
 
 _LARGEST: Final = 4_096  # bytes
 _MOST: Final = 2
@@ -37,6 +41,37 @@ def read_keys(path: Path) -> tuple[bytes, ...]:
     if len(data) > _LARGEST:
         raise BadKeyFile(f"{path}: larger than {_LARGEST} bytes: this is not a key file")
     return parse_keys(data, path)
+
+
+class FollowedKeys:
+    """The keys in a file, followed over time; while it cannot be used the last ones stay."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Read it for the first time; ``path`` None: there are no keys.
+
+        Raises:
+            BadKeyFile: it cannot be used.
+        """
+        self._path = path
+        self._keys = read_keys(path) if path is not None else ()
+        self._problem = ""
+
+    def read(self) -> tuple[bytes, ...]:
+        """The keys now; that they are others is logged."""
+        if self._path is None:
+            return ()
+        try:
+            keys = read_keys(self._path)
+        except BadKeyFile as bad:
+            if str(bad) != self._problem:
+                self._problem = str(bad)
+                log.error("%s: the keys that it had before stay", bad)
+            return self._keys
+        self._problem = ""
+        if keys != self._keys:
+            self._keys = keys
+            log.info("%s: other keys, %d of them", self._path, len(keys))
+        return keys
 
 
 def parse_keys(data: bytes, path: Path) -> tuple[bytes, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -17,6 +18,7 @@ from typing import Any, Final, cast
 
 from l4lb.agent.answerer import Answerer
 from l4lb.agent.haproxy_line import write
+from l4lb.agent.keys import FollowedKeys
 from l4lb.agent.line_server import LineServer
 from l4lb.agent.meter import Meter
 from l4lb.agent.report import Report
@@ -47,7 +49,7 @@ class Options:
 
     udp: Endpoint | None
     tcp: Endpoint | None
-    keys: tuple[bytes, ...]
+    key: Path | None
     interval: float
     application: Path | None
     application_max_age: float
@@ -58,10 +60,15 @@ class Agent:
     """One backend's agent."""
 
     def __init__(self, options: Options) -> None:
-        """Nothing is measured and no port is open until ``run``."""
+        """Nothing is measured and no port is open until ``run``.
+
+        Raises:
+            BadKeyFile: there is no usable key.
+        """
         self._options = options
+        self._keys = FollowedKeys(options.key)
         self._meter = Meter(options.interval, options.application, options.application_max_age)
-        self._answerer = Answerer(options.keys)
+        self._answerer = Answerer(self._keys.read())
         self._state = WantedState(options.state)
         self._lines = LineServer(lambda: write(self._report))
         self._report = Report()
@@ -80,6 +87,10 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in STOP:
             loop.add_signal_handler(number, stop.set)
+        # Its files are followed, so nothing is left to reload; who asks for it is not to end it.
+        loop.add_signal_handler(
+            signal.SIGHUP, lambda: log.info("nothing to reload: its files are followed")
+        )
         self._began = time.monotonic()
         async with AsyncExitStack() as running:
             running.enter_context(ignored_at_the_end())
@@ -130,6 +141,7 @@ class Agent:
     def _measure(self) -> None:
         now = time.monotonic()
         figures = self._meter.measure(now)
+        self._answerer.keys = self._keys.read()
         self._report = replace(self._state.read(), figures=figures, weight=weight(figures))
         self._measured = now
         if now >= self._tell_again:

@@ -71,15 +71,14 @@ def agent(
     # Imported here because of asyncio and psutil.
     import asyncio
 
-    from l4lb.agent.keys import BadKeyFile, read_keys
+    from l4lb.agent.keys import BadKeyFile
     from l4lb.agent.serve import Agent, CannotServe, Options
     from l4lb.control import log as logs
     from l4lb.control.stop_signals import ignored_at_the_end
 
     logs.configure(log_level)
     try:
-        keys = read_keys(key) if key is not None else ()
-        options = Options(listen, tcp, keys, interval, application, application_max_age, state)
+        options = Options(listen, tcp, key, interval, application, application_max_age, state)
         with ignored_at_the_end():
             asyncio.run(Agent(options).run())
     except (BadKeyFile, CannotServe) as error:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +96,38 @@ def test_both_keys_are_known_while_they_are_changed(tmp_path: Path):
     with running(tmp_path, "--key", key_file(tmp_path, KEY, OTHER_KEY)) as agent:
         assert asked(agent, KEY).report.sequence == 0
         assert asked(agent, OTHER_KEY).report.sequence == 1
+
+
+def answers(agent: AgentProcess, key: bytes) -> bool:
+    try:
+        asked(agent, key, timeout=0.2)
+    except NoAnswer:
+        return False
+    return True
+
+
+def test_a_key_is_changed_without_a_gap_and_without_a_restart(tmp_path: Path):
+    """As keys.py says. What is no key in between changes nothing, nor does SIGHUP."""
+    key = key_file(tmp_path, KEY)
+    with running(tmp_path, "--key", key, "--interval", "0.05") as agent:
+        until = time.monotonic() + DEADLINE
+        key.write_text(f"{KEY.hex()}\n{OTHER_KEY.hex()}")
+        while not answers(agent, OTHER_KEY):
+            assert time.monotonic() < until
+        key.write_text("nonsense")
+        agent.process.send_signal(signal.SIGHUP)
+        time.sleep(0.3)
+        assert answers(agent, KEY)
+        assert answers(agent, OTHER_KEY)
+        key.write_text(OTHER_KEY.hex())
+        while answers(agent, KEY):
+            assert time.monotonic() < until
+        assert answers(agent, OTHER_KEY)
+        code, log = agent.stop()
+    assert code == 0
+    assert log.count("not a key") == 1
+    assert KEY.hex() not in log
+    assert OTHER_KEY.hex() not in log
 
 
 def test_the_applications_figure_and_the_wanted_state_are_followed(tmp_path: Path):
