@@ -103,4 +103,5 @@ def write(report: Report) -> bytes:
         words.append(f"{round(100 * report.weight)}%")
     if report.note and report.operating is not Operating.UP:
         words.append(f"# {report.note}")
-    return " ".join(words).encode() + b"\n"
+    # Of a line that is too long not even the states are read. What is cut may be half a character.
+    return " ".join(words).encode()[: LONGEST - 1].decode(errors="ignore").encode() + b"\n"

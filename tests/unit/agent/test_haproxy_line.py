@@ -81,3 +81,10 @@ def test_what_a_line_does_not_say_stays():
 )
 def test_the_line_of_a_report(report: Report, line: bytes):
     assert write(report) == line
+
+
+@pytest.mark.parametrize("letter", ["x", "\N{SNOWMAN}"])
+def test_a_description_that_is_too_long_is_cut_and_the_states_are_read(letter):
+    line = write(Report(operating=Operating.DOWN, note=letter * 2_000))
+    assert len(line) <= LONGEST
+    assert parse(line).operating is Operating.DOWN
