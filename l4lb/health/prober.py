@@ -35,6 +35,7 @@ _SHORTEST_PAUSE: Final = 0.02
 """Seconds; at the highest rate what the budget earns in it is less than a burst, so nothing is lost."""
 
 _LATE_PACKETS: Final = 2  # that a late answer makes after its probe was counted: itself and the RST
+_REPEATED_PACKETS: Final = 1  # that a repeated one makes: the RST was dropped before, and is again
 
 
 class Sender(Protocol):
@@ -48,6 +49,11 @@ class Sender(Protocol):
     @property
     def forged(self) -> int:
         """Answers that were forged, since the start."""
+        ...
+
+    @property
+    def repeated(self) -> int:
+        """Answers that came once more, since the start."""
         ...
 
     async def send(self, kind: ProbeKind, target: Endpoint, check: HealthCheck) -> ProbeResult:
@@ -87,10 +93,12 @@ class Prober:
             freshness: what traffic measures by itself; by default ``TrafficAge``.
         """
         self._problems: dict[tuple[ProbeKind, int], str] = {}  # by kind and IP version
+        self._paid = 0  # packets that came after their probes were counted, of those the budget knows
         self._counters = counters
         self._health = health
         self._clock = clock
         self._sender = sender or Senders()
+        self._budget = budget
         self._probing = Probing(
             budget,
             random=random or Random(),
@@ -116,6 +124,8 @@ class Prober:
         backends = sum(len(service.backends) for service in services)
         self._look_interval = min(max(LOOK, _LOOK_PER_BACKEND * backends), _LONGEST_LOOK)
         self._probing.update(services, self._clock(), enabled=enabled)
+        for of in self._problems.keys() - self._probing.sorts():
+            del self._problems[of]
 
     def last(self, service: str, backend: Endpoint) -> LastProbe | None:
         """The last probe of a backend that is over; its time is on the clock."""
@@ -124,8 +134,12 @@ class Prober:
     def report(self) -> ProbeCounters:
         """What was sent, and what it came to."""
         counted, sender = self._probing.report(self._clock()), self._sender
-        packets = counted.packets + _LATE_PACKETS * sender.late
+        packets = counted.packets + self._afterwards()
         return dataclasses.replace(counted, packets=packets, late=sender.late, forged=sender.forged)
+
+    def _afterwards(self) -> int:
+        """Packets of probes that were counted already."""
+        return _LATE_PACKETS * self._sender.late + _REPEATED_PACKETS * self._sender.repeated
 
     async def close(self) -> None:
         """Give up what is under way; returns once its sockets are closed."""
@@ -148,6 +162,8 @@ class Prober:
         """Send what is to be sent now; seconds until the next turn."""
         if self._clock() >= self._look_at:
             self._look_at = self._clock() + self._look_interval
+            paid, self._paid = self._paid, self._afterwards()
+            self._budget.owe(self._paid - paid)
             if (counters := await self._counters()) is not None:
                 self._probing.look(counters, self._health, self._clock())
         while (probe := self._probing.next(self._clock())) is not None:

@@ -118,6 +118,12 @@ class Probing:
         for gone in set(self._needs) - self._probes.keys():
             self._needs.remove(gone, now)
 
+    def sorts(self) -> set[tuple[ProbeKind, int]]:
+        """The kinds of probes that may be sent, each with the version of IP."""
+        return (
+            {(each.kind, each.target.version) for each in self._probes.values()} if self._enabled else set()
+        )
+
     def look(self, counters: Counters, health: Callable[[str, Endpoint], Health], now: float) -> None:
         """Take note of the datapath's counters and of how the backends are. O(n)."""
         forwarded = counters.verdicts.get(Verdict.FORWARD, 0)

@@ -62,6 +62,7 @@ class Handshakes:
         self._by_age: deque[_Handshake] = deque()
         self.late = 0  # answers that came after their probe was given up
         self.forged = 0
+        self.repeated = 0  # answers that came once more: our kernel's RST has not arrived
 
     def waits(self, flow: Flow) -> bool:
         """Whether a probe between these ends is under way."""
@@ -93,6 +94,7 @@ class Handshakes:
             self.forged += 1
             return Verdict.FORGED
         if known.state is _State.ANSWERED:
+            self.repeated += 1
             return Verdict.REPEATED
         late = known.state is _State.GIVEN_UP
         known.state = _State.ANSWERED

@@ -30,6 +30,12 @@ class Senders:
         """Answers with a wrong acknowledgement number, since the start."""
         return self._syn.handshakes.forged
 
+    @property
+    def repeated(self) -> int:
+        """Answers that came once more, since the start: where the host's firewall drops the RST that is to
+        end a SYN probe, the backend goes on for a minute."""
+        return self._syn.handshakes.repeated
+
     async def send(self, kind: ProbeKind, target: Endpoint, check: HealthCheck) -> ProbeResult:
         """Probe ``target`` once.
 

@@ -20,7 +20,7 @@ ANSWERED = ProbeResult(Outcome.ANSWERED, 0.001, 3)
 
 class FakeSender:
     def __init__(self):
-        self.late = self.forged = 0
+        self.late = self.forged = self.repeated = 0
         self.sent = []
         self.result = ANSWERED
         self.takes = 0.01  # seconds
@@ -190,6 +190,33 @@ def test_late_and_forged_answers_are_in_the_report_and_late_ones_are_packets(run
             b.sender.late, b.sender.forged = 2, 5
             after = b.prober.report()
             assert (after.late, after.forged, after.packets) == (2, 5, before.packets + 4)
+
+    run(scenario())
+
+
+def test_packets_that_come_after_their_probes_were_counted_are_paid_for(run):
+    """Where the host's firewall drops the RST a backend answers a SYN six times."""
+
+    async def scenario():
+        async with bench() as b:
+            await asyncio.sleep(15)
+            before, packets = len(b.sender.sent), b.prober.report().packets
+            b.sender.repeated += 30
+            await asyncio.sleep(30)
+            assert len(b.sender.sent) - before <= 1
+            assert b.prober.report().packets >= packets + 30
+
+    run(scenario())
+
+
+def test_a_problem_is_none_any_more_where_nobody_is_probed(run):
+    async def scenario():
+        async with bench() as b:
+            b.sender.result = CannotProbe("run this as root")
+            await asyncio.sleep(15)
+            assert "run this as root" in b.prober.problem
+            b.prober.update([WEB], enabled=False)
+            assert b.prober.problem == ""
 
     run(scenario())
 

@@ -51,6 +51,15 @@ def test_a_forged_answer_does_not_keep_the_true_one_from_counting(handshakes):
     assert handshakes.receive(reply()) is Verdict.ANSWER
 
 
+def test_answers_that_come_once_more_are_counted(handshakes):
+    assert [handshakes.receive(reply()) for _ in range(3)] == [
+        Verdict.ANSWER,
+        Verdict.REPEATED,
+        Verdict.REPEATED,
+    ]
+    assert (handshakes.repeated, handshakes.late, handshakes.forged) == (2, 0, 0)
+
+
 def test_sequence_numbers_wrap_around():
     handshakes = Handshakes()
     handshakes.begin(FLOW, 0xFFFF_FFFF, 0.0)
