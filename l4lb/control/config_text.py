@@ -113,7 +113,7 @@ class TomlText:
         """Put a new table below the section that ends at ``after``."""
         at = self._close(after)
         lines = list(self._table_lines(tuple(k for k in array if isinstance(k, str)), fields, "[[", "]]"))
-        if not self.text[:at].strip() or (lines[0] == "" and self._blank_above(at)):
+        if not self.text[:at].strip() or (lines[0] == "" and _BLANKS_ABOVE.search(self.text, 0, at)):
             del lines[0]
         if at < len(self.text) and lines[0] == "" and not _BLANK_LINES.match(self.text, at):
             lines.append("")

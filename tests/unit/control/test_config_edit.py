@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import l4lb.service
 from l4lb.control import config_edit
 from l4lb.control.config import ConfigError, parse
 from l4lb.model import Endpoint
@@ -263,6 +264,20 @@ def test_a_service_is_added_to_an_empty_file():
     assert config_edit.add_service("", {"name": "web", "address": "10.1.0.100:80"}) == (
         '[[services]]\nname = "web"\naddress = "10.1.0.100:80"\n'
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("[gateway]\nhold = 3\n\n# Ask Ann first.\n", id="comments after a blank line"),
+        pytest.param("# Ask Ann first.\n", id="comments alone"),
+        pytest.param(Path(l4lb.service.__file__).with_name("l4lb.toml").read_text(), id="the first config"),
+    ],
+)
+def test_the_first_service_stays_apart_from_the_comments_above_it(text):
+    added = config_edit.add_service(text, {"name": "web", "address": "10.1.0.100:80"})
+    assert added == text + '\n[[services]]\nname = "web"\naddress = "10.1.0.100:80"\n'
+    assert config_edit.remove_service(added, "web") == text
 
 
 @pytest.mark.parametrize(
