@@ -197,8 +197,10 @@ class TomlText:
         if not self._margin(gone.start).strip() and (not rest or rest[0] == "#") and line_end < whole.end:
             return self._splice((self._line_start(gone.start), line_end, ""))
         if index + 1 < len(elements):
-            return self._splice((gone.start, elements[index + 1].start, ""))
-        if index:
+            following = elements[index + 1].start
+            about_it = self.text.find("#", line_end, following)
+            return self._splice((gone.start, about_it if about_it >= 0 else following, ""))
+        if index and "#" not in self.text[elements[index - 1].end : gone.start]:
             return self._splice((elements[index - 1].end, gone.end, ""))
         return self._splice((gone.start, item_end, ""))
 

@@ -196,6 +196,31 @@ def test_removing_from_a_list_on_one_line(gone, after):
     assert config_edit.remove_backend(text, "web", at(f"10.2.0.{gone}:80")) == text.replace(before, after)
 
 
+@pytest.mark.parametrize(
+    ("before", "gone", "after"),
+    [
+        (
+            '[ { address = "10.2.0.1:80" },  # Ann\'s\n  { address = "10.2.0.2:80" } ]',
+            2,
+            '[ { address = "10.2.0.1:80" },  # Ann\'s\n   ]',
+        ),
+        (
+            '[ { address = "10.2.0.1:80" } # Ann\'s\n, { address = "10.2.0.2:80" } ]  # all',
+            2,
+            '[ { address = "10.2.0.1:80" } # Ann\'s\n,  ]  # all',
+        ),
+        (
+            '[ { address = "10.2.0.1:80" },  # mine\n  # Ann\'s\n  { address = "10.2.0.2:80" } ]',
+            1,
+            '[ # Ann\'s\n  { address = "10.2.0.2:80" } ]',
+        ),
+    ],
+)
+def test_removing_from_a_list_keeps_the_comments_of_those_that_stay(before, gone, after):
+    text = f'[[services]]\nname = "web"\naddress = "10.1.0.100:80"\nbackends = {before}\n'
+    assert config_edit.remove_backend(text, "web", at(f"10.2.0.{gone}:80")) == text.replace(before, after)
+
+
 def test_removing_a_service_leaves_its_neighbours_and_their_comments():
     after = config_edit.remove_service(TEXT, "dns")
     start, end = TEXT.index("# --- DNS ---"), TEXT.index("# --- Mail ---")
