@@ -2,7 +2,8 @@
 
 Every answer is JSON. An error is ``{"errors": ["line", ...]}`` with status 400 (the request, or the
 config it leads to, is wrong), 404 (it is about something that does not exist), 409 (it contradicts
-what is there) or 500 (the daemon cannot). Addresses in a path are percent-encoded text:
+what is there) or 500 (the daemon cannot). Where all but the datapath has taken a change, what has changed
+is in the lines after the first. Addresses in a path are percent-encoded text:
 ``10.2.0.13:80``, ``[2001:db8::1]:80``.
 
     GET    /v1/status
@@ -37,7 +38,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from l4lb.control.config import ConfigError
-from l4lb.control.control_plane import ControlPlane
+from l4lb.control.control_plane import ControlPlane, NotTaken
 from l4lb.control.edits import (
     AddBackend,
     AddService,
@@ -203,6 +204,8 @@ async def _errors_as_json(request: web.Request, handler: _Handler) -> web.Stream
         return _refused(404, str(error))
     except Conflict as error:
         return _refused(409, str(error))
+    except NotTaken as error:
+        return _refused(500, str(error), *error.changes)
     except DatapathError as error:
         return _refused(500, str(error))
     except web.HTTPException as error:

@@ -36,6 +36,17 @@ _METRICS_AGAIN: Final = 5.0
 log = logging.getLogger(__name__)
 
 
+class NotTaken(DatapathError):
+    """A change is in force, and in the file if it was to be, but the datapath has not taken it yet.
+
+    ``changes`` are what is different, one line each.
+    """
+
+    def __init__(self, changes: list[str], why: DatapathError) -> None:
+        self.changes = changes
+        super().__init__(f"in force, but the datapath has not taken it yet, and is asked again: {why}")
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Edges:
     """What the control plane stands on. Tests put others in their place."""
@@ -193,7 +204,8 @@ class ControlPlane:
 
         Raises:
             ConfigError: the file has errors; nothing has changed.
-            DatapathError: the config is in force, but the datapath did not take it.
+            NotTaken: the config is in force, but not in the datapath.
+            DatapathError: the daemon is stopping.
         """
         async with self._change():
             return await self._take(await asyncio.to_thread(self._desired.reread))
@@ -203,7 +215,7 @@ class ControlPlane:
 
         Raises:
             NotFound, Conflict, ConfigError: nothing has changed.
-            DatapathError: as for ``reload``.
+            NotTaken, DatapathError: as for ``reload``.
         """
         async with self._change():
             await self._edit(edit, runtime=runtime)
@@ -241,5 +253,8 @@ class ControlPlane:
         for line in changes:
             log.info("%s", line)
         await self._metrics.follow(new.gateway.metrics)
-        await self._convergence.now()
+        try:
+            await self._convergence.now()
+        except DatapathError as error:
+            raise NotTaken(changes, error) from None
         return changes

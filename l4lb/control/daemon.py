@@ -189,7 +189,7 @@ class Daemon:
                 log.error("%s", line)
             log.error("not reloaded: the config has errors, and what was in force stays")
         except DatapathError as error:
-            log.error("reloaded, but the datapath did not take it: %s", error)
+            log.error("reload: %s", error)
         else:
             log.info("reloaded: %d change%s", len(changes), "" if len(changes) == 1 else "s")
         notify("READY=1")

@@ -256,7 +256,11 @@ def test_a_change_the_datapath_does_not_take_is_told_and_tried_again(tmp_path, m
         l4lb.datapath.refusal = "out of memory"
         body = {"address": "10.2.0.13:80"}
         answer = await l4lb.refused("POST", "/v1/services/web/backends", body)
-        assert answer == (500, ["out of memory"])
+        not_yet = "in force, but the datapath has not taken it yet, and is asked again: out of memory"
+        assert answer == (500, [not_yet, "service web: backend 10.2.0.13:80 added (weight 1)"])
+        l4lb.config.write_text(l4lb.config.read_text().replace("weight = 2", "weight = 3"))
+        answer = await l4lb.refused("POST", "/v1/reload")
+        assert answer == (500, [not_yet, "service web: backend 10.2.0.12:80 weight 2 -> 3"])
         l4lb.datapath.refusal = None
         await l4lb.datapath.plan_where(lambda plan: len(plan.services[0].backends) == 3)
 
