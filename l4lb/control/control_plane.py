@@ -69,7 +69,8 @@ class ControlPlane:
         """Nothing runs until ``start``."""
         self._desired = desired
         self._watch, self._vips = edges.watch, edges.vips
-        self._supervisor = DatapathSupervisor(lambda: edges.make_datapath(desired.config))
+        self._at_start = desired.config.gateway
+        self._supervisor = DatapathSupervisor(lambda: edges.make_datapath(self._for_datapath()))
         self._convergence = Convergence(
             desired,
             watch=edges.watch,
@@ -134,7 +135,7 @@ class ControlPlane:
 
     async def stop(self, *, hold: bool) -> None:
         """Stop balancing and remove the VIPs. ``hold`` keeps what a restart needs: of a datapath that
-        goes on by itself all, of another one as much as the config says.
+        goes on by itself all, of another one as much as the config said at the start.
 
         Raises:
             DatapathError: something is left on the host that should not be.
@@ -142,7 +143,7 @@ class ControlPlane:
         async with self._changing:
             self._stopped = True
             self._goes_on = hold and self._supervisor.latest.capabilities.survives_daemon
-            self._hold = self._goes_on or (hold and self._desired.config.gateway.hold > 0)
+            self._hold = self._goes_on or (hold and self._at_start.hold > 0)
             await self._running.aclose()
         if self._left:
             raise DatapathError("; ".join(self._left))
@@ -150,6 +151,13 @@ class ControlPlane:
     async def datapath_answers(self) -> bool:
         """Whether the datapath runs and answers; returns when it does."""
         return await self._supervisor.answers()
+
+    def _for_datapath(self) -> Config:
+        """The config in force, but what it said at the start of what is for the next one: a datapath that
+        has died is not to be followed by another kind, which may not run here."""
+        config, start = self._desired.config, self._at_start
+        gateway = dataclasses.replace(config.gateway, datapath=start.datapath, hold=start.hold)
+        return dataclasses.replace(config, gateway=gateway)
 
     async def _keep_metrics(self) -> None:
         """At boot their address may come later than we do, and a port may be taken for a while."""

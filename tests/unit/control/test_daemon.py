@@ -124,6 +124,19 @@ def test_a_stop_by_signal_keeps_what_a_restart_needs(tmp_path, number, hold, hel
     assert not l4lb.socket.exists()
 
 
+@pytest.mark.parametrize(("hold", "other", "held"), [("30", "0", True), ("0", "30", False)])
+def test_a_stop_holds_as_the_config_said_at_the_start(tmp_path, hold, other, held):
+    async def scenario(l4lb):
+        l4lb.config.write_text(f"[gateway]\nhold = {other}\n" + CONFIG)
+        changes = [f"gateway: hold {hold} -> {other} (at the next start)"]
+        assert await l4lb.change("POST", "/v1/reload") == {"changes": changes}
+        os.kill(os.getpid(), signal.SIGTERM)
+        await l4lb.ended()
+
+    l4lb = with_daemon(tmp_path, scenario, f"[gateway]\nhold = {hold}\n" + CONFIG)
+    assert l4lb.datapath.held is held
+
+
 @pytest.mark.parametrize("hold", ["30", "0"])
 def test_a_stop_by_signal_leaves_all_to_a_datapath_that_goes_on_by_itself(tmp_path, hold):
     async def scenario(l4lb):

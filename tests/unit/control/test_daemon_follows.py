@@ -215,6 +215,31 @@ def test_a_datapath_that_dies_is_replaced(tmp_path):
     with_daemon(tmp_path, scenario)
 
 
+def test_a_datapath_that_dies_is_followed_by_one_of_the_same_kind(tmp_path):
+    """Another one, that the config names by now, is for the next start: it may not run here."""
+    asked = []
+    l4lb = Running(tmp_path)
+    edges = l4lb.edges()
+
+    def make(config):
+        asked.append((config.gateway.datapath, config.gateway.hold, config.gateway.limits.fragments))
+        return edges.make_datapath(config)
+
+    l4lb.edges = lambda: replace(edges, make_datapath=make)
+
+    async def run():
+        async with l4lb.serving():
+            new = '[gateway]\ndatapath = "xdp"\nhold = 0\nlimits.fragments = 100\n'
+            l4lb.config.write_text(new + CONFIG)
+            await l4lb.change("POST", "/v1/reload")
+            second = l4lb.add_datapath()
+            l4lb.datapath.die("killed by signal 9")
+            await second.plan_where(lambda plan: True)
+
+    asyncio.run(run())
+    assert asked == [("auto", 30, 4096), ("auto", 30, 100)]
+
+
 def test_while_the_datapath_is_away_the_api_says_so_and_takes_changes(tmp_path):
     async def scenario(l4lb):
         second = l4lb.add_datapath()
