@@ -121,6 +121,7 @@ class Answers:
         """All that the metrics are made of."""
         config, convergence = self._desired.config, self._convergence
         checks, running = convergence.health, self._supervisor.failure is None
+        capabilities = self._supervisor.latest.capabilities
         try:
             async with asyncio.timeout(_DATAPATH_ANSWERS):
                 counters = await self._counters()
@@ -128,14 +129,14 @@ class Answers:
             counters, running = Counters({}, {}, {}), False
         return Snapshot(
             version=self._version,
-            datapath=self._supervisor.latest.capabilities.name,
+            datapath=capabilities.name,
             began=self._began_at,
             running=running,
             services=[
                 (service, self._snapshots(service, counters.backends)) for service in config.services
             ],
             counters=counters,
-            limits=config.gateway.limits,
+            limits=capabilities.made_for or config.gateway.limits,
             probes=convergence.prober.report(),
             agents=convergence.agents.counted,
             checks=(checks.made, checks.packets),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from types import MappingProxyType
 from typing import Final
 
 from l4lb.control.config import GatewayConfig
+from l4lb.datapath.base import Capabilities
 from l4lb.model import AgentCheck, Backend, Endpoint, Protocol, Service
 
 _AT_START: Final = ("datapath", "hold")
-"""Keys of [gateway] that a running datapath does not change."""
+"""Keys of [gateway] that stay as they are until the next start, whatever the datapath."""
 
 
 def describe_changes(old: Sequence[Service], new: Sequence[Service]) -> list[str]:
@@ -31,14 +33,15 @@ def describe_changes(old: Sequence[Service], new: Sequence[Service]) -> list[str
     return lines
 
 
-def describe_gateway_changes(old: GatewayConfig, new: GatewayConfig) -> list[str]:
-    """One line for each key of the [gateway] table that changed."""
-    at_once = [f"gateway: {change}" for change in _field_changes(old, new, leave_out=_AT_START)]
-    return at_once + [
-        f"gateway: {name} {_shown(getattr(old, name))} -> {_shown(getattr(new, name))} (at the next start)"
-        for name in _AT_START
-        if getattr(old, name) != getattr(new, name)
-    ]
+def describe_gateway_changes(
+    old: GatewayConfig, new: GatewayConfig, capabilities: Capabilities
+) -> list[str]:
+    """One line for each key of the [gateway] table that changed, which says when it comes into force if a
+    datapath that can do this does not take it at once."""
+    later = dict.fromkeys(_AT_START, "at the next start")
+    unmet = capabilities.unmet(new.limits)
+    later |= {f"limits.{name}": "after 'l4lb stop' and a start" for name in unmet}
+    return [f"gateway: {change}" for change in _field_changes(old, new, later=later)]
 
 
 def _service_changes(old: Service, new: Service) -> Iterator[str]:
@@ -62,9 +65,14 @@ def _weight_change(old: Backend, new: Backend) -> str:
 
 
 def _field_changes(
-    old: object, new: object, leave_out: Sequence[str] = (), prefix: str = ""
+    old: object,
+    new: object,
+    leave_out: Sequence[str] = (),
+    prefix: str = "",
+    later: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[str]:
-    """The fields of two dataclass objects of one type that differ, nested ones as ``health.interval``."""
+    """The fields of two dataclass objects of one type that differ, nested ones as ``health.interval``;
+    ``later`` says of some when they come into force."""
     if not is_dataclass(new):
         raise TypeError(f"{new!r} is not a dataclass")
     for item in fields(new):
@@ -72,9 +80,11 @@ def _field_changes(
         if item.name in leave_out or before == after:
             continue
         if is_dataclass(before) and is_dataclass(after) and not isinstance(after, Endpoint):
-            yield from _field_changes(before, after, prefix=f"{prefix}{item.name}.")
+            yield from _field_changes(before, after, prefix=f"{prefix}{item.name}.", later=later)
         else:
-            yield f"{prefix}{item.name} {_shown(before)} -> {_shown(after)}"
+            name = prefix + item.name
+            when = f" ({later[name]})" if name in later else ""
+            yield f"{name} {_shown(before)} -> {_shown(after)}{when}"
 
 
 def _shown(value: object) -> str:

@@ -256,7 +256,8 @@ class ControlPlane:
         await asyncio.to_thread(self._desired.take, change)
         new = self._desired.config
         self._drains.note(new.services, time.monotonic())
-        changes = describe_gateway_changes(old.gateway, new.gateway)
+        capabilities = self._supervisor.latest.capabilities
+        changes = describe_gateway_changes(old.gateway, new.gateway, capabilities)
         changes += describe_changes(old.services, new.services)
         for line in changes:
             log.info("%s", line)

@@ -70,6 +70,7 @@ def warnings_for(
         *_forwarding(config, view.interfaces, sysctls, capabilities),
         *_ports(config, sysctls),
         *_agents(config),
+        *_limits(config, capabilities),
     ]
 
 
@@ -112,6 +113,15 @@ def _agents(config: Config) -> Iterator[str]:
             f"to ask all agents at their intervals takes {packets:.0f} packets a second, and "
             f"gateway.probes.ceiling allows {limits.ceiling:g} for them and the probes: they are asked "
             "less often; raise one of the two"
+        )
+
+
+def _limits(config: Config, capabilities: Capabilities) -> Iterator[str]:
+    limits = config.gateway.limits
+    for name, made_for in capabilities.unmet(limits).items():
+        yield (
+            f"gateway.limits.{name} is {getattr(limits, name)}, but the kernel's table is made for "
+            f"{made_for}: 'l4lb stop' and a start change it"
         )
 
 

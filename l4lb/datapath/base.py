@@ -6,11 +6,12 @@ control plane owns what should be (the plan) and asks what is (counters, connect
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol as Interface
 
-from l4lb.model import BackendKey, ConnectionInfo, Costs, Counters, Decision, Endpoint, Load, Plan
+from l4lb.model import BackendKey, ConnectionInfo, Costs, Counters, Decision, Endpoint, Limits, Load, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,16 @@ class Capabilities:
     survives_daemon: bool = False  # traffic flows while the daemon is away
     restores_connections: bool = False  # connections outlive a stop and a start
     needs_forwarding: bool = False  # by the kernel (net.ipv4.ip_forward), or services do not work
+    made_for: Limits | None = None  # its tables, until all of it is removed; None: for what a plan says
+
+    def unmet(self, limits: Limits) -> dict[str, int]:
+        """Those of the limits, by name, that come into force when the tables are made anew, and what is in
+        force until then. To have fewer established connections than there is room for, none has to be."""
+        if self.made_for is None:
+            return {}
+        made_for, wanted = dataclasses.asdict(self.made_for), dataclasses.asdict(limits)
+        wanted["established"] = max(wanted["established"], made_for["established"])
+        return {name: number for name, number in made_for.items() if number != wanted[name]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ class Snapshot:
         began: when the daemon did, seconds since 1970.
         running: whether the datapath runs; if not, counters are empty.
         services: with their backends.
+        limits: that are in force.
         checks: health checks made, and the packets that they caused.
     """
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import (
@@ -99,7 +100,7 @@ class EbpfDatapath:
             remove_others: removes what another datapath has left; called when this one takes packets.
         """
         # bpf_fib_lookup says nothing where an interface may not forward (BPF_FIB_LKUP_RET_FWD_DISABLED).
-        self.capabilities = Capabilities(
+        self._capabilities = Capabilities(
             name=kind, survives_daemon=True, restores_connections=True, needs_forwarding=True
         )
         self._watch = watch
@@ -152,11 +153,17 @@ class EbpfDatapath:
             if isinstance(error, OSError):
                 raise DatapathError(f"{namespace} cannot be used for pins: {error.strerror}") from None
             raise _in_one_line(error) from None
+        self._capabilities = dataclasses.replace(self._capabilities, made_for=self._programs.made_for)
         query, sweep = self._programs.query, self._programs.sweep
         self._connections = Connections(query.maps, query.programs, self._tables)
         self._sweep = Sweep(sweep.maps, sweep.programs)
 
     # -- the interface of every datapath -------------------------------------------------------
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See ``Datapath``."""
+        return self._capabilities
 
     @property
     def took_over(self) -> bool:

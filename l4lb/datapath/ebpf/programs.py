@@ -31,6 +31,7 @@ class Programs:
         sweep, query: the objects of the daemon's own programs.
         hooks: where the datapath's programs are attached.
         adopted: a daemon before has left the maps.
+        made_for: the limits that the maps have room for.
     """
 
     def __init__(self, kind: str, limits: Limits, namespace: Path) -> None:
@@ -61,6 +62,12 @@ class Programs:
     def _load(self, kind: str, limits: Limits) -> None:
         maps, links = self._make_directories()
         sizes = _sizes(limits, maps)
+        self.made_for = Limits(
+            half_open=sizes["half_open4"],
+            established=sizes["connections4"],
+            affinity=sizes["affinities4"],
+            fragments=sizes["fragments"],
+        )
         if not any(_OBJECTS.glob("*.bpf.o")):
             raise LibbpfError(
                 "l4lb was installed without its eBPF programs: there was no clang to compile them"
@@ -126,19 +133,10 @@ def _sizes(limits: Limits, maps: Path) -> dict[str, int]:
     ):
         sizes.update({f"{name}{version}": entries for name in names for version in (4, 6)})
     sizes["fragments"] = limits.fragments
-    for name, entries in sizes.items():
+    for name in sizes:
         if (maps / name).exists():
             found = Map.from_pin(maps / name)
             found.close()
-            limit = {"connections4": "established", "half_open4": "half_open"}.get(name)
-            if limit is not None and found.max_entries != entries:
-                log.warning(
-                    "gateway.limits.%s is %d, but the table of the connections that go on is made for %d: "
-                    "its size changes after 'l4lb stop'",
-                    limit,
-                    entries,
-                    found.max_entries,
-                )
             sizes[name] = found.max_entries
     sizes["blocks"] = -(-sizes["connections4"] // layout.BLOCK_PAIRS)
     return sizes

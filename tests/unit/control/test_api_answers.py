@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from dataclasses import replace
 
 from l4lb.agent.protocol import Refusal
 from l4lb.control import control_plane
@@ -19,6 +20,7 @@ from l4lb.model import (
     Decision,
     DropReason,
     Endpoint,
+    Limits,
     Metrics,
     Offer,
     Protocol,
@@ -68,6 +70,7 @@ def test_status(tmp_path):
                     "survives_daemon": False,
                     "restores_connections": True,
                     "needs_forwarding": False,
+                    "made_for": None,
                 },
                 "details": {"interfaces": "eth0, eth1"},
             },
@@ -362,6 +365,11 @@ def test_metrics_are_of_what_is_in_force(tmp_path):
         await l4lb.datapath.plan_where(lambda plan: len(plan.services[0].selection.slots) == 1)
         snapshot = await l4lb.metrics.snapshot()
         assert (snapshot.datapath, snapshot.running) == ("fake", True)
+        assert snapshot.limits == Limits()
+        made_for = Limits(half_open=1000)
+        l4lb.datapath.capabilities = replace(l4lb.datapath.capabilities, made_for=made_for)
+        assert (await l4lb.metrics.snapshot()).limits == made_for
+        l4lb.datapath.capabilities = replace(l4lb.datapath.capabilities, made_for=None)
         (web, backends), (dns, _) = snapshot.services
         assert (web.name, dns.name) == ("web", "dns")
         assert [(each.up, each.choice is not None) for each in backends] == [(True, True), (False, False)]

@@ -8,6 +8,7 @@ import pytest
 
 from l4lb.control.changes import describe_changes, describe_gateway_changes
 from l4lb.control.config import GatewayConfig
+from l4lb.datapath.base import Capabilities
 from l4lb.model import AgentCheck, Backend, Endpoint, HealthCheck, Limits, Nat, Protocol, Service
 
 A, B = Endpoint.parse("10.2.0.12:80"), Endpoint.parse("10.2.0.13:80")
@@ -82,10 +83,31 @@ def test_gateway_changes_say_when_they_come_into_force():
     new = replace(
         old, interfaces=("eth0", "eth1"), hold=5.0, limits=Limits(half_open=10), manage_vips=False
     )
-    assert describe_gateway_changes(old, old) == []
-    assert describe_gateway_changes(old, new) == [
+    raw = Capabilities("raw")
+    assert describe_gateway_changes(old, old, raw) == []
+    assert describe_gateway_changes(old, new, raw) == [
         "gateway: interfaces [] -> [eth0, eth1]",
         "gateway: manage_vips true -> false",
-        "gateway: limits.half_open 65536 -> 10",
         "gateway: hold 30 -> 5 (at the next start)",
+        "gateway: limits.half_open 65536 -> 10",
     ]
+
+
+def test_limits_that_tables_are_made_for_change_with_the_tables():
+    made_for = Limits(half_open=1000, established=1000, affinity=1000, fragments=1000)
+    datapath = Capabilities("tc", made_for=made_for)
+    old, less, more = (
+        GatewayConfig(limits=Limits(number, number, number, number)) for number in (1000, 999, 1001)
+    )
+    later = " (after 'l4lb stop' and a start)"
+    assert describe_gateway_changes(old, more, datapath) == [
+        f"gateway: limits.{name} 1000 -> 1001{later}"
+        for name in ("half_open", "established", "affinity", "fragments")
+    ]
+    assert describe_gateway_changes(old, less, datapath) == [
+        f"gateway: limits.half_open 1000 -> 999{later}",
+        "gateway: limits.established 1000 -> 999",
+        f"gateway: limits.affinity 1000 -> 999{later}",
+        f"gateway: limits.fragments 1000 -> 999{later}",
+    ]
+    assert describe_gateway_changes(more, old, datapath)[0] == "gateway: limits.half_open 1001 -> 1000"

@@ -12,7 +12,7 @@ from l4lb.control.config import Config, GatewayConfig
 from l4lb.control.host_checks import Sysctls, read_sysctls, warnings_for
 from l4lb.control.host_view import look
 from l4lb.datapath.base import Capabilities
-from l4lb.model import AgentCheck, Backend, Endpoint, Nat, Probes, Service
+from l4lb.model import AgentCheck, Backend, Endpoint, Limits, Nat, Probes, Service
 from tests.unit.control.fake_host import GATEWAY
 
 WEB = Service("web", Endpoint.parse("10.1.0.100:80"), backends=(Backend(Endpoint.parse("10.2.0.11:80")),))
@@ -39,6 +39,18 @@ def found(
         foreign_rules=foreign_rules,
         capabilities=capabilities,
     )
+
+
+def test_limits_that_the_tables_were_not_made_for():
+    limits = Limits(half_open=500, established=500, affinity=1000, fragments=2000)
+    gateway = GatewayConfig(limits=limits)
+    assert found(gateway=gateway, capabilities=Capabilities("raw")) == []
+    made_for = Limits(half_open=1000, established=1000, affinity=1000, fragments=1000)
+    assert found(gateway=gateway, capabilities=Capabilities("tc", made_for=made_for)) == [
+        f"gateway.limits.{name} is {limit}, but the kernel's table is made for 1000: 'l4lb stop' and a "
+        "start change it"
+        for name, limit in (("half_open", 500), ("fragments", 2000))
+    ]
 
 
 def with_backend(text):

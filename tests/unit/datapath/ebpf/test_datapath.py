@@ -28,3 +28,16 @@ def test_tables_that_cannot_be_taken_over_are_a_reason_to_fall_back(bpf_possible
     monkeypatch.setattr("l4lb.datapath.ebpf.datapath.Tables", crowded)
     with file_system() as directory, pytest.raises(DatapathError, match=CROWDED):
         asyncio.run(load(directory))
+
+
+def test_tables_that_are_taken_over_keep_the_limits_they_were_made_for(bpf_possible):
+    async def made_for(size):
+        limits = Limits(half_open=size, established=size, affinity=size, fragments=size)
+        datapath = EbpfDatapath(None, "tc", limits, file_system=directory)
+        datapath.load()
+        known = datapath.capabilities.made_for
+        await datapath.close(hold=True)
+        return known
+
+    with file_system() as directory:
+        assert asyncio.run(made_for(1024)) == asyncio.run(made_for(2048)) == Limits(1024, 1024, 1024, 1024)
