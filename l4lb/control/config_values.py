@@ -57,7 +57,7 @@ def endpoint(value: object) -> Endpoint:
 
 def interface(name: str) -> str:
     """A name the kernel would accept: dev_valid_name() of net/core/dev.c."""
-    if not 0 < len(name.encode()) < 16 or name in (".", "..") or re.search(r"[/:\s]", name):
+    if not 0 < len(name.encode()) < 16 or name in (".", "..") or re.search(r"[/:\s\0]", name):
         raise ValueError(f"{shown(name)} cannot be the name of an interface")
     return name
 

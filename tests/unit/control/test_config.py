@@ -204,6 +204,7 @@ def test_one_vip_and_port_may_serve_tcp_and_udp():
         ("interfaces = []", "gateway.interfaces: empty: write at least one, or leave the key out"),
         ('interfaces = ["eth0", "eth0"]', "gateway.interfaces[1]: 'eth0' is already in the list"),
         ('interfaces = ["a/b"]', "gateway.interfaces[0]: 'a/b' cannot be the name of an interface"),
+        (r'interfaces = ["a\u0000b"]', r"'a\x00b' cannot be the name of an interface"),
         ('interfaces = ["lo"]', "'lo' has no packets but this host's own, which are not balanced"),
         ('vip_interface = "sixteen-letters."', "'sixteen-letters.' cannot be the name of an interface"),
         ('interfaces = "eth0"', "gateway.interfaces: 'eth0' is not a list"),
