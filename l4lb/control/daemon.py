@@ -190,6 +190,8 @@ class Daemon:
             log.error("not reloaded: the config has errors, and what was in force stays")
         except DatapathError as error:
             log.error("reload: %s", error)
+        except Exception:
+            log.exception("the reload failed")
         else:
             log.info("reloaded: %d change%s", len(changes), "" if len(changes) == 1 else "s")
         notify("READY=1")

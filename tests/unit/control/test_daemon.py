@@ -263,7 +263,13 @@ def test_a_start_that_fails_leaves_nothing(tmp_path):
     assert not l4lb.socket.exists()
 
 
-def test_what_the_service_manager_is_told(tmp_path, monkeypatch):
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_the_service_manager_is_told(tmp_path, monkeypatch, caplog, fails):
+    """A reload ends for it also where a bug keeps it from ending: or it waits for ever."""
+
+    async def broken(self):
+        raise RuntimeError("a bug")
+
     async def scenario(l4lb):
         os.kill(os.getpid(), signal.SIGHUP)
         loop = asyncio.get_running_loop()
@@ -276,8 +282,11 @@ def test_what_the_service_manager_is_told(tmp_path, monkeypatch):
         manager.setblocking(False)
         manager.bind(str(tmp_path / "notify"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        if fails:
+            monkeypatch.setattr(ControlPlane, "reload", broken)
         with_daemon(tmp_path, scenario)
         assert told == ["READY", "RELOADING", "READY"]
+        assert ("a bug" in caplog.text) is fails
         assert manager.recv(1000) == b"STOPPING=1"
 
 
