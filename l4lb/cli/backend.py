@@ -223,7 +223,8 @@ def drained(answer: Mapping[str, Any]) -> str:
 
 def enabled(answer: Mapping[str, Any]) -> str:
     """As ``drained``."""
-    return f"{answer['service']}: enabled {answer['address']}, weight {answer['weight']}"
+    line = f"{answer['service']}: enabled {answer['address']}, weight {answer['weight']}"
+    return line if answer["restored"] else f"{line}: what it had before it was drained is not known"
 
 
 def _change(location: Location, service: str, address: Endpoint, body: dict[str, Any]) -> dict[str, Any]:

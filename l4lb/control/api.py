@@ -22,7 +22,8 @@ is in the lines after the first. Addresses in a path are percent-encoded text:
     POST   /v1/reload
     POST   /v1/stop
 
-``runtime`` leaves the config file as it is; the change lasts until the next reload.
+``runtime`` leaves the config file as it is; the change lasts until the next reload. ``enable`` tells in
+``restored`` whether the weight from before the drain is known; it gives 1 where it is not.
 """
 
 from __future__ import annotations
@@ -150,7 +151,10 @@ class Api:
             case {"action": "drain"}:
                 await self._plane.edit(SetWeight(name, address, 0), runtime=runtime)
             case {"action": "enable"}:
-                await self._plane.enable(name, address, runtime=runtime)
+                restored = await self._plane.enable(name, address, runtime=runtime)
+                return web.json_response(
+                    {**await self._answers.backend(name, address), "restored": restored}
+                )
             case _:
                 raise BadRequest("give 'weight', or 'action' as drain or enable")
         return web.json_response(await self._answers.backend(name, address))

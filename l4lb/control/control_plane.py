@@ -16,6 +16,7 @@ from l4lb.control.changes import describe_changes, describe_gateway_changes
 from l4lb.control.config import Config
 from l4lb.control.convergence import Convergence, MakeAgents, MakeProber
 from l4lb.control.desired import Change, DesiredState
+from l4lb.control.drain_file import DrainFile
 from l4lb.control.drains import Drains
 from l4lb.control.edits import Edit, SetWeight, find_backend, find_service
 from l4lb.control.host_checks import Sysctls, read_sysctls
@@ -55,6 +56,7 @@ class Edges:
     vips: VipKeeper
     our_vips: Callable[[], Collection[bytes]]  # those that l4lb has added to the host
     make_datapath: Callable[[Config], Datapath]
+    drain_file: DrainFile
     make_health: Callable[[OnChange], HealthRunner] = HealthRunner
     read_sysctls: Callable[[Iterable[str]], Sysctls] = read_sysctls
     make_agents: MakeAgents = AgentRunner
@@ -81,7 +83,8 @@ class ControlPlane:
             make_prober=edges.make_prober,
             read_sysctls=edges.read_sysctls,
         )
-        self._drains = Drains()
+        self._drain_file = edges.drain_file
+        self._drains = Drains(edges.drain_file.weights)
         self._metrics = edges.make_metrics(lambda: self.answers.snapshot())
         self.answers: Final = Answers(
             desired,
@@ -116,9 +119,9 @@ class ControlPlane:
             running.push_async_callback(self._convergence.health.close)
             running.push_async_callback(self._convergence.agents.close)
             running.push_async_callback(self._convergence.prober.close)
-            self._drains.note(self._desired.config.services, time.monotonic())
             running.push_async_callback(self._close_datapath)
             running.push(self._leave_what_was_there)
+            await self._note_drains()
             await self._convergence.begin()
             self._convergence.prober.start()
             self._watch.subscribe(self._convergence.kernel_changed)
@@ -145,6 +148,8 @@ class ControlPlane:
             self._goes_on = hold and self._supervisor.latest.capabilities.survives_daemon
             self._hold = self._goes_on or (hold and self._at_start.hold > 0)
             await self._running.aclose()
+            if not hold:
+                self._drain_file.keep({})
         if self._left:
             raise DatapathError("; ".join(self._left))
 
@@ -228,12 +233,17 @@ class ControlPlane:
         async with self._change():
             await self._edit(edit, runtime=runtime)
 
-    async def enable(self, service: str, address: Endpoint, *, runtime: bool) -> None:
-        """Give a drained backend the weight it had. Raises as ``edit``."""
+    async def enable(self, service: str, address: Endpoint, *, runtime: bool) -> bool:
+        """Give a drained backend the weight it had; False if that is not known, and it has 1 now.
+
+        Raises:
+            NotFound, Conflict, ConfigError, NotTaken, DatapathError: as for ``edit``.
+        """
         async with self._change():
             drain = self._drains.get((service, address))
             weight = drain.weight if drain else find_backend(self._desired.config, service, address).weight
-            await self._edit(SetWeight(service, address, weight), runtime=runtime)
+            await self._edit(SetWeight(service, address, weight or 1), runtime=runtime)
+            return weight is not None
 
     async def flush(self, which: ConnectionFilter) -> int:
         """Reset and forget connections; how many.
@@ -251,11 +261,15 @@ class ControlPlane:
     async def _edit(self, edit: Edit, *, runtime: bool) -> None:
         await self._take(await asyncio.to_thread(self._desired.edited, edit, runtime=runtime))
 
+    async def _note_drains(self) -> None:
+        self._drains.note(self._desired.config.services, time.monotonic())
+        await asyncio.to_thread(self._drain_file.keep, self._drains.weights)
+
     async def _take(self, change: Change) -> list[str]:
         old = self._desired.config
         await asyncio.to_thread(self._desired.take, change)
         new = self._desired.config
-        self._drains.note(new.services, time.monotonic())
+        await self._note_drains()
         capabilities = self._supervisor.latest.capabilities
         changes = describe_gateway_changes(old.gateway, new.gateway, capabilities)
         changes += describe_changes(old.services, new.services)

@@ -2,7 +2,7 @@
 
 SIGHUP reloads the config. SIGTERM and SIGINT stop and keep what a restart needs; the API's stop
 removes everything. Beside the control socket ``NAME.sock`` lie the files of the parts that keep
-some: ``NAME.vips``, and those of the datapath.
+some: ``NAME.vips``, ``NAME.drains``, and those of the datapath.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from l4lb.control.config import ConfigError
 from l4lb.control.control_plane import ControlPlane, Edges
 from l4lb.control.datapath_choice import choose_datapath
 from l4lb.control.desired import DesiredState
+from l4lb.control.drain_file import DrainFile
 from l4lb.control.lock import ControlSocket, Refused, claim_socket, lock_namespace
 from l4lb.control.notify import notify, reloading
-from l4lb.control.state_files import state_prefix, vip_file
+from l4lb.control.state_files import drain_file, state_prefix, vip_file
 from l4lb.control.stop_signals import STOP, ignored_at_the_end
 from l4lb.control.watchdog import give_signs_of_life
 from l4lb.datapath.base import DatapathError
@@ -82,6 +83,7 @@ def host_edges(socket_path: Path) -> Edges:
         vips=VipKeeper(watch, vip_file(socket_path)),
         our_vips=lambda: tuple(Ledger(vip_file(socket_path))),
         make_datapath=lambda config: choose_datapath(config, watch, prefix),
+        drain_file=DrainFile(drain_file(socket_path)),
     )
 
 

@@ -1,12 +1,11 @@
 """Which backends were drained, since when, and the weight each goes back to. Pure.
 
-A drained backend has weight 0 in the config, so the weight it had before must be remembered; a
-restart of the daemon forgets it.
+A drained backend has weight 0 in the config, so the weight it had before must be remembered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from l4lb.model import BackendKey, Service
@@ -17,15 +16,21 @@ class Drain:
     """A backend without new connections."""
 
     since: float  # seconds, the clock of ``now``
-    weight: int = 1  # what ``enable`` goes back to
+    weight: int | None = None  # before; None: it is not known
 
 
 class Drains:
     """The drains of the config in force."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: Mapping[BackendKey, int]) -> None:
+        """``before``: the weights of backends that were drained when a daemon before ended."""
         self._drains: dict[BackendKey, Drain] = {}
-        self._weights: dict[BackendKey, int] = {}
+        self._weights = dict(before)
+
+    @property
+    def weights(self) -> dict[BackendKey, int]:
+        """The weights that drained backends had, of those of which it is known."""
+        return {target: drain.weight for target, drain in self._drains.items() if drain.weight is not None}
 
     def note(self, services: Sequence[Service], now: float) -> None:
         """Another config is in force."""
@@ -35,7 +40,7 @@ class Drains:
             for backend in service.backends
         }
         self._drains = {
-            target: self._drains.get(target) or Drain(now, self._weights.get(target, 1))
+            target: self._drains.get(target) or Drain(now, self._weights.get(target))
             for target, weight in weights.items()
             if weight == 0
         }

@@ -12,5 +12,14 @@ def state_prefix(socket_path: Path) -> Path:
 
 def vip_file(socket_path: Path) -> Path:
     """Which addresses l4lb added to the host."""
+    return _with_suffix(socket_path, ".vips")
+
+
+def drain_file(socket_path: Path) -> Path:
+    """Which weights drained backends had."""
+    return _with_suffix(socket_path, ".drains")
+
+
+def _with_suffix(socket_path: Path, suffix: str) -> Path:
     prefix = state_prefix(socket_path)
-    return prefix.with_name(prefix.name + ".vips")
+    return prefix.with_name(prefix.name + suffix)

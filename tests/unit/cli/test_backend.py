@@ -55,8 +55,15 @@ SIX = "/v1/services/web/backends/%5B2001%3Adb8%3A%3A1%5D%3A80"
             ("enable", "web", "10.2.0.13:80", "--runtime"),
             f"PATCH {ONE}",
             {"action": "enable", "runtime": True},
-            backend("10.2.0.13:80", weight=7),
+            backend("10.2.0.13:80", weight=7, restored=True),
             "web: enabled 10.2.0.13:80, weight 7\n",
+        ),
+        (
+            ("enable", "web", "10.2.0.13:80"),
+            f"PATCH {ONE}",
+            {"action": "enable", "runtime": False},
+            backend("10.2.0.13:80", restored=False),
+            "web: enabled 10.2.0.13:80, weight 1: what it had before it was drained is not known\n",
         ),
         (
             ("weight", "web", "10.2.0.13:80", "65535"),

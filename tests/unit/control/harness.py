@@ -18,6 +18,7 @@ from l4lb.agent.runner import AgentRunner, OnNews
 from l4lb.control.control_plane import Edges
 from l4lb.control.daemon import Daemon
 from l4lb.control.desired import DesiredState
+from l4lb.control.drain_file import DrainFile
 from l4lb.control.host_checks import Sysctls
 from l4lb.control.lock import claim_socket
 from l4lb.health.budget import Budget
@@ -108,6 +109,7 @@ class Running:
             self.vips,
             lambda: self.vips.ours,
             lambda config: self._unused.pop(0),
+            DrainFile(self.socket.with_name("l4lb.drains")),
             self._make_health,
             lambda interfaces: self.sysctls,
             self._make_agents,

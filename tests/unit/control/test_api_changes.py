@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+
+import pytest
 
 from l4lb.datapath.base import ConnectionFilter
 from tests.unit.control.fake_host import packed
@@ -81,10 +85,30 @@ def test_drain_and_enable_restore_the_weight(tmp_path):
         assert l4lb.datapath.plan.services[0].backends[1].alive
         enabled = await l4lb.change("PATCH", path, {"action": "enable"})
         assert (enabled["state"], enabled["weight"]) == ("unknown", 2)
+        assert enabled["restored"]
         assert (await l4lb.change("PATCH", path, {"action": "enable"}))["weight"] == 2
         assert l4lb.config.read_text() == CONFIG
 
     with_daemon(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(("end", "weight"), [("signal", 2), ("stop", 1)])
+def test_enable_restores_the_weight_after_a_restart_but_not_after_a_stop(tmp_path, end, weight):
+    path = backend_path("web", "10.2.0.12:80")
+
+    async def drain(l4lb):
+        await l4lb.change("PATCH", path, {"action": "drain"})
+        if end == "signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+            await l4lb.ended()
+
+    async def enable(l4lb):
+        enabled = await l4lb.change("PATCH", path, {"action": "enable"})
+        assert (enabled["weight"], enabled["restored"]) == (weight, end == "signal")
+
+    drained = with_daemon(tmp_path, drain)
+    assert (drained.socket.with_name("l4lb.drains")).exists() is (end == "signal")
+    with_daemon(tmp_path, enable, drained.config.read_text())
 
 
 def test_runtime_changes_leave_the_file_and_end_with_a_reload(tmp_path):

@@ -108,7 +108,9 @@ def test_draining(play):
 
 
 def test_enabling_and_a_daemon_that_refuses(play):
-    daemon = Daemon(backend(weight=4), DaemonError("l4lb.toml:1: cannot be written"), overview())
+    daemon = Daemon(
+        backend(weight=4, restored=True), DaemonError("l4lb.toml:1: cannot be written"), overview()
+    )
     terminal = play(daemon, "e", "e")
     assert "web: enabled 10.2.0.11:80, weight 4" in terminal.frames[1]
     assert "l4lb.toml:1: cannot be written" in terminal.frames[2]
