@@ -19,7 +19,13 @@ def connection() -> None:
 
 @connection.command("list")
 @connection_filters
-@click.option("--limit", type=click.IntRange(1, 1_000_000), default=1000, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1_000_000),
+    default=1000,
+    show_default=True,
+    help="How many at most. Of more, raw lists the latest, tc and xdp any.",
+)
 @json_option
 @pass_location
 def list_connections(

@@ -93,7 +93,8 @@ class Datapath(Interface):
         ...
 
     async def connections(self, which: ConnectionFilter, limit: int) -> tuple[list[ConnectionInfo], int]:
-        """Up to ``limit`` connections that match, in no order, and how many match."""
+        """Up to ``limit`` connections that match, in no order, and how many match. Of more, which ones is
+        up to the datapath: those with the latest packet where it costs little to find them."""
         ...
 
     async def flush(self, which: ConnectionFilter) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Generator
+from heapq import heappush, heappushpop
 from typing import Any
 
 from l4lb.datapath.base import ConnectionFilter
@@ -96,18 +97,21 @@ at the start takes 20 ms for a million."""
 
 
 def connection_infos(director: Director, which: ConnectionFilter, limit: int, now: float) -> Job:
-    """Up to ``limit`` connections that match, as parts; returns how many match."""
-    part: list[ConnectionInfo] = []
+    """Up to ``limit`` connections that match, as parts, of more those with the latest packet; returns how
+    many match."""
+    latest: list[tuple[float, int, Connection]] = []  # a heap; no two have the same number
     total = 0
     for number, connection in enumerate(director.table):
         if number % _STEP == 0:
-            yield part
-            part = []
+            yield []
         if connection.bucket is not None and _matches(connection, which):
             total += 1
-            if total <= limit:
-                part.append(_info(director, connection, now))
-    yield part
+            keep = heappush if total <= limit else heappushpop
+            keep(latest, (connection.seen, number, connection))
+    while latest:
+        # From the end, a few at a time: to give back a million at once takes long, too.
+        part = [latest.pop()[2] for _ in range(min(_STEP, len(latest)))]
+        yield [_info(director, each, now) for each in part if each.bucket is not None]
     return total
 
 

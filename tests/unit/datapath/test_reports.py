@@ -176,6 +176,19 @@ class TestConnections:
         infos, total = shown(busy, limit=2)
         assert (len(infos), total) == (2, 5)
 
+    @pytest.mark.parametrize("limit", [1, 2, 3, 4])
+    def test_the_limit_leaves_those_with_the_latest_packet(self, limit):
+        gateway = Gateway(service(BACKEND))
+        opened = {}
+        for port in (1, 2, 3, 4):
+            gateway.now += 10
+            opened[port], _ = gateway.open(replace(CLIENT, port=port))
+        gateway.now += 10
+        gateway.forwarded(replace(opened[1], payload=b"x"))
+        infos, total = shown(gateway, limit=limit)
+        assert total == 4
+        assert {info.client.port for info in infos} == set([1, 4, 3, 2][:limit])
+
 
 class TestFlush:
     def test_both_ends_of_tcp_are_told(self, busy):
@@ -205,7 +218,7 @@ class TestSteps:
 
     def test_a_long_list_takes_many(self, busy):
         total, parts = answer(connection_infos(busy.director, ConnectionFilter(), 100, busy.now))
-        assert (total, list(map(len, parts))) == (5, [0, 2, 2, 1])
+        assert (total, list(map(len, parts))) == (5, [0, 0, 0, 2, 2, 1])
 
     def test_what_ends_meanwhile_is_not_shown(self, busy):
         job = connection_infos(busy.director, ConnectionFilter(), 100, busy.now)
@@ -214,6 +227,15 @@ class TestSteps:
             busy.director.reset(connection)
         total, parts = answer(job)
         assert (total, sum(map(len, parts))) == (2, 2)
+
+    def test_of_the_latest_none_that_has_ended_meanwhile_is_shown(self, busy):
+        job = connection_infos(busy.director, ConnectionFilter(), 4, busy.now)
+        next(job)
+        next(job)
+        for connection in list(busy.director.table):
+            busy.director.reset(connection)
+        total, parts = answer(job)
+        assert (total, sum(map(len, parts))) == (2, 0)
 
     def test_what_ends_meanwhile_is_not_reset_twice(self, busy):
         job = flush(busy.director, ConnectionFilter())
