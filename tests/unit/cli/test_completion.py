@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from click.shell_completion import ShellComplete
@@ -50,6 +54,48 @@ def test_backends_of_all_services_as_a_filter(daemon):
     daemon.answers["GET /v1/backends"] = {"backends": [backend()]}
     words = ("--socket", str(daemon.path), "connection", "list", "--backend")
     assert completions(*words) == ["10.2.0.11:80"]
+
+
+def in_bash(l4lb, daemon, typed, breaks):
+    """What bash puts in the place of its last word, which begins behind the last of ``breaks``."""
+    backends = {"backends": [backend(), backend("[2001:db8::1]:80")]}
+    daemon.answers |= {"GET /v1/backends?service=web": backends, "GET /v1/backends": backends}
+    folder = daemon.path.parent
+    (folder / "[").write_text("")  # and takes no word for a pattern
+    script = l4lb("completion", "bash").stdout
+    ask = 'COMP_WORDBREAKS=$1; _l4lb_completion "$0"; printf "%s\\n" "${COMPREPLY[@]}"'
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script + ask, Path(sys.executable).with_name("l4lb"), breaks],
+        cwd=folder,
+        env=os.environ | {"COMP_LINE": f"l4lb {typed}", "COMP_POINT": str(5 + len(typed))},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("backend remove web ", ["10.2.0.11:80", "[2001:db8::1]:80"]),
+        ("backend remove web 10.2.", ["10.2.0.11:80"]),
+        ("backend remove web 10.2.0.11:", ["80"]),
+        ("backend remove web 10.2.0.11:8", ["80"]),
+        ("backend remove web [", ["[2001:db8::1]:80"]),
+        ("backend remove web [2001:db8:", [":1]:80"]),
+        ("backend remove web 10.2.0.12:", []),
+        ("connection list --backend=10.2.0.11:8", ["80"]),
+        ("connection list --backend 10.2.0.11:80 --lim", ["--limit"]),
+    ],
+)
+def test_addresses_in_bash_whose_words_end_at_colons(l4lb, daemon, typed, completed):
+    assert in_bash(l4lb, daemon, typed, " \t\n\"'><=;|&(:") == completed
+
+
+def test_addresses_in_bash_whose_words_do_not(l4lb, daemon):
+    assert in_bash(l4lb, daemon, "backend remove web 10.2.0.11:8", " \t\n") == ["10.2.0.11:80"]
 
 
 def test_schedulers():
