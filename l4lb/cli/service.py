@@ -195,6 +195,8 @@ def add(
     **settings: object,
 ) -> None:
     """Add a service at ADDRESS, the VIP and port. What is not said gets the config's defaults."""
+    if check_path is not None and check != "http":
+        raise click.UsageError("--check-path needs --check http")
     health = {"check": check, "port": check_port, "path": check_path}
     fields: dict[str, object] = {"name": name, "address": str(address), **_given(settings)}
     if given := _given(health):

@@ -103,14 +103,22 @@ def _backends(index: int, service: Mapping[str, object], vips: Mapping[bytes, st
 
 def _health(index: int, service: Mapping[str, object]) -> Iterator[Problem]:
     health = service.get("health")
-    if service.get("protocol") == "udp" and isinstance(health, Mapping) and "port" not in health:
-        check = health.get("check")
-        if check in ("tcp", "http"):
-            yield Problem(
-                ("services", index, "health", "check"),
-                f"a UDP service cannot be checked by {check} on its own port: set 'port' to a TCP port of "
-                'the backends, or write check = "none"',
-            )
+    if not isinstance(health, Mapping):
+        return
+    check = health.get("check")
+    if check in (None, "tcp", "agent", "none"):
+        for key in ("path", "host", "status"):
+            if key in health:
+                yield Problem(
+                    ("services", index, "health", key),
+                    'for http checks only: write check = "http", or leave it out',
+                )
+    if service.get("protocol") == "udp" and "port" not in health and check in ("tcp", "http"):
+        yield Problem(
+            ("services", index, "health", "check"),
+            f"a UDP service cannot be checked by {check} on its own port: set 'port' to a TCP port of "
+            'the backends, or write check = "none"',
+        )
 
 
 def _agent(index: int, service: Mapping[str, object]) -> Iterator[Problem]:

@@ -143,6 +143,8 @@ def test_add_with_a_check_by_agents(l4lb, daemon):
     ("option", "message"),
     [
         (("--agent-key", "/k"), "--agent-key and --agent-protocol need an --agent-port"),
+        (("--check-path", "/x"), "--check-path needs --check http"),
+        (("--check-path", "/x", "--check", "tcp"), "--check-path needs --check http"),
         (("--scheduler", "fair"), "'fair' is not one of round_robin, least_connection, "),
         (("--backend", "10.2.0.300:80"), "'10.2.0.300' is not an IP address"),
         (("--nat", "source"), "'source' is not one of 'destination', 'full'"),

@@ -193,6 +193,14 @@ def test_mistakes_about_agents(lines, message):
     assert message in error
 
 
+@pytest.mark.parametrize("key", ['path = "/x"', 'host = "x"', "status = 204"])
+@pytest.mark.parametrize(("check", "line"), [("", 6), ('check = "tcp"', 6), ('check = "none"', 6)])
+def test_what_only_http_checks_have(key, check, line):
+    (error,) = errors(service("[services.health]", check, key))
+    name = key.split()[0]
+    assert error.startswith(f"l4lb.toml:{line}:1: services[web].health.{name}: for http checks only: ")
+
+
 def test_one_vip_and_port_may_serve_tcp_and_udp():
     text = service(name="dns-tcp") + service('protocol = "udp"', name="dns-udp")
     assert [s.protocol for s in parse(text, PATH).services] == [Protocol.TCP, Protocol.UDP]
@@ -271,14 +279,20 @@ def test_gateway_mistakes(line, message):
         ("health.interval = 0.01", "0.01 is too small: at least 0.1"),
         ("health.rise = 1.5", "services[web].health.rise: 1.5 is not a whole number"),
         ("health.port = 65536", "65536 is too large: at most 65535"),
-        ('health.path = "health"', "'health' is not a path: it begins with '/' and has no spaces"),
-        ('health.path = "/a b"', "'/a b' is not a path"),
-        ('health.host = "a\\r\\nb"', "services[web].health.host: 'a\\r\\nb' cannot be a Host header"),
-        ("health.status = []", "an empty list: no answer would count as healthy"),
-        ("health.status = true", "true is not an HTTP status"),
-        ('health.status = ["200-99"]', "'200-99' is not an HTTP status"),
-        ('health.status = "399-200"', "'399-200' ends before it begins"),
-        ("health.status = 2.0", "2.0 is not an HTTP status"),
+        (
+            'health = { check = "http", path = "health" }',
+            "'health' is not a path: it begins with '/' and has no spaces",
+        ),
+        ('health = { check = "http", path = "/a b" }', "'/a b' is not a path"),
+        (
+            'health = { check = "http", host = "a\\r\\nb" }',
+            "services[web].health.host: 'a\\r\\nb' cannot be a Host header",
+        ),
+        ('health = { check = "http", status = [] }', "an empty list: no answer would count as healthy"),
+        ('health = { check = "http", status = true }', "true is not an HTTP status"),
+        ('health = { check = "http", status = ["200-99"] }', "'200-99' is not an HTTP status"),
+        ('health = { check = "http", status = "399-200" }', "'399-200' ends before it begins"),
+        ('health = { check = "http", status = 2.0 }', "2.0 is not an HTTP status"),
         ("weight = 1", "services[web].weight: there is no such key"),
         ("backends = [{ weight = 1 }]", "services[web].backends[0].address: missing"),
         ('backends = [{ address = "10.2.0.300:80" }]', "'10.2.0.300' is not an IP address"),
