@@ -87,7 +87,8 @@ def remove_service(text: str, service: str) -> str:
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file so that a reader, or a crash, finds either all of the old or all of the new.
 
-    Mode and owner stay; a symbolic link stays a link.
+    Mode and owner stay, extended attributes (ACLs, a label) where that is allowed; a symbolic link stays a
+    link.
 
     Raises:
         OSError: the directory is not writable, or the disk is full; the file is as it was.
@@ -99,6 +100,9 @@ def write_atomically(path: Path, text: str) -> None:
         with os.fdopen(descriptor, "wb") as file:
             os.fchown(file.fileno(), before.st_uid, before.st_gid)
             os.fchmod(file.fileno(), before.st_mode & 0o7777)
+            for attribute in _attributes(path):
+                with contextlib.suppress(OSError):
+                    os.setxattr(file.fileno(), attribute, os.getxattr(path, attribute))
             file.write(text.encode())
             file.flush()
             os.fsync(file.fileno())
@@ -112,6 +116,13 @@ def write_atomically(path: Path, text: str) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _attributes(path: Path) -> list[str]:
+    try:
+        return os.listxattr(path)
+    except OSError:  # a file system without
+        return []
 
 
 def _read(text: str) -> TomlText:

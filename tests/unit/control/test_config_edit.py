@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import stat
+import struct
 import tomllib
 from pathlib import Path
 
@@ -359,6 +361,29 @@ def test_writing_keeps_mode_and_owner_and_leaves_nothing_beside(tmp_path):
     assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
     assert after.st_ino != before.st_ino
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_writing_keeps_who_else_may_read_the_file_where_that_can_be(tmp_path, monkeypatch, accepted):
+    path = tmp_path / "l4lb.toml"
+    path.write_text("old")
+    path.chmod(0o640)
+    entries = ((1, 6, -1), (2, 4, 1234), (4, 4, -1), (16, 4, -1), (32, 0, -1))  # user 1234 may read
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    try:
+        os.setxattr(path, "system.posix_acl_access", acl)
+    except OSError as error:
+        pytest.skip(f"no ACLs here: {error.strerror}")
+
+    def refused(*args):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not accepted:
+        monkeypatch.setattr(os, "setxattr", refused)
+    config_edit.write_atomically(path, "new")
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert os.listxattr(path) == ["system.posix_acl_access"] * accepted
 
 
 def test_writing_through_a_symbolic_link_keeps_the_link(tmp_path):
