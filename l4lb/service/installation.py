@@ -98,10 +98,11 @@ class Installation:
         return self._root / path.relative_to("/")
 
     def _digest(self, path: PurePosixPath) -> str | None:
+        """None if there is nothing; a link that leads nowhere is something, and like no file."""
         try:
             return _digest(self._at(path).read_bytes())
         except FileNotFoundError:
-            return None
+            return "" if os.path.lexists(self._at(path)) else None
 
     def _write(self, path: PurePosixPath, text: str) -> None:
         """Whole or not at all."""

@@ -87,6 +87,18 @@ def test_a_config_that_was_there_before_is_not_taken_away(installation, at):
     assert at(CONFIG).read_text() == "mine"
 
 
+def test_a_link_to_a_config_that_is_away_stays(installation, at):
+    """Its file system may come later."""
+    installation.install((UNIT, CONFIG), force=False)
+    at(CONFIG).unlink()
+    at(CONFIG).symlink_to("/nowhere/l4lb.toml")
+    assert f"{CONFIG.path} stays as it is" in installation.install((UNIT, CONFIG), force=True)
+    assert f"{CONFIG.path} stays: it was changed" in installation.remove()
+    assert at(CONFIG).is_symlink()
+    assert f"{CONFIG.path} stays as it is" in installation.install((UNIT, CONFIG), force=False)
+    assert at(CONFIG).is_symlink()
+
+
 def test_a_removal_leaves_nothing(installation, tmp_path):
     assert not installation.is_recorded
     installation.install((UNIT, CONFIG), force=False)
