@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from l4lb.cli.options import SOCKET, Command, Failure
+from l4lb.cli.options import Command, Failure, Location, pass_location
 
 if TYPE_CHECKING:
     from l4lb.service.units import Service
@@ -31,8 +31,15 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Install in the image at this directory instead of on this host.",
 )
+@pass_location
 def install_service(
-    agent: bool, enable: bool, now: bool, force: bool, remove: bool, root: Path | None
+    location: Location,
+    agent: bool,
+    enable: bool,
+    now: bool,
+    force: bool,
+    remove: bool,
+    root: Path | None,
 ) -> None:
     """Install l4lb as a service of systemd, with a first config if there is none.
 
@@ -50,7 +57,7 @@ def install_service(
     service = units.AGENT if agent else units.GATEWAY
     try:
         if remove:
-            _remove(service, root)
+            _remove(service, root, location.socket)
         else:
             _install(service, root, force=force)
             _enable(service, root, enable=enable, now=now)
@@ -102,7 +109,7 @@ def _enable(service: Service, root: Path | None, *, enable: bool, now: bool) -> 
         click.echo(f"{service.unit} started")
 
 
-def _remove(service: Service, root: Path | None) -> None:
+def _remove(service: Service, root: Path | None, socket: Path) -> None:
     from l4lb.service import systemd, units
     from l4lb.service.installation import Installation
 
@@ -119,14 +126,14 @@ def _remove(service: Service, root: Path | None) -> None:
         systemd.systemctl("disable", "--now", service.unit)
         click.echo(f"{service.unit} stopped and disabled")
     if root is None and service is units.GATEWAY:
-        _leave_nothing()
+        _leave_nothing(socket)
     for line in installation.remove():
         click.echo(line)
     if root is None and systemd.runs():
         systemd.systemctl("daemon-reload")
 
 
-def _leave_nothing() -> None:
+def _leave_nothing(socket: Path) -> None:
     """After SIGTERM a gateway goes on with its connections: as 'l4lb stop' does without a daemon."""
     from l4lb.control.cleanup import clean_up
     from l4lb.control.lock import Refused
@@ -134,7 +141,7 @@ def _leave_nothing() -> None:
     from l4lb.netlink.vips import VipError
 
     try:
-        for line in clean_up(SOCKET):
+        for line in clean_up(socket):
             click.echo(f"{line} removed")
     except (Refused, DatapathError, VipError) as error:
         raise Failure(f"cannot clean up: {error}") from None

@@ -7,7 +7,7 @@ import contextlib
 from ipaddress import ip_address
 from pathlib import Path
 
-from l4lb.control.lock import Refused, lock_namespace, remove_stale_socket
+from l4lb.control.lock import Refused, answers, lock_namespace, remove_stale_socket
 from l4lb.control.state_files import drain_file, state_prefix, vip_file
 from l4lb.datapath.ebpf.datapath import EbpfDatapath
 from l4lb.datapath.raw import RawDatapath
@@ -31,6 +31,10 @@ def clean_up(socket_path: Path) -> list[str]:
     try:
         lock = lock_namespace()
     except Refused:
+        if answers(socket_path):
+            raise Refused(
+                f"a daemon is running, and answers at {socket_path}: 'l4lb stop' ends it"
+            ) from None
         raise Refused(
             f"a daemon is running in this network namespace, but not at {socket_path}: "
             "name its socket with --socket"

@@ -134,13 +134,14 @@ def remove_stale_socket(path: Path) -> bool:
         return False
     if not stat.S_ISSOCK(mode):
         raise Refused(f"{path} is in the way: it is not a socket; move it or give another --socket")
-    if _answers(path):
+    if answers(path):
         raise Refused(f"another l4lb daemon answers on {path}: stop it first or give another --socket")
     path.unlink()
     return True
 
 
-def _answers(path: Path) -> bool:
+def answers(path: Path) -> bool:
+    """Whether a daemon, or whoever it is, listens there."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
         probe.setblocking(False)  # a full backlog would make connect() wait
         try:

@@ -12,7 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from l4lb.cli.main import main
+from l4lb.control.lock import Refused
 from l4lb.service import systemd
+from l4lb.service.installation import Installation
 
 PROGRAM = Path(sys.executable).with_name("l4lb")
 UNIT, CONFIG = "etc/systemd/system/l4lb.service", "etc/l4lb/l4lb.toml"
@@ -91,6 +93,22 @@ def test_what_was_never_installed_is_not_removed(install, tmp_path):
     done = install("--remove")
     assert done.stdout == "l4lb.service was not installed by 'l4lb install-service': nothing is removed\n"
     assert (tmp_path / UNIT).exists()
+
+
+@pytest.mark.parametrize("option", [(), ("--socket", "/run/other.sock")])
+def test_what_is_left_is_removed_at_the_socket_that_was_named(install, monkeypatch, option):
+    asked = []
+
+    def clean_up(socket_path):
+        asked.append(str(socket_path))
+        raise Refused("a daemon is running")
+
+    monkeypatch.setattr("l4lb.control.cleanup.clean_up", clean_up)
+    monkeypatch.setattr(Installation, "is_recorded", True)
+    monkeypatch.setattr(Installation, "has", lambda self, path: False)
+    refused = install("--remove", *option, root=None)
+    assert (refused.exit_code, refused.stderr) == (1, "l4lb: cannot clean up: a daemon is running\n")
+    assert asked == [option[1] if option else "/run/l4lb/l4lb.sock"]
 
 
 def test_without_systemd_it_is_not_started_and_says_so(install, tmp_path, monkeypatch):

@@ -160,6 +160,12 @@ def test_stop_with_another_socket_than_the_daemons_says_so(path):
     )
 
 
+def test_nothing_is_cleaned_up_beside_the_daemon_that_answers(path):
+    with lock_namespace(), claim_socket(path).listening, pytest.raises(Refused) as caught:
+        clean_up(path)
+    assert str(caught.value) == f"a daemon is running, and answers at {path}: 'l4lb stop' ends it"
+
+
 def test_a_stale_socket_is_cleaned_up_and_nothing_else(path):
     assert remove_stale_socket(path) is False
     leave_stale(path)
