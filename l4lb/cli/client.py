@@ -16,6 +16,8 @@ from urllib.parse import quote, urlencode
 TIMEOUT = 30.0
 """Seconds to wait for an answer."""
 
+_OTHER_VERSION = "the daemon and this l4lb are of different versions: restart the daemon"
+
 
 class DaemonError(Exception):
     """The daemon could not be asked, or refused. ``lines`` say why and what to do."""
@@ -27,6 +29,13 @@ class DaemonError(Exception):
 
 class NoDaemon(DaemonError):
     """Nothing listens on the socket."""
+
+
+class Answer(dict[str, Any]):
+    """An object of an answer. One that lacks what is looked for is a daemon's of another version."""
+
+    def __missing__(self, key: str) -> Any:
+        raise DaemonError(_OTHER_VERSION)
 
 
 class Client:
@@ -71,6 +80,8 @@ class Client:
         if status >= 400:
             errors = answer.get("errors") if isinstance(answer, dict) else None
             raise DaemonError(*map(str, errors or [f"the daemon refused with HTTP status {status}"]))
+        if not isinstance(answer, dict):
+            raise DaemonError(_OTHER_VERSION)
         return answer
 
     def _exchange(self, method: str, target: str, body: str | None) -> tuple[int, Any]:
@@ -80,7 +91,7 @@ class Client:
                 method, target, body, {} if body is None else {"Content-Type": "application/json"}
             )
             response = connection.getresponse()
-            return response.status, json.loads(response.read())
+            return response.status, json.loads(response.read(), object_pairs_hook=Answer)
         except (FileNotFoundError, ConnectionRefusedError):
             raise NoDaemon(
                 f"no daemon answers at {self._path}: start one with 'l4lb run', "

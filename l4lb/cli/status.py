@@ -44,7 +44,7 @@ def _fields(answer: dict[str, Any]) -> list[tuple[str, str]]:
         ("packets", ", ".join(f"{_words(name)} {count}" for name, count in answer["verdicts"].items())),
     ]
     fields += _probe_fields(answer["probes"])
-    fields.append(("health checks", "{made} made, {packets} packets".format(**answer["checks"])))
+    fields.append(("health checks", "{made} made, {packets} packets".format_map(answer["checks"])))
     if refused := answer["agents"]["refused"]:
         counts = ", ".join(f"{count} {_words(reason)}" for reason, count in refused.items())
         fields.append(("agents' answers", f"refused: {counts}"))
@@ -63,7 +63,7 @@ def _vip(vip: dict[str, Any]) -> str:
 def _probe_fields(probes: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "probes", _probes(probes)
     if any(probes["agents"].values()):
-        counts = "{asked} asked, {answered} answered, {withheld} withheld".format(**probes["agents"])
+        counts = "{asked} asked, {answered} answered, {withheld} withheld".format_map(probes["agents"])
         yield "  agents", counts
     yield "  packets", _probe_packets(probes)
 

@@ -126,6 +126,24 @@ def test_something_else_that_answers_is_not_taken_for_a_daemon(l4lb, daemon, ans
     assert result.stderr == f"l4lb: what answers at {daemon.path} is not l4lb: check --socket\n"
 
 
+@pytest.mark.parametrize(
+    ("command", "asked", "answer"),
+    [
+        (("status",), "GET /v1/status", {"version": "0.0.1"}),
+        (("status",), "GET /v1/status", STATUS | {"checks": {"made": 1}}),
+        (("backend", "list"), "GET /v1/backends", {"backends": [{"service": "web"}]}),
+        (("service", "list"), "GET /v1/services", []),
+        (("reload",), "POST /v1/reload", {}),
+        (("top", "--once"), "GET /v1/overview", {"status": STATUS}),
+    ],
+)
+def test_a_daemon_of_another_version_is_told_from_a_bug(l4lb, daemon, command, asked, answer):
+    daemon.answers[asked] = answer
+    result = l4lb(*command)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "l4lb: the daemon and this l4lb are of different versions: restart the daemon\n"
+
+
 def test_an_error_without_words_is_reported_by_its_status(l4lb, daemon):
     daemon.answers["GET /v1/status"], daemon.statuses["GET /v1/status"] = [], 503
     assert l4lb("status").stderr == "l4lb: the daemon refused with HTTP status 503\n"
