@@ -194,11 +194,10 @@ def test_mistakes_about_agents(lines, message):
 
 
 @pytest.mark.parametrize("key", ['path = "/x"', 'host = "x"', "status = 204"])
-@pytest.mark.parametrize(("check", "line"), [("", 6), ('check = "tcp"', 6), ('check = "none"', 6)])
-def test_what_only_http_checks_have(key, check, line):
-    (error,) = errors(service("[services.health]", check, key))
+def test_what_only_http_checks_have(key):
+    (error,) = errors(service("[services.health]", key))
     name = key.split()[0]
-    assert error.startswith(f"l4lb.toml:{line}:1: services[web].health.{name}: for http checks only: ")
+    assert error.startswith(f"l4lb.toml:5:1: services[web].health.{name}: for http checks only: ")
 
 
 def test_one_vip_and_port_may_serve_tcp_and_udp():
