@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-import struct
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from l4lb.agent.protocol import (
     read_nonce,
 )
 from l4lb.agent.report import Report
+from l4lb.health.probes import kernel_time
 from l4lb.model import Endpoint
 from l4lb.patience import within
 
@@ -44,9 +44,6 @@ neighbour for three seconds; with less, a few hundred of those keep all others f
 # Of asm-generic/socket.h, where Python has no names for them.
 _SNDBUF_FORCE: Final = 32  # SO_SNDBUFFORCE
 _RCVBUF_FORCE: Final = 33  # SO_RCVBUFFORCE
-_TIMESTAMP_NS: Final = 35  # SO_TIMESTAMPNS
-_TIMESPEC: Final = struct.Struct("@ll")
-_ANCILLARY: Final = socket.CMSG_SPACE(_TIMESPEC.size)
 
 
 class NoAnswer(Exception):
@@ -79,8 +76,8 @@ class _Question:
 
     key: bytes
     answer: asyncio.Future[Answer]
-    wall: float  # when it was sent: on the clock of the kernel's timestamps,
-    steady: float  # and on one that does not jump
+    sent: int  # when, in nanoseconds of the clock of the kernel's timestamps,
+    began: float  # and in seconds of one that does not jump
 
 
 class AgentSocket:
@@ -113,7 +110,9 @@ class AgentSocket:
         sock = self._socket(socket.AF_INET if endpoint.version == 4 else socket.AF_INET6)
         nonce = secrets.token_bytes(NONCE_SIZE)
         packet = question(nonce, key)
-        waiting = _Question(key, asyncio.get_running_loop().create_future(), time.time(), time.monotonic())
+        waiting = _Question(
+            key, asyncio.get_running_loop().create_future(), time.time_ns(), time.monotonic()
+        )
         self._waiting[nonce] = waiting
         try:
             sock.sendto(packet, (endpoint.host, endpoint.port))
@@ -136,7 +135,7 @@ class AgentSocket:
         if (sock := self._sockets.get(family)) is not None:
             return sock
         sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        sock.setsockopt(socket.SOL_SOCKET, _TIMESTAMP_NS, 1)
+        kernel_time.stamp_received(sock)
         for force, usual, size in (
             (_RCVBUF_FORCE, socket.SO_RCVBUF, _QUEUE),  # beyond net.core.rmem_max
             (_SNDBUF_FORCE, socket.SO_SNDBUF, _SENT),
@@ -159,17 +158,17 @@ class AgentSocket:
         for _ in range(_BURST):
             try:
                 # One byte more than an answer has, to see that there is more.
-                data, ancillary, _, _ = sock.recvmsg(SIZE + 1, _ANCILLARY)
+                data, ancillary, _, _ = sock.recvmsg(SIZE + 1, kernel_time.ANCILLARY_SIZE)
             except BlockingIOError:
                 return
             except OSError:  # the ICMP error of an earlier question: it will get no answer
                 continue
             try:
-                self._take(data, _kernel_time(ancillary))
+                self._take(data, kernel_time.stamp(ancillary))
             except BadPacket as bad:
                 self.refused[bad.refusal] += 1
 
-    def _take(self, data: bytes, received: float | None) -> None:
+    def _take(self, data: bytes, received: int | None) -> None:
         """Give an answer to who waits for it.
 
         Raises:
@@ -186,20 +185,5 @@ class AgentSocket:
             if bad.refusal in (Refusal.BAD_FIGURE, Refusal.MALFORMED):
                 waiting.answer.set_exception(NoAnswer(f"the agent lies: {bad}", packets=2, wrong=True))
             raise
-        waiting.answer.set_result(Answer(report, _elapsed(waiting, received)))
-
-
-def _elapsed(waiting: _Question, received: float | None) -> float:
-    """Seconds until the kernel had the answer; if the wall clock has jumped, until we had it."""
-    until_now = time.monotonic() - waiting.steady
-    elapsed = until_now if received is None else received - waiting.wall
-    return elapsed if 0 <= elapsed <= until_now else until_now
-
-
-def _kernel_time(ancillary: list[tuple[int, int, bytes]]) -> float | None:
-    """When the kernel received the packet, on the wall clock."""
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, _TIMESTAMP_NS):
-            seconds, nanoseconds = _TIMESPEC.unpack_from(data)
-            return float(seconds) + float(nanoseconds) / 1e9
-    return None
+        rtt = kernel_time.round_trip(waiting.sent, received, time.monotonic() - waiting.began)
+        waiting.answer.set_result(Answer(report, rtt))

@@ -213,11 +213,11 @@ def test_a_question_that_is_given_up_leaves_nothing_behind():
 
 def test_a_clock_that_jumps_does_not_change_the_time(monkeypatch: pytest.MonkeyPatch):
     async def scenario(asker: AgentSocket, agent: Reference) -> None:
-        for jump in (-3600.0, 3600.0):
-            monkeypatch.setattr("l4lb.agent.ask.time.time", lambda jump=jump: real() + jump)
+        for jump in (-3600 * 10**9, 3600 * 10**9):
+            monkeypatch.setattr("l4lb.agent.ask.time.time_ns", lambda jump=jump: real() + jump)
             assert 0 <= (await asker.ask(agent.endpoint, KEY, DEADLINE)).rtt < DEADLINE
 
-    real = time.time
+    real = time.time_ns
     with_agent(truthful, scenario)
 
 
