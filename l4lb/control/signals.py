@@ -12,6 +12,9 @@ from l4lb.schedulers.adaptive import Pool
 _JUST_NOW = 0.5
 """Seconds: newer than this is said without an age."""
 
+_KEPT = 0.9
+"""Part of the requests that are the first of their connection, below which it matters what lasts."""
+
 
 def signals(
     pool: Pool | None, agents: Mapping[Endpoint, Sight], now: float
@@ -31,6 +34,8 @@ def signals(
         if estimate.response_time is not None:
             said["response"] = _aged(f"{1_000 * estimate.response_time:.3g}ms", quiet)
         said["slowness"] = _aged(f"x{estimate.price(now):.2g}", quiet)
+        if pool.habits.first < _KEPT:
+            said["lasting"] = f"x{estimate.lasting / pool.lasting:.2g}"
         if adaptive.fails(pool, address, now):
             said["fails"] = "yes"
     for address, sight in agents.items():
