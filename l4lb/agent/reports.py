@@ -75,7 +75,8 @@ class _Entry:
     shown: Report = field(default_factory=Report)  # what is believed of them
     when: float = 0.0
     rtt: float = 0.0
-    better: int = 0  # reports in a row of which a state is better than what is believed
+    milder: int = 0  # reports in a row whose wish is better than what is believed
+    healed: int = 0  # and whose service is
     share: float = 1.0  # part of its weight that it has
     hot: str = ""  # why
     failure: str = ""  # why the last question has no answer; empty if it has
@@ -113,14 +114,14 @@ class Reports:
         before = entry.shown
         entry.said = report
         if first:
-            entry.shown, entry.better = report, 0
+            entry.shown, entry.milder, entry.healed = report, 0, 0
         else:
             entry.shown = replace(
                 _states(entry, report),
                 figures=_damped(before.figures, report.figures, now - entry.when, entry.agent.interval),
             )
         share = 1.0 if entry.shown.weight is None else entry.shown.weight
-        if abs(share - entry.share) >= STEP or share == 0:
+        if round(abs(share - entry.share), 6) >= STEP or 0 in (share, entry.share):
             entry.share = share
         entry.when, entry.rtt, entry.failure = now, rtt, ""
         entry.hot = _heat(entry.shown.figures, entry.agent, was_hot=bool(entry.hot) and not first)
@@ -206,14 +207,11 @@ def _judged(entry: _Entry) -> tuple[AgentState, str]:
 def _states(entry: _Entry, report: Report) -> Report:
     """The report with the states that are believed: worse ones at once, better ones said twice."""
     shown = entry.shown
-    wish, service = _wish(report) >= _wish(shown), _broken(report) >= _broken(shown)
-    entry.better = 0 if wish and service else entry.better + 1
-    if entry.better > 1:
-        entry.better = 0
-        return report
-    if not wish:
+    entry.milder = entry.milder + 1 if _wish(report) < _wish(shown) else 0
+    entry.healed = entry.healed + 1 if _broken(report) < _broken(shown) else 0
+    if entry.milder == 1:
         report = replace(report, administrative=shown.administrative, weight=shown.weight)
-    if not service:
+    if entry.healed == 1:
         report = replace(report, operating=shown.operating, note=shown.note)
     return report
 

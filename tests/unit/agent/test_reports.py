@@ -153,6 +153,12 @@ def test_that_a_service_is_down_takes_no_drain_back_and_a_drain_nothing_of_that(
     assert state(reports) == (AgentState.DOWN, "disk full")
 
 
+def test_each_of_the_two_must_be_taken_back_twice_in_a_row():
+    down = Report(operating=Operating.DOWN)
+    assert state(said(DRAIN, down, Report()))[0] is AgentState.DOWN
+    assert state(said(DRAIN, down, Report(), Report()))[0] is AgentState.OK
+
+
 LINES = AgentCheck(7077, protocol="tcp", interval=2.0, timeout=1.0)
 
 
@@ -170,6 +176,9 @@ def heard(*lines: bytes) -> Reports:
         ([b"75%\n"], 0.75),
         ([b"75%\n", b"78%\n"], 0.75),
         ([b"75%\n", b"80%\n"], 0.8),
+        ([b"95%\n", b"90%\n"], 0.9),
+        ([b"0%\n", b"3%\n"], 0.0),
+        ([b"0%\n", b"3%\n", b"3%\n"], 0.03),
         ([b"75%\n", b"0%\n"], 0.0),
         ([b"75%\n", b"drain\n"], 0.0),
         ([b"75%\n", b"drain\n", b"ready\n", b"ready\n"], 0.75),
