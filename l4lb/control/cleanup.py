@@ -7,7 +7,7 @@ import contextlib
 from ipaddress import ip_address
 from pathlib import Path
 
-from l4lb.control.lock import Refused, answers, lock_namespace, remove_stale_socket
+from l4lb.control.lock import HeldByStranger, Refused, answers, lock_namespace, remove_stale_socket
 from l4lb.control.state_files import drain_file, state_prefix, vip_file
 from l4lb.datapath.ebpf.datapath import EbpfDatapath
 from l4lb.datapath.raw import RawDatapath
@@ -24,12 +24,14 @@ def clean_up(socket_path: Path) -> list[str]:
 
     Raises:
         Refused: a daemon is running here, which ``l4lb stop`` has to ask; or the socket's path is
-            something else's.
+            something else's, or somebody else has the namespace's lock.
         VipError, DatapathError: something could not be removed.
         OSError: a file could not be removed.
     """
     try:
         lock = lock_namespace()
+    except HeldByStranger:
+        raise
     except Refused:
         if answers(socket_path):
             raise Refused(

@@ -28,11 +28,16 @@ class Refused(Exception):
     """The daemon cannot run here or now. The message is one line for people."""
 
 
+class HeldByStranger(Refused):
+    """Somebody who is no daemon has the namespace's lock."""
+
+
 def lock_namespace() -> socket.socket:
     """Take this network namespace's lock; it is held until the socket is closed.
 
     Raises:
-        Refused: another daemon holds it, or somebody who may not be one.
+        Refused: another daemon holds it.
+        HeldByStranger: somebody does who may not be one.
     """
     lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
@@ -46,7 +51,7 @@ def lock_namespace() -> socket.socket:
                 "another l4lb daemon is running in this network namespace: stop it first"
             ) from None
         name = _ABSTRACT_NAME.replace("\0", "@")
-        raise Refused(
+        raise HeldByStranger(
             f"the lock of this network namespace, {name}, is held by {stranger}: end it"
         ) from None
     return lock

@@ -59,6 +59,13 @@ def test_a_stranger_that_holds_the_lock_is_no_daemon():
             lock_namespace()
 
 
+def test_who_cleans_up_is_told_of_him_and_not_of_a_daemon(path):
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.bind(lock._ABSTRACT_NAME)
+        with pytest.raises(Refused, match="is held by a process that is not l4lb: end it"):
+            clean_up(path)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be another user")
 def test_one_of_another_user_is_named():
     command = ["/usr/bin/env", "python3", "-I", "-c", HOLD, lock._ABSTRACT_NAME[1:]]
