@@ -21,7 +21,7 @@ async def within(timeout: float, waited_for: Coroutine[Any, Any, T] | asyncio.Fu
     """The result of a coroutine or future, which is cancelled if it takes longer.
 
     Args:
-        timeout: seconds; the time for which the event loop was away is granted again, up to as much.
+        timeout: seconds; the time for which the event loop was away is granted again, up to as much in all.
         waited_for: if it is done when time is over it counts, also if it was done in the same turn of the
             loop.
 
@@ -31,16 +31,20 @@ async def within(timeout: float, waited_for: Coroutine[Any, Any, T] | asyncio.Fu
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(waited_for)
     deadline = loop.time() + timeout
+    grace = timeout
     try:
         while True:
             await asyncio.wait((task,), timeout=max(0.0, deadline - loop.time()))
             if task.done():
                 return task.result()
             late = loop.time() - deadline
-            if 0 <= late <= _LATE:
+            if late < 0:
+                continue
+            granted = min(late, grace) if late > _LATE else 0.0
+            if not granted:
                 raise TimeoutError
-            if late > 0:
-                deadline = loop.time() + min(late, timeout)
+            grace -= granted
+            deadline = loop.time() + granted
     finally:
         if not task.done():
             task.cancel()

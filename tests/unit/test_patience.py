@@ -73,6 +73,23 @@ def test_an_answer_that_came_while_the_loop_was_away_is_in_time_though_it_takes_
     assert asyncio.run(scenario()) == "well"
 
 
+def test_a_loop_that_is_always_late_comes_to_an_end_all_the_same():
+    async def scenario():
+        loop = asyncio.get_running_loop()
+
+        def starve():
+            time.sleep(0.1)
+            loop.call_soon(starve)
+
+        starve()
+        await within(0.3, loop.create_future())
+
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        asyncio.run(scenario())
+    assert time.monotonic() - began < 5
+
+
 def test_that_the_loop_was_away_grants_no_more_than_that_again():
     async def scenario():
         waiting = asyncio.create_task(within(0.2, asyncio.sleep(60)))
