@@ -198,7 +198,10 @@ def drain(location: Location, service: str, address: Endpoint, runtime: bool) ->
 @runtime_option
 @pass_location
 def enable(location: Location, service: str, address: Endpoint, runtime: bool) -> None:
-    """Undo a drain: give a backend the weight it had."""
+    """Undo a drain: give a backend the weight it had.
+
+    It is remembered over restarts, but not by 'l4lb stop' or a boot.
+    """
     answer = _change(location, service, address, {"action": "enable", "runtime": runtime})
     click.echo(enabled(answer))
 
@@ -224,7 +227,8 @@ def drained(answer: Mapping[str, Any]) -> str:
 def enabled(answer: Mapping[str, Any]) -> str:
     """As ``drained``."""
     line = f"{answer['service']}: enabled {answer['address']}, weight {answer['weight']}"
-    return line if answer["restored"] else f"{line}: what it had before it was drained is not known"
+    known = answer.get("restored", True)  # an older daemon does not say
+    return line if known else f"{line}: what it had before it was drained is not known"
 
 
 def _change(location: Location, service: str, address: Endpoint, body: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ _TX_SOFTWARE: Final = 1 << 1  # SOF_TIMESTAMPING_*: when the driver took the pac
 _RX_SOFTWARE: Final = 1 << 3  # when the driver handed it over
 _REPORT_SOFTWARE: Final = 1 << 4
 
-_TIMESPEC: Final = Struct("@qq")
+_TIMESPEC: Final = Struct("@ll")
 
 ANCILLARY_SIZE: Final = 512
 """Bytes for a stamp and whatever else the kernel says of a packet."""
