@@ -43,7 +43,8 @@ it misses the end of a burst."""
 RETRY: Final = 2.0
 """Seconds in which what speaks against a backend fades by e while it has no request. It bounds how
 long one without traffic is shunned, however little traffic there is: 6 seconds until its price of 7 is
-below 1.3, and with others busy as soon as it costs less than they."""
+below 1.3, and with others busy as soon as it costs less than they. By RELENTING it is 10 where connections
+are kept."""
 
 LASTING: Final = 12.0
 """Seconds in which a connection that is kept comes to be charged what its backend costs. Shorter and those
