@@ -76,9 +76,8 @@ class VipKeeper:
                     problems += await self._attempt_removal(ip)
             for ip, name in vips.items():
                 try:
-                    if name is None and before.get(ip) is not None:  # not where it was told to be any more
-                        name = self._link_for(ip, None).name
-                    await self._place(ip, name)
+                    # Where it was told to be is not where it is to stay.
+                    await self._place(ip, name, anew=name is None and before.get(ip) is not None)
                 except VipError as error:
                     self._complaints[ip] = str(error)
                     problems.append(str(error))
@@ -104,7 +103,7 @@ class VipKeeper:
             await asyncio.wait([self._restoring])
         await self._announcer.close()
 
-    async def _place(self, ip: bytes, name: str | None) -> None:
+    async def _place(self, ip: bytes, name: str | None, *, anew: bool = False) -> None:
         self._follow_name(ip)
         holders = _holders(self._watch.state, ip)
         ours = self._ledger.interface(ip)
@@ -121,7 +120,7 @@ class VipKeeper:
                 _log.info("VIP %s is gone from this host: who had put it there took it", ip_address(ip))
             self._withdrawn.add(ip)
             return
-        link, settled = self._choose(ip) if name is None else (self._link_for(ip, name), True)
+        link, settled = self._choose(ip, anew) if name is None else (self._link_for(ip, name), True)
         if ours in holders:
             if link.name == ours:
                 self._record(ip, link, settled)
@@ -129,10 +128,10 @@ class VipKeeper:
             await self._remove(ip)
         await self._add(ip, link, settled)
 
-    def _choose(self, ip: bytes) -> tuple[Link, bool]:
+    def _choose(self, ip: bytes, anew: bool) -> tuple[Link, bool]:
         """The link for a VIP that has no interface named, and whether that is the one it is to stay with:
-        even while it has no subnet or is away, and another one would be chosen."""
-        state, place = self._watch.state, self._ledger.place(ip)
+        even while it has no subnet, and another one would be chosen. ``anew``: wherever it is."""
+        state, place = self._watch.state, None if anew else self._ledger.place(ip)
         home = interface_with_subnet(state, ip)
         ours = state.link(place.interface) if place is not None else None
         if place is not None and ours is not None and (place.settled or home is None):

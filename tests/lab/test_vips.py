@@ -261,13 +261,17 @@ def test_a_vip_stays_where_it_was_while_its_interface_has_no_subnet(lab, tmp_pat
     run(scenario)
 
 
-def test_a_vip_moves_to_its_subnet_when_that_comes_late(lab, tmp_path):
-    """At boot l4lb may be there before the addresses: then there is only the default route's interface."""
+@pytest.mark.parametrize("named", [False, True])
+def test_a_vip_moves_to_its_subnet_when_that_comes_late(lab, tmp_path, named):
+    """At boot l4lb may be there before the addresses: then there is only the default route's interface. The
+    same where it was named before, and is not any more."""
     ip(GATEWAY, "addr flush dev lan0\nroute add default via 10.71.0.2")
 
     async def scenario(watch):
         await until(watch, lambda state: not any(link == "lan0" for link, _ in held()))
         keeper = VipKeeper(watch, tmp_path / "vips.json")
+        if named:
+            await keeper.keep({VIP4: "wan0"})
         await keeper.keep({VIP4: None})
         assert ("wan0", "10.70.0.100/32") in held()
         ip(GATEWAY, "addr add 10.70.0.1/24 dev lan0")
