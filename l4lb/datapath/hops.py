@@ -95,15 +95,13 @@ class NextHops:
         return sum(map(len, self._hops.values()))
 
     def renew(self) -> None:
-        """Interfaces have other ways out now. Connections find their hops anew when next used."""
-        for hops in self._hops.values():
-            for hop in hops:
-                self._give_up(hop, DropReason.NO_ROUTE)
-        self._forget()
+        """Interfaces have other ways out now. Connections find their hops anew when next used; frames that
+        wait go on waiting for the neighbour they were sent by, as in the kernel's queue."""
+        self._go_on(self._interrupt())
 
     def follow(self, kernel: KernelState) -> None:
         """Take over new links and routes, and renew all hops."""
-        self.renew()
+        interrupted = self._interrupt()
         self._routes = RoutingTable(kernel.routes, kernel.links)
         self._macs = {link.index: link.mac for link in kernel.links if is_ethernet(link)}
         self._neighbours = {
@@ -111,6 +109,26 @@ class NextHops:
             for neighbour in kernel.neighbours
             if neighbour.mac is not None
         }
+        self._go_on(interrupted)
+
+    def _interrupt(self) -> list[tuple[NextHop, list[bytes]]]:
+        """Forget all hops; those that frames wait for, with these."""
+        interrupted = [(hop, self._take(hop)) for hop in tuple(self._with_waiting)]
+        self._forget()
+        return interrupted
+
+    def _go_on(self, interrupted: Iterable[tuple[NextHop, list[bytes]]]) -> None:
+        for before, frames in interrupted:
+            hop = self._hop(before.index, before.address, before.mtu, before.version)
+            if hop is None:
+                for _ in frames:
+                    self._count(DropReason.NO_ROUTE)
+                continue
+            hop.asked, hop.deadline, hop.waiting = before.asked, before.deadline, frames
+            self._with_waiting.add(hop)
+            self._waiting += len(frames)
+            if hop.header is not None:
+                self._release(hop)
 
     def learn(self, neighbours: Iterable[Neighbour]) -> None:
         """Neighbours have answered, moved or gone."""
@@ -129,25 +147,29 @@ class NextHops:
         if hop is not None:
             return hop
         found = self._routes.lookup(destination)
-        if found is None or found.index not in self._macs:
+        if found is None:
             return None
-        version = 4 if len(destination) == 4 else 6
-        neighbour = (found.index, found.address)
-        for hop in self._hops.get(neighbour, ()):
-            if hop.version == version and hop.mtu == found.mtu:
-                break
-        else:
-            send = self._egress(found.index)
-            if send is None:
-                return None
-            if len(self._hops) >= NEIGHBOURS:
-                self._forget()
-            hop = NextHop(found.index, found.address, found.mtu, version, self._macs[found.index], send)
-            hop.learn(self._neighbours.get(neighbour))
-            self._hops.setdefault(neighbour, []).append(hop)
+        hop = self._hop(found.index, found.address, found.mtu, 4 if len(destination) == 4 else 6)
+        if hop is None:
+            return None
         if len(self._by_address) >= CACHED_ADDRESSES:
             self._by_address.clear()
         self._by_address[destination] = hop
+        return hop
+
+    def _hop(self, index: int, address: bytes, mtu: int, version: int) -> NextHop | None:
+        """The hop by a neighbour; None if its interface has no way out."""
+        for hop in self._hops.get((index, address), ()):
+            if hop.version == version and hop.mtu == mtu:
+                return hop
+        send = self._egress(index)
+        if send is None or index not in self._macs:
+            return None
+        if len(self._hops) >= NEIGHBOURS:
+            self._forget()
+        hop = NextHop(index, address, mtu, version, self._macs[index], send)
+        hop.learn(self._neighbours.get((index, address)))
+        self._hops.setdefault((index, address), []).append(hop)
         return hop
 
     def wait(self, hop: NextHop, frame: bytes, now: float) -> None:

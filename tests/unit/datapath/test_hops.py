@@ -121,16 +121,51 @@ class TestFollow:
         assert old.header is None
         assert outside.hops.route(HOST) is not old
 
-    def test_frames_that_waited_are_counted(self, outside):
+    @pytest.mark.parametrize("routes", [KERNEL.routes, ()])
+    def test_frames_that_wait_go_on_waiting_for_their_neighbour(self, outside, routes):
+        """At the start of a daemon its VIPs are routes that appear while the first packets wait."""
+        outside.hops.wait(outside.hops.route(HOST), FRAME, 0.0)
+        outside.hops.follow(replace(KERNEL, routes=routes))
+        outside.hops.tick(0.1)
+        assert len(outside.asked) == 1
+        outside.hops.learn([Neighbour(LAN.index, HOST, MAC)])
+        assert len(outside.sent) == 1
+        assert not outside.drops
+
+    def test_but_no_longer_than_before(self, outside):
         outside.hops.wait(outside.hops.route(HOST), FRAME, 0.0)
         outside.hops.follow(KERNEL)
+        outside.hops.tick(PATIENCE)
+        assert outside.drops == [DropReason.NEIGHBOUR_UNREACHABLE]
+
+    def test_they_go_out_where_the_neighbour_is_known_by_then(self, outside):
+        outside.hops.wait(outside.hops.route(HOST), FRAME, 0.0)
+        outside.hops.follow(replace(KERNEL, neighbours=(Neighbour(LAN.index, HOST, MAC),)))
+        assert [index for index, _ in outside.sent] == [LAN.index]
+        assert not outside.drops
+
+    @pytest.mark.parametrize("gone", ["link", "socket"])
+    def test_they_are_counted_where_the_interface_is_gone(self, outside, gone):
+        outside.hops.wait(outside.hops.route(HOST), FRAME, 0.0)
+        if gone == "socket":
+            outside.shut.add(LAN.index)
+        outside.hops.follow(replace(KERNEL, links=(WAN,)) if gone == "link" else KERNEL)
         assert outside.drops == [DropReason.NO_ROUTE]
+        outside.hops.learn([Neighbour(LAN.index, HOST, MAC)])
+        outside.hops.tick(PATIENCE)
+        assert outside.drops == [DropReason.NO_ROUTE]
+
+    def test_all_together_they_are_as_many_as_before(self, outside):
+        for last in range(WAITING_ALL // WAITING_EACH):
+            for _ in range(WAITING_EACH):
+                outside.hops.wait(outside.hops.route(ip4(1, last)), FRAME, 0.0)
+        outside.hops.follow(KERNEL)
+        outside.hops.wait(outside.hops.route(HOST), FRAME, 0.0)
+        assert outside.drops == [DropReason.NEIGHBOUR_QUEUE_FULL]
 
     def test_other_sockets_are_asked_for_anew(self, outside):
         hop = outside.hops.route(HOST)
-        outside.hops.wait(hop, FRAME, 0.0)
         outside.hops.renew()
-        assert outside.drops == [DropReason.NO_ROUTE]
         assert hop.stale
         assert outside.hops.route(HOST) is not hop
 
