@@ -1,4 +1,4 @@
-"""A timeout in which the time that this process was away itself does not count.
+"""A timeout that is granted again as far as this process was late to see its end.
 
 A process that was stopped, or a machine that was paused or starved, finds two things when it goes on: its
 timeouts are over, and the answers it waited for have long been there. ``asyncio.timeout`` looks at the

@@ -31,7 +31,7 @@ GATEWAY_FAULTS: Final = frozenset(
 
 
 async def run_check(target: Endpoint, check: HealthCheck) -> Result:
-    """Check a backend once, in at most ``check.timeout`` seconds, connecting and answer together.
+    """Check a backend once, ``within`` ``check.timeout`` seconds, connecting and answer together.
 
     Args:
         target: the address and port to connect to (``check.port`` was applied before).

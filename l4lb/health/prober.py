@@ -35,7 +35,9 @@ _SHORTEST_PAUSE: Final = 0.02
 """Seconds; at the highest rate what the budget earns in it is less than a burst, so nothing is lost."""
 
 _LATE_PACKETS: Final = 2  # that a late answer makes after its probe was counted: itself and the RST
-_REPEATED_PACKETS: Final = 1  # that a repeated one makes: the RST was dropped before, and is again
+_REPEATED_PACKETS: Final = (
+    2  # that a repeated one makes: itself and another RST, unless that is dropped here
+)
 
 
 class Sender(Protocol):
@@ -194,6 +196,8 @@ class Prober:
         if not problem:
             self._problems.pop(of, None)
             return
+        if of not in self._probing.sorts():
+            return  # it was under way when the config changed
         if problem not in self._problems.values():
             log.warning("%s", problem)
         self._problems[of] = problem

@@ -77,27 +77,28 @@ def test_a_loop_that_is_always_late_comes_to_an_end_all_the_same():
     async def scenario():
         loop = asyncio.get_running_loop()
 
-        def starve():
+        def starve(turns):
             time.sleep(0.1)
-            loop.call_soon(starve)
+            if turns:
+                loop.call_soon(starve, turns - 1)
 
-        starve()
+        starve(50)
         await within(0.3, loop.create_future())
 
     began = time.monotonic()
     with pytest.raises(TimeoutError):
         asyncio.run(scenario())
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 4
 
 
 def test_that_the_loop_was_away_grants_no_more_than_that_again():
     async def scenario():
         waiting = asyncio.create_task(within(0.2, asyncio.sleep(60)))
         await asyncio.sleep(0)
-        time.sleep(0.5)
+        time.sleep(2.2)
         await waiting
 
     began = time.monotonic()
     with pytest.raises(TimeoutError):
         asyncio.run(scenario())
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 3.5, "2.2 and 0.2, not 2.2 and 2"

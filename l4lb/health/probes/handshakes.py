@@ -22,6 +22,10 @@ MEMORY: Final = 60.0
 than a kernel goes on sending SYN/ACKs (tcp_synack_retries)."""
 
 
+REPEATS: Final = 6
+"""Of an answer, that are counted: a kernel's are five, and who makes up more is not to use up a budget."""
+
+
 class Verdict(Enum):
     """What a segment is to us."""
 
@@ -52,6 +56,7 @@ class _Handshake:
     sequence: int
     began: float
     state: _State = _State.WAITING
+    repeats: int = 0
 
 
 class Handshakes:
@@ -94,7 +99,9 @@ class Handshakes:
             self.forged += 1
             return Verdict.FORGED
         if known.state is _State.ANSWERED:
-            self.repeated += 1
+            if known.repeats < REPEATS:
+                known.repeats += 1
+                self.repeated += 1
             return Verdict.REPEATED
         late = known.state is _State.GIVEN_UP
         known.state = _State.ANSWERED

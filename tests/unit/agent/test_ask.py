@@ -244,7 +244,7 @@ def test_that_the_gateway_was_away_is_no_fault_of_an_agent_that_has_answered_mea
         server.join()
 
 
-def test_questions_to_hundreds_of_hosts_that_are_gone_leave_room_for_others():
+def test_the_send_buffer_has_room_for_questions_to_thousands_of_hosts_that_are_gone():
     """Each stays with its neighbour for three seconds; some 280 are a socket's usual share."""
 
     async def scenario(asker: AgentSocket, agent: Reference) -> None:

@@ -218,7 +218,8 @@ def test_that_the_gateway_was_away_is_no_fault_of_a_backend_that_has_answered_me
 
     async def scenario(listener: socket.socket) -> Result:
         checking = asyncio.create_task(run_check(address(listener), replace(HTTP, timeout=0.3)))
-        await asyncio.sleep(0)
+        for _ in range(3):  # until the SYN is sent
+            await asyncio.sleep(0)
         time.sleep(0.6)  # as if it had been stopped
         return await checking
 

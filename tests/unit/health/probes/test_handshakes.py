@@ -2,7 +2,7 @@
 
 import pytest
 
-from l4lb.health.probes.handshakes import MEMORY, Flow, Handshakes, Verdict
+from l4lb.health.probes.handshakes import MEMORY, REPEATS, Flow, Handshakes, Verdict
 from l4lb.health.probes.segments import Segment
 from l4lb.model import Endpoint
 from l4lb.wire.tcp import ACK, FIN, PSH, RST, SYN
@@ -58,6 +58,12 @@ def test_answers_that_come_once_more_are_counted(handshakes):
         Verdict.REPEATED,
     ]
     assert (handshakes.repeated, handshakes.late, handshakes.forged) == (2, 0, 0)
+
+
+def test_who_repeats_himself_for_ever_is_not_counted_for_ever(handshakes):
+    for _ in range(1_000):
+        handshakes.receive(reply())
+    assert handshakes.repeated == REPEATS
 
 
 def test_sequence_numbers_wrap_around():
