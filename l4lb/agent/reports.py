@@ -35,8 +35,8 @@ COOL: Final = 5 / 6
 """Of a limit: with 90%, hot ends at 75%, which is below what one good report in between leaves."""
 
 STEP: Final = 0.05
-"""Part of a weight by which what an agent says must differ from what is in force. Each change makes tables
-anew, and by maglev and source_hash moves clients."""
+"""Part of the share in force, or of what the agent says, by which the two must differ. Each change makes
+tables anew, and by maglev and source_hash moves clients."""
 
 LOST: Final = 3
 """Questions in a row that may go without an answer: two lost packets are bad luck."""
@@ -64,6 +64,12 @@ class Sight:
     report: Report | None = None
     age: float | None = None  # seconds since the agent has spoken
     rtt: float | None = None  # seconds from the last question to its answer
+    share: float = 1.0  # part of its weight that it has by that
+
+    @property
+    def part(self) -> str:
+        """The share in words; empty where it is all of it, or nothing."""
+        return "" if self.share in (0, 1) else f"{self.share:.0%} of its weight"
 
 
 @dataclass(slots=True)
@@ -121,7 +127,7 @@ class Reports:
                 figures=_damped(before.figures, report.figures, now - entry.when, entry.agent.interval),
             )
         share = 1.0 if entry.shown.weight is None else entry.shown.weight
-        if round(abs(share - entry.share), 6) >= STEP or 0 in (share, entry.share):
+        if share in (0, 1) or round(abs(share - entry.share) - STEP * max(share, entry.share), 6) >= 0:
             entry.share = share
         entry.when, entry.rtt, entry.failure = now, rtt, ""
         entry.hot = _heat(entry.shown.figures, entry.agent, was_hot=bool(entry.hot) and not first)
@@ -156,7 +162,7 @@ class Reports:
             why = f": {entry.failure}" if entry.failure else ""
             return Sight(AgentState.STALE, f"ignored, {age:.0f} s old{why}", age=age, rtt=entry.rtt)
         state, reason = _judged(entry)
-        return Sight(state, reason, entry.shown, age, entry.rtt)
+        return Sight(state, reason, entry.shown, age, entry.rtt, _share(entry))
 
     def is_hot(self, service: str, backend: Endpoint, now: float) -> bool:
         """Whether a backend's agent says that a figure is over its limit, or that the service is not up.
@@ -173,12 +179,8 @@ class Reports:
     def share(self, target: BackendKey, now: float) -> float:
         """What part of its weight a backend wants: 0 if it drains. The weight that an agent of ours says is
         for HAProxy, which does not know its figures."""
-        entry, sight = self._entries.get(target), self.look(*target, now)
-        if entry is None or sight is None or sight.report is None:
-            return 1.0
-        if _wish(sight.report) > Administrative.READY:
-            return 0.0
-        return entry.share if entry.agent.protocol == "tcp" else 1.0
+        sight = self.look(*target, now)
+        return 1.0 if sight is None else sight.share
 
     @staticmethod
     def _age(entry: _Entry, now: float) -> float:
@@ -198,10 +200,15 @@ def _judged(entry: _Entry) -> tuple[AgentState, str]:
         return AgentState.MAINT, ""
     if shown.administrative is Administrative.DRAIN or shown.weight == 0:
         return AgentState.DRAIN, ""
-    share = f"{entry.share:.0%} of its weight" if entry.agent.protocol == "tcp" and entry.share != 1 else ""
     if entry.hot:
-        return AgentState.HOT, "; ".join(filter(None, (entry.hot, share)))
-    return AgentState.OK, share
+        return AgentState.HOT, entry.hot
+    return AgentState.OK, ""
+
+
+def _share(entry: _Entry) -> float:
+    if _wish(entry.shown) > Administrative.READY:
+        return 0.0
+    return entry.share if entry.agent.protocol == "tcp" else 1.0
 
 
 def _states(entry: _Entry, report: Report) -> Report:

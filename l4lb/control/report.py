@@ -119,7 +119,7 @@ def _agent_report(sight: Sight | None) -> Json | None:
     figures = Figures() if sight.report is None else sight.report.figures
     return {
         "state": sight.state.value,
-        "reason": sight.reason,
+        "reason": "; ".join(filter(None, (sight.reason, sight.part))),
         "age": _rounded(sight.age),
         "rtt": _rounded(sight.rtt, 6),
         **{name: _rounded(value, 4) for name, value in dataclasses.asdict(figures).items()},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from l4lb.agent.reports import AgentState, Sight
+from l4lb.agent.reports import Sight
 from l4lb.model import Endpoint
 from l4lb.schedulers import adaptive
 from l4lb.schedulers.adaptive import Pool
@@ -49,8 +49,7 @@ def signals(
             if figures is not None
             else []
         )
-        share = sight.reason if sight.state is AgentState.OK else ""
-        said_it = ", ".join(filter(None, (sight.state.value, *shares, share)))
+        said_it = ", ".join(filter(None, (sight.state.value, *shares, sight.part)))
         found[address]["agent"] = _aged(said_it, sight.age or 0.0)
     return found
 

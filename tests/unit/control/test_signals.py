@@ -60,7 +60,7 @@ def test_one_whose_connections_have_failed_lately():
             "hot, cpu 95%, memory 5%",
         ),
         (Sight(AgentState.OK, report=Report(Figures(memory=0.5)), age=1.6), "ok, memory 50%, 2s ago"),
-        (Sight(AgentState.OK, "50% of its weight", Report(weight=0.5), 0.1), "ok, 50% of its weight"),
+        (Sight(AgentState.DOWN, "stopped", Report(weight=0.5), 0.1, share=0.5), "down, 50% of its weight"),
     ],
 )
 def test_what_agents_say(sight, words):
