@@ -300,6 +300,9 @@ class Table:
 WHOLE: Final = 256
 """What a request in flight counts in ``Costs``, where idle connections may count less."""
 
+MAX_WEIGHT: Final = 65_535
+"""Of a backend: what schedulers are made for."""
+
 MAX_COST: Final = (1 << 31) - 1
 """Of ``Costs``: a datapath keeps the bit above it for who is hot."""
 

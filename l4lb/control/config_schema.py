@@ -110,7 +110,7 @@ class BackendTable(_Table):
     """``[[services.backends]]``."""
 
     address: Address
-    weight: Annotated[int, Field(ge=0, le=65535)] | None = None
+    weight: Annotated[int, Field(ge=0, le=model.MAX_WEIGHT)] | None = None
 
 
 class ServiceTable(_Table):

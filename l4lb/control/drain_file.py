@@ -10,14 +10,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from l4lb.model import BackendKey, Endpoint
+from l4lb.model import MAX_WEIGHT, BackendKey, Endpoint
 
 log = logging.getLogger(__name__)
 
 _LARGEST: Final = 16 << 20
 """Bytes, as of a config file."""
-
-_HEAVIEST: Final = 65_535
 
 
 class DrainFile:
@@ -96,6 +94,6 @@ def _table(value: object) -> dict[str, Any]:
 
 
 def _weight(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _HEAVIEST:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_WEIGHT:
         raise ValueError("not a weight")
     return value

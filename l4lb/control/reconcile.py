@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
 
 from l4lb.control.config import GatewayConfig
 from l4lb.model import (
+    MAX_WEIGHT,
     BackendKey,
     BackendPlan,
     Endpoint,
@@ -23,9 +23,6 @@ from l4lb.model import (
     WhenAllDown,
 )
 from l4lb.schedulers import Candidate, compile_selection
-
-MAX_WEIGHT: Final = 65_535
-"""As in the config: what schedulers are made for."""
 
 
 class SelectionCache:
