@@ -12,6 +12,7 @@ import asyncio
 import errno
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -76,8 +77,9 @@ class VipKeeper:
                     problems += await self._attempt_removal(ip)
             for ip, name in vips.items():
                 try:
-                    # Where it was told to be is not where it is to stay.
-                    await self._place(ip, name, anew=name is None and before.get(ip) is not None)
+                    if name is None and before.get(ip) is not None:
+                        self._unsettle(ip)  # where it was told to be is not where it is to stay
+                    await self._place(ip, name)
                 except VipError as error:
                     self._complaints[ip] = str(error)
                     problems.append(str(error))
@@ -103,7 +105,7 @@ class VipKeeper:
             await asyncio.wait([self._restoring])
         await self._announcer.close()
 
-    async def _place(self, ip: bytes, name: str | None, *, anew: bool = False) -> None:
+    async def _place(self, ip: bytes, name: str | None) -> None:
         self._follow_name(ip)
         holders = _holders(self._watch.state, ip)
         ours = self._ledger.interface(ip)
@@ -120,7 +122,7 @@ class VipKeeper:
                 _log.info("VIP %s is gone from this host: who had put it there took it", ip_address(ip))
             self._withdrawn.add(ip)
             return
-        link, settled = self._choose(ip, anew) if name is None else (self._link_for(ip, name), True)
+        link, settled = self._choose(ip) if name is None else (self._link_for(ip, name), True)
         if ours in holders:
             if link.name == ours:
                 self._record(ip, link, settled)
@@ -128,10 +130,10 @@ class VipKeeper:
             await self._remove(ip)
         await self._add(ip, link, settled)
 
-    def _choose(self, ip: bytes, anew: bool) -> tuple[Link, bool]:
+    def _choose(self, ip: bytes) -> tuple[Link, bool]:
         """The link for a VIP that has no interface named, and whether that is the one it is to stay with:
-        even while it has no subnet, and another one would be chosen. ``anew``: wherever it is."""
-        state, place = self._watch.state, None if anew else self._ledger.place(ip)
+        even while it has no subnet, and another one would be chosen."""
+        state, place = self._watch.state, self._ledger.place(ip)
         home = interface_with_subnet(state, ip)
         ours = state.link(place.interface) if place is not None else None
         if place is not None and ours is not None and (place.settled or home is None):
@@ -147,9 +149,17 @@ class VipKeeper:
             if place is not None and link.index == place.index:
                 self._record(ip, link, place.settled)
 
+    def _unsettle(self, ip: bytes) -> None:
+        """Where a VIP is, it waits for its subnet."""
+        if (place := self._ledger.place(ip)) is not None:
+            self._write(ip, replace(place, settled=False))
+
     def _record(self, ip: bytes, link: Link, settled: bool) -> None:
+        self._write(ip, Place(link.name, link.index, settled))
+
+    def _write(self, ip: bytes, place: Place) -> None:
         try:
-            self._ledger.record(ip, Place(link.name, link.index, settled))
+            self._ledger.record(ip, place)
         except OSError as error:
             raise VipError(f"VIP {ip_address(ip)} is not added: {self._unwritable(error)}") from None
 
