@@ -3,8 +3,9 @@
 Prequal's rule (B. Wydrowski et al., "Load is not what you should balance: introducing Prequal",
 NSDI 2024) on measurements that cost nothing. A backend that is over its limit of CPU or memory, or
 lets connections fail, is hot and gets one only if all candidates are hot. Among the cold the lowest
-expected latency wins: the price of how slow the backend is at present (``estimate``), times what it
-has in flight with the new connection, over its weight. Where nothing tells the backends apart all
+expected latency wins: the price of how slow the backend is (``estimate``), at present for the first
+request of a connection and in the long run for later ones (``habits``), times what it has in flight
+with the new connection, over its weight. Where nothing tells the backends apart all
 have the same cost, and the fewest in flight wins.
 
 The control plane keeps a ``Pool`` for each service. At each look, twenty a second or so, it calls
