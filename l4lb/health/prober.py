@@ -35,9 +35,7 @@ _SHORTEST_PAUSE: Final = 0.02
 """Seconds; at the highest rate what the budget earns in it is less than a burst, so nothing is lost."""
 
 _LATE_PACKETS: Final = 2  # that a late answer makes after its probe was counted: itself and the RST
-_REPEATED_PACKETS: Final = (
-    2  # that a repeated one makes: itself and another RST, unless that is dropped here
-)
+_REPEATED_PACKETS: Final = 2  # that a repeated one makes: the same, unless the RST is dropped here
 
 
 class Sender(Protocol):

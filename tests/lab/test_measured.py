@@ -74,12 +74,15 @@ def test_adaptive_leaves_one_that_stalls_and_takes_it_back(lab, daemon):
     answers(lab, VIP, 60, port=8001)
     with ExitStack() as stack:
         stack.enter_context(stalled(lab, "web1"))
-        # Until requests wait at the stalled one, nothing tells it from the others.
-        for _ in range(12):
+
+        def waits_at_web1_after_one_more():
             client = stack.enter_context(begin_connecting(lab, VIP, 8001))
             assert connected(client)
             client.sendall(b"GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n")
-        wait_for("requests waiting at web1", lambda: listed(daemon, "outstanding", "adaptive")["web1"] > 0)
+            return listed(daemon, "outstanding", "adaptive")["web1"] > 0
+
+        # Its turn comes, though not at once if its last answers were slow by chance.
+        wait_for("requests waiting at web1", waits_at_web1_after_one_more, 20.0)
         before = listed(daemon, "connections_total", "adaptive")["web1"]
         wait_for("its costs to rise", lambda: cost(daemon, "web1") > 2 * cost(daemon, "web2"), 5.0)
         assert "web1" not in answers(lab, VIP, 30, port=8001)

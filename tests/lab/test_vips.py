@@ -261,11 +261,15 @@ def test_a_vip_stays_where_it_was_while_its_interface_has_no_subnet(lab, tmp_pat
     run(scenario)
 
 
-@pytest.mark.parametrize("named", [False, True])
-def test_a_vip_moves_to_its_subnet_when_that_comes_late(lab, tmp_path, named):
+@pytest.mark.parametrize(
+    ("named", "routes"),
+    [(False, "\nroute add default via 10.71.0.2"), (True, "\nroute add default via 10.71.0.2"), (True, "")],
+    ids=["booting", "named", "named-without-a-route"],
+)
+def test_a_vip_moves_to_its_subnet_when_that_comes_late(lab, tmp_path, named, routes):
     """At boot l4lb may be there before the addresses: then there is only the default route's interface. The
-    same where it was named before, and is not any more."""
-    ip(GATEWAY, "addr flush dev lan0\nroute add default via 10.71.0.2")
+    same where another one was named before, and is not any more."""
+    ip(GATEWAY, "addr flush dev lan0" + routes)
 
     async def scenario(watch):
         await until(watch, lambda state: not any(link == "lan0" for link, _ in held()))
