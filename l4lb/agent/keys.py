@@ -8,15 +8,12 @@ the file; an agent that has a copy of it by systemd (``LoadCredential``) is to b
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 from pathlib import Path
 from typing import Final
 
-from l4lb.agent.small_files import read_small
-
-log = logging.getLogger(__name__)
+from l4lb.agent.small_files import Followed, read_small
 
 _LARGEST: Final = 4_096  # bytes
 _MOST: Final = 2
@@ -43,35 +40,17 @@ def read_keys(path: Path) -> tuple[bytes, ...]:
     return parse_keys(data, path)
 
 
-class FollowedKeys:
-    """The keys in a file, followed over time; while it cannot be used the last ones stay."""
+def followed_keys(path: Path | None) -> Followed[tuple[bytes, ...]]:
+    """The keys in a file, read now and followed over time; ``path`` None: there are none.
 
-    def __init__(self, path: Path | None) -> None:
-        """Read it for the first time; ``path`` None: there are no keys.
+    Raises:
+        BadKeyFile: it cannot be used now.
+    """
 
-        Raises:
-            BadKeyFile: it cannot be used.
-        """
-        self._path = path
-        self._keys = read_keys(path) if path is not None else ()
-        self._problem = ""
+    def read() -> tuple[bytes, ...]:
+        return () if path is None else read_keys(path)
 
-    def read(self) -> tuple[bytes, ...]:
-        """The keys now; that they are others is logged."""
-        if self._path is None:
-            return ()
-        try:
-            keys = read_keys(self._path)
-        except BadKeyFile as bad:
-            if str(bad) != self._problem:
-                self._problem = str(bad)
-                log.error("%s: the keys that it had before stay", bad)
-            return self._keys
-        self._problem = ""
-        if keys != self._keys:
-            self._keys = keys
-            log.info("%s: other keys, %d of them", self._path, len(keys))
-        return keys
+    return Followed(read, read(), lambda keys: f"{path}: other keys, {len(keys)} of them")
 
 
 def parse_keys(data: bytes, path: Path) -> tuple[bytes, ...]:

@@ -18,11 +18,11 @@ from typing import Any, Final, cast
 
 from l4lb.agent.answerer import Answerer
 from l4lb.agent.haproxy_line import write
-from l4lb.agent.keys import FollowedKeys
+from l4lb.agent.keys import followed_keys
 from l4lb.agent.line_server import LineServer
 from l4lb.agent.meter import Meter
 from l4lb.agent.report import Report
-from l4lb.agent.state_file import WantedState
+from l4lb.agent.state_file import wanted_state
 from l4lb.agent.weight import weight
 from l4lb.control.notify import notify
 from l4lb.control.stop_signals import STOP, ignored_at_the_end
@@ -66,10 +66,10 @@ class Agent:
             BadKeyFile: there is no usable key.
         """
         self._options = options
-        self._keys = FollowedKeys(options.key)
+        self._keys = followed_keys(options.key)
         self._meter = Meter(options.interval, options.application, options.application_max_age)
         self._answerer = Answerer(self._keys.read())
-        self._state = WantedState(options.state)
+        self._state = wanted_state(options.state)
         self._lines = LineServer(lambda: write(self._report))
         self._report = Report()
         self._began = 0.0

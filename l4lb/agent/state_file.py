@@ -6,14 +6,11 @@ FILE`` takes down; without the file the backend is ready and up.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from l4lb.agent.haproxy_line import LONGEST, BadLine, Line, parse, write
 from l4lb.agent.report import Report
-from l4lb.agent.small_files import read_small
-
-log = logging.getLogger(__name__)
+from l4lb.agent.small_files import Followed, read_small
 
 
 class BadState(ValueError):
@@ -41,28 +38,10 @@ def read_state(path: Path) -> Report:
     return line.applied_to(Report())
 
 
-class WantedState:
-    """The state in a file, followed over time; while it cannot be read the last one stays."""
-
-    def __init__(self, path: Path | None) -> None:
-        """``path`` None: always ready and up."""
-        self._path = path
-        self._state = Report()
-        self._problem = ""
-
-    def read(self) -> Report:
-        """The state now; what is new about it is logged."""
-        if self._path is None:
-            return self._state
-        try:
-            state = read_state(self._path)
-        except BadState as bad:
-            if str(bad) != self._problem:
-                self._problem = str(bad)
-                log.error("%s: what it said before stays", bad)
-            return self._state
-        self._problem = ""
-        if state != self._state:
-            self._state = state
-            log.info("now %s", write(state).decode().strip())
-        return state
+def wanted_state(path: Path | None) -> Followed[Report]:
+    """The state in a file, followed over time; ``path`` None: always ready and up."""
+    return Followed(
+        lambda: Report() if path is None else read_state(path),
+        Report(),
+        lambda state: f"now {write(state).decode().strip()}",
+    )

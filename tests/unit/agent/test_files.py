@@ -11,7 +11,7 @@ import pytest
 
 from l4lb.agent.application import Unknown, read_figure
 from l4lb.agent.report import Administrative, Operating, Report
-from l4lb.agent.state_file import BadState, WantedState, read_state
+from l4lb.agent.state_file import BadState, read_state, wanted_state
 
 MAX_AGE = 60.0
 
@@ -91,7 +91,7 @@ def test_what_is_no_state(tmp_path: Path, text: str, message: str):
 def test_a_state_that_cannot_be_read_leaves_the_last_one_and_is_told_once(tmp_path: Path, caplog):
     caplog.set_level(logging.INFO)
     path = tmp_path / "state"
-    wanted = WantedState(path)
+    wanted = wanted_state(path)
     path.write_text("drain")
     draining = wanted.read()
     assert draining.administrative is Administrative.DRAIN
