@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from l4lb.files import keep
 from l4lb.model import MAX_WEIGHT, BackendKey, Endpoint
 
 log = logging.getLogger(__name__)
@@ -55,21 +55,10 @@ class DrainFile:
             self._weights = dict(weights)
 
     def _write(self, weights: Mapping[BackendKey, int]) -> None:
-        if not weights:
-            self._path.unlink(missing_ok=True)
-            return
         services: dict[str, dict[str, int]] = {}
         for (service, address), weight in weights.items():
             services.setdefault(service, {})[str(address)] = weight
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        new = self._path.with_name(self._path.name + ".new")
-        try:
-            new.write_text(json.dumps(services) + "\n")
-            new.replace(self._path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                new.unlink(missing_ok=True)
-            raise
+        keep(self._path, json.dumps(services) + "\n" if services else "")
 
 
 def _weights(content: bytes) -> dict[BackendKey, int]:

@@ -6,7 +6,6 @@ not outlive a boot, and neither does what is written here about them.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+
+from l4lb.files import keep
 
 _log = logging.getLogger(__name__)
 
@@ -94,19 +95,9 @@ class Ledger:
         self._write({other: place for other, place in self._places.items() if other != ip})
 
     def _write(self, places: dict[bytes, Place]) -> None:
-        if places:
-            addresses = {str(ip_address(ip)): asdict(place) for ip, place in places.items()}
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            new = self._path.with_name(self._path.name + ".new")
-            try:
-                new.write_text(json.dumps({"boot": self._boot, "addresses": addresses}) + "\n")
-                new.replace(self._path)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    new.unlink(missing_ok=True)
-                raise
-        else:
-            self._path.unlink(missing_ok=True)
+        addresses = {str(ip_address(ip)): asdict(place) for ip, place in places.items()}
+        text = json.dumps({"boot": self._boot, "addresses": addresses}) + "\n"
+        keep(self._path, text if places else "")
         self._places = places
 
 
