@@ -23,7 +23,7 @@ def prefix(lab_possible):
     prefix = f"l4lb-demo-{os.getpid()}"
     yield prefix
     subprocess.run([TOOLS / "lab", "--prefix", prefix, "down"], check=True)
-    Path(f"/run/{prefix}.lock").unlink()
+    Path(f"/run/l4lb-lab.{prefix}.lock").unlink()
 
 
 def test_every_step_is_seen_to_work_and_nothing_is_left(prefix):
@@ -100,7 +100,7 @@ def test_kept_it_goes_on_balancing(prefix):
 
 
 def test_a_second_demo_on_the_same_lab_is_refused(prefix):
-    with open(f"/run/{prefix}.lock", "w") as lock:
+    with open(f"/run/l4lb-lab.{prefix}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = subprocess.run(
             [TOOLS / "demo", "--prefix", prefix],
@@ -110,4 +110,4 @@ def test_a_second_demo_on_the_same_lab_is_refused(prefix):
             check=False,
         )
     assert done.returncode == 1
-    assert done.stderr == "tools/demo: another tools/demo is running on this lab: wait for its end\n"
+    assert done.stderr == f"tools/demo: another tool is at work on the lab '{prefix}': wait for its end\n"

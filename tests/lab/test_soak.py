@@ -29,4 +29,4 @@ def test_nothing_is_left_of_what_was_counted(datapath):
         assert "when the clients were cut off" in done.stdout
         assert remains(prefix) == []
     finally:
-        Path(f"/run/{prefix}.lock").unlink(missing_ok=True)
+        Path(f"/run/l4lb-lab.{prefix}.lock").unlink(missing_ok=True)

@@ -7,13 +7,11 @@ seen to work; whatever happens, the lab is taken down in the end, unless --keep 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -22,6 +20,7 @@ from demonstration.site import Site
 from demonstration.stage import Stage, StepFailed
 from demonstration.steps import STEPS, stop
 from netlab import LabError
+from netlab.record import alone
 
 _PREFIX: Final = "l4lb-demo"
 
@@ -42,21 +41,6 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--keep", action="store_true", help="leave the lab up, with l4lb running")
     return parser
-
-
-@contextmanager
-def lock(prefix: str) -> Iterator[None]:
-    """One demo at a time on one lab."""
-    if os.geteuid() != 0:
-        raise LabError("the lab is made of network namespaces: run it as root")
-    handle = os.open(f"/run/{prefix}.lock", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise LabError("another tools/demo is running on this lab: wait for its end") from None
-    finally:
-        os.close(handle)
 
 
 def play(site: Site, *, keep: bool) -> bool:
@@ -100,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the demo; its exit status."""
     options = arguments().parse_args(argv)
     site = Site(Stage(), options.prefix, options.datapath)
-    with lock(options.prefix):
+    with alone(options.prefix):
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _interrupt)
         worked = False

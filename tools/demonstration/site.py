@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from demonstration.stage import Stage, StepFailed
+from netlab import LabError
 from netlab.command import NAMESPACES
 from netlab.lab import Lab
 
 TOOLS: Final = Path(__file__).resolve().parent.parent
 _CONFIG: Final = Path(__file__).with_name("l4lb.toml")
 _PATIENCE: Final = 20.0  # seconds
+_LONGEST: Final = 60  # seconds that a command may take
 
 
 class Site:
@@ -53,7 +55,7 @@ class Site:
             What it printed, without the last newline.
 
         Raises:
-            StepFailed: it did not exit with 0.
+            StepFailed: it did not exit with 0, or not in a minute.
         """
         self.stage.command(host, text)
         return self._finish(text, self.argv(host, text), quiet)
@@ -65,9 +67,12 @@ class Site:
         self._finish(f"tools/lab {text}", argv)
 
     def _finish(self, text: str, argv: list[str], quiet: bool = False) -> str:
-        done = subprocess.run(
-            argv, env=self._environment, capture_output=True, text=True, check=False, timeout=60
-        )
+        try:
+            done = subprocess.run(
+                argv, env=self._environment, capture_output=True, text=True, check=False, timeout=_LONGEST
+            )
+        except subprocess.TimeoutExpired:
+            raise StepFailed(f"'{text}' has not ended after {_LONGEST} s") from None
         self.stage.output(done.stderr if quiet else done.stdout + done.stderr)
         if done.returncode:
             raise StepFailed(f"'{text}' has exit status {done.returncode}")
@@ -200,10 +205,15 @@ class Site:
 
     def close(self) -> None:
         """Take the lab down, with everything that runs on it."""
-        if self._daemon is not None:
-            # What is pinned in the kernel would outlive the lab.
-            stop = self.lab.command("gateway", "l4lb", "stop")
-            subprocess.run(stop, env=self._environment, capture_output=True, check=False, timeout=_PATIENCE)
-        self.lab.down()
+        try:
+            if self._daemon is not None:
+                stop = self.lab.command("gateway", "l4lb", "stop")
+                subprocess.run(
+                    stop, env=self._environment, capture_output=True, check=False, timeout=_PATIENCE
+                )
+        except (subprocess.TimeoutExpired, LabError):
+            pass  # then not in peace: the lab's end is the daemon's, and that of what it has pinned
+        finally:
+            self.lab.down()
         if self._daemon is not None:
             self._daemon.wait()

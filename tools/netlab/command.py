@@ -11,6 +11,7 @@ from typing import Final
 from netlab import LabError
 
 NAMESPACES: Final = Path("/run/netns")
+_LONGEST: Final = 60  # seconds that a program may take
 
 
 def find(program: str, installer: str = "tools/setup") -> str:
@@ -29,11 +30,19 @@ def run(argv: Sequence[str], text: str = "") -> str:
     """Run a program with ``text`` on its standard input; what it printed.
 
     Raises:
-        LabError: it is not installed or did not exit with 0; says what it complained of.
+        LabError: it is not installed, did not end or not with 0; says what it complained of.
     """
-    done = subprocess.run(
-        [find(argv[0]), *argv[1:]], input=text, capture_output=True, text=True, check=False, timeout=60
-    )
+    try:
+        done = subprocess.run(
+            [find(argv[0]), *argv[1:]],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_LONGEST,
+        )
+    except subprocess.TimeoutExpired:
+        raise LabError(f"'{' '.join(argv)}' has not ended after {_LONGEST} s") from None
     if done.returncode:
         complaint = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
         raise LabError(f"'{' '.join(argv)}' failed: {complaint}")

@@ -17,10 +17,11 @@ from netlab.topology import FILE, load
 
 ROOT: Final = FILE.parent.parent
 ARCHIVE: Final = "lab.tar"
+KEPT: Final = ROOT / ".vagrant" / "l4lb"
 _PYTHON: Final = ROOT / ".venv" / "bin" / "python"
 
 
-def pack(target: Path, requirements: tuple[str, ...] = ()) -> list[str]:
+def pack(target: Path, requirements: tuple[str, ...] = (), kept: Path = KEPT) -> list[str]:
     """Write ``target``/lab.tar.
 
     The wheels are for the Python and processor of this host; a machine with others takes what is missing
@@ -29,6 +30,8 @@ def pack(target: Path, requirements: tuple[str, ...] = ()) -> list[str]:
     Args:
         target: a directory; made if it is not there.
         requirements: more Python packages to collect.
+        kept: a directory for what is collected, and for the key, which is the same whenever a machine comes
+            up; nobody else must be able to write there.
 
     Returns:
         Warnings, for people.
@@ -39,8 +42,8 @@ def pack(target: Path, requirements: tuple[str, ...] = ()) -> list[str]:
     load()
     warnings = []
     target.mkdir(parents=True, exist_ok=True)
-    wheels = target.parent / f"{target.name}-wheels"
-    wheels.mkdir(exist_ok=True)
+    wheels = kept / "wheels"
+    wheels.mkdir(parents=True, exist_ok=True)
     if not _PYTHON.exists():
         raise LabError("there is no .venv to build l4lb's wheel with: run tools/setup")
     with tempfile.TemporaryDirectory() as fresh:
@@ -55,7 +58,7 @@ def pack(target: Path, requirements: tuple[str, ...] = ()) -> list[str]:
     debs = os.environ.get("L4LB_DEBS")
     if debs and not list(Path(debs).glob("*.deb")):
         raise LabError(f"L4LB_DEBS: there are no packages in {debs}")
-    key = target.parent / gateway.KEY
+    key = kept / gateway.KEY
     if not key.exists():
         key.touch(mode=0o600)
         key.write_text(secrets.token_hex(32) + "\n")

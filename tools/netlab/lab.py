@@ -144,7 +144,12 @@ class Lab:
         return digest.hexdigest()
 
     def status(self) -> list[HostStatus]:
-        """How each host is."""
+        """How each host is.
+
+        Raises:
+            LabError: the caller is not root, who alone sees which processes are a host's.
+        """
+        _require_root()
         record = self._record()
         return [
             HostStatus(

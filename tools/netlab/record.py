@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from netlab import LabError
 from netlab.command import NAMESPACES
 
 # Not under /run: the files to download may be larger than a tmpfs.
@@ -44,12 +45,19 @@ class Record:
 
     @classmethod
     def load(cls, path: Path) -> Record:
-        """Read a record; an empty one if there is none or it is of an earlier boot."""
+        """Read a record; an empty one if there is none or it is of an earlier boot.
+
+        Raises:
+            LabError: somebody has damaged it.
+        """
         record = cls(path)
         try:
             data = json.loads(path.read_text())
         except FileNotFoundError:
             return record
+        except ValueError as error:
+            hint = f"remove {path.parent} and the namespaces {path.parent.name}-*"
+            raise LabError(f"{path} is no record of a lab ({error}): {hint}") from None
         if data["boot"] == _boot():
             record.complete = data["complete"]
             record.namespaces = data["namespaces"]
@@ -74,6 +82,28 @@ def locked() -> Iterator[None]:
     handle = os.open(LOCK, os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def alone(prefix: str) -> Iterator[None]:
+    """Have the lab of this prefix for one program alone, which takes down what it finds of it.
+
+    Raises:
+        LabError: another one is at work on it, or the caller is not root.
+    """
+    try:
+        # Not removed: who has opened it and who makes it anew would hold two.
+        handle = os.open(f"/run/l4lb-lab.{prefix}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    except PermissionError:
+        raise LabError("the lab is made of network namespaces: run it as root") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LabError(f"another tool is at work on the lab '{prefix}': wait for its end") from None
         yield
     finally:
         os.close(handle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import IO, Final
 
 from netlab import LabError, gateway
 from netlab.lab import Lab
+from netlab.record import alone
 from netlab.topology import FILE
 
 _L4LB: Final = FILE.parent.parent / ".venv" / "bin" / "l4lb"
@@ -83,16 +85,24 @@ class Namespaces:
 def namespaces(prefix: str) -> Iterator[Namespaces]:
     """A lab of its own that serves, from bringing it up to taking it down.
 
+    After a failure the end of the log is on standard error, as the lab's end removes the log.
+
     Raises:
         LabError: it cannot be.
     """
     if not Path(_L4LB).exists():
         raise LabError("there is no .venv with l4lb in it: run tools/setup")
     lab = Lab(prefix)
-    try:
-        lab.up()
+    with alone(prefix):
+        lab.down()  # of one that was killed, with a daemon that may be of other code
         hosts = Namespaces(lab)
-        hosts.serve()
-        yield hosts
-    finally:
-        lab.down()
+        try:
+            lab.up()
+            hosts.serve()
+            yield hosts
+        except LabError:
+            if words := hosts.last_words():
+                print(words, file=sys.stderr)
+            raise
+        finally:
+            lab.down()

@@ -61,10 +61,9 @@ def outside(box: Path | None, *, keep: bool, emulate: bool) -> int:
         if box is None:
             _say("making a box, some minutes")
             box = directory / "lab.box"
-            if subprocess.run([_ROOT / "tools" / "vm" / "box", box], check=False).returncode:
-                raise LabError("there is no box, see above")
+            _make_box(box)
         _say("packing what the machines need")
-        for warning in handover.pack(directory / "handover", _FOR_TESTS):
+        for warning in handover.pack(directory / "handover", _FOR_TESTS, directory / "kept"):
             raise LabError(f"{warning} (there is none in them)")
         with tarfile.open(directory / "source.tar", "w") as tar:
             for name in _TREE:
@@ -81,6 +80,25 @@ def outside(box: Path | None, *, keep: bool, emulate: bool) -> int:
                 return process.wait()
             finally:
                 process.kill()  # unshare heeds nothing less, and takes its namespaces with it
+
+
+def _make_box(box: Path) -> None:
+    """Run tools/vm/box; it takes down what it has made also when it does not come to its end.
+
+    Raises:
+        LabError: it failed; it has said why.
+    """
+    # In a session of its own, so that one signal ends it and what it runs; then it has time to clean up,
+    # which subprocess.run would not give it.
+    process = subprocess.Popen([_ROOT / "tools" / "vm" / "box", box], start_new_session=True)
+    try:
+        status = process.wait()
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+    if status:
+        raise LabError("there is no box, see above")
 
 
 @contextmanager

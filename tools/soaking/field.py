@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import subprocess
 import sys
@@ -16,8 +15,8 @@ from benchmark.site import Site
 from l4lb.cli.client import Client
 from l4lb.datapath.ebpf import layout
 from l4lb.datapath.libbpf import Map
-from netlab import LabError
 from netlab.lab import Lab
+from netlab.record import alone
 from soaking.config import PORTS, SERVICES, Service, config
 from soaking.watch import Counts
 
@@ -135,11 +134,11 @@ def open_field(prefix: str, datapath: str) -> Iterator[Field]:
 
     Raises:
         BenchError: something does not start, or does not stop.
-        LabError: there can be no lab, or another soak has it.
+        LabError: there can be no lab, or another tool has it.
     """
     lab = Lab(prefix)
     with ExitStack() as stack:
-        stack.enter_context(_only_one(prefix))
+        stack.enter_context(alone(prefix))
         lab.down()
         stack.callback(lab.down)
         lab.up()
@@ -152,13 +151,3 @@ def open_field(prefix: str, datapath: str) -> Iterator[Field]:
             stack.enter_context(site.ready_for_xdp())
         daemon = stack.enter_context(running(site, datapath, config(lab.topology, datapath)))
         yield Field(lab, servers, daemon)
-
-
-@contextmanager
-def _only_one(prefix: str) -> Iterator[None]:
-    with Path(f"/run/{prefix}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LabError("another tools/soak is running on this lab: wait for its end") from None
-        yield

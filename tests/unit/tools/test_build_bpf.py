@@ -108,10 +108,29 @@ def test_a_source_with_an_error_is_shown_and_does_not_keep_others_from_being_com
 
 
 @needs_clang
-def test_a_warning_is_an_error(folder):
-    (folder / "one.c").write_text(PROGRAM + "static int unused;")
+def test_a_warning_is_an_error_for_the_tests_only(folder, capfd):
+    source = folder / "one.c"
+    source.write_text(PROGRAM + "static int unused;")
+    assert names(build_bpf.build(folder)) == ["one.bpf.o", "two.bpf.o"]
+    assert "unused" in capfd.readouterr().err
+    with pytest.raises(build_bpf.SourceError):
+        build_bpf.compile_object(source, folder / "again.o", strict=True)
+
+
+@needs_clang
+@pytest.mark.parametrize("source", sorted(build_bpf.FOLDER.glob("*.c")), ids=lambda source: source.name)
+def test_the_programs_compile_without_a_warning(source, tmp_path):
+    build_bpf.compile_object(source, tmp_path / "made.o", strict=True)
+
+
+@needs_clang
+def test_a_source_that_is_refused_has_no_object_of_before(folder):
+    build_bpf.build(folder)
+    (folder / "one.c").write_text("no C")
+    touch(folder / "one.c")
     with pytest.raises(build_bpf.SourceError):
         build_bpf.build(folder)
+    assert names(folder.glob("*.o")) == ["two.bpf.o"]
 
 
 def test_without_clang_nothing_is_compiled_and_nothing_old_stays(folder, clang):
