@@ -16,6 +16,7 @@ DELAY: Final = 0.0002  # seconds from client to gateway and from gateway to back
 POOLS: Final = 8  # clients that keep connections, each its own, if nothing else is asked for
 ATTEMPTS: Final = 3  # after so many a client goes away
 RETRY: Final = 0.05  # seconds a client waits before it tries again after a failure
+LONGEST: Final = 10.0  # seconds after the last one has come until who still waits gives up
 
 
 class Log:
@@ -53,6 +54,7 @@ class Clients:
         self,
         scene: Scene,
         rate: float,
+        seconds: float,
         events: Events,
         gateway: Gateway,
         servers: list[Server],
@@ -60,10 +62,11 @@ class Clients:
         pools: int = POOLS,
     ) -> None:
         self.log = Log()
-        self._scene, self._rate = scene, rate
+        self._scene, self._rate, self._seconds = scene, rate, seconds
         self._events, self._gateway, self._servers = events, gateway, servers
         self._random = random
         self._waiting: dict[Connection, None] = {}
+        self.pending = 0  # requests that came and have not ended yet, also between two attempts
         self._pools: list[list[Connection]] = [[] for _ in range(pools)]
 
     def start(self) -> None:
@@ -71,8 +74,9 @@ class Clients:
         self._events.at(self._random.expovariate(self._rate), self._arrive)
 
     def finish(self) -> Log:
-        """The log, with those who still wait: they have waited at least so long."""
+        """The log, with those who still wait: they give up, and have waited in vain for so long."""
         for connection in self._waiting:
+            self.log.lost += 1
             self.log.began.append(connection.since)
             self.log.latency.append(self._events.now - connection.since)
         return self.log
@@ -88,7 +92,10 @@ class Clients:
 
     def _arrive(self) -> None:
         events, random = self._events, self._random
+        if events.now >= self._seconds:
+            return  # nobody comes any more; those before get their answers
         events.at(events.now + random.expovariate(self._rate), self._arrive)
+        self.pending += 1
         self._request(events.now, self._scene.work(random), 1, int(random.random() * len(self._pools)))
 
     def _request(self, since: float, work: float, tries: int, pool: int) -> None:
@@ -143,6 +150,7 @@ class Clients:
         now, backend = self._events.now, connection.backend
         connection.busy = False
         del self._waiting[connection]
+        self.pending -= 1
         self._gateway.answered(backend, began, now + 2 * DELAY)
         self.log.began.append(connection.since)
         self.log.latency.append(now + 4 * DELAY - connection.since)
@@ -162,6 +170,7 @@ class Clients:
         del self._waiting[connection]
         self.log.failed.append(self._events.now)
         if connection.tries == ATTEMPTS:
+            self.pending -= 1
             self.log.lost += 1
             self.log.began.append(connection.since)
             self.log.latency.append(self._events.now - connection.since)

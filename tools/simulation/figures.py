@@ -50,6 +50,8 @@ def figures(logs: Sequence[Log], backends: int, seconds: float) -> Figures:
     first, everyone = [0] * (bins + 1), [0] * (bins + 1)
     for log in logs:
         for asked, backend in zip(log.asked, log.asked_of, strict=True):
+            if asked >= seconds:
+                continue  # tried again when nobody came any more
             counts[backend] += asked >= WARM_UP
             everyone[int(asked / BIN)] += 1
             first[int(asked / BIN)] += backend == 0

@@ -18,6 +18,8 @@ _COLOURS: Final = {
     "least_connection": "#5b8fb9",
     "two_choices": "#7fb285",
     "adaptive": "#d1495b",
+    "oracle": "#3d3d3d",
+    "late_oracle": "#8d6fab",
 }
 
 

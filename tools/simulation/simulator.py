@@ -8,7 +8,7 @@ from random import Random
 from l4lb.control.adaptation import LOOK
 from l4lb.model import Endpoint
 from l4lb.schedulers import Candidate
-from simulation.clients import POOLS, Clients, Log
+from simulation.clients import LONGEST, POOLS, Clients, Log
 from simulation.events import Events
 from simulation.gateway import Gateway
 from simulation.policies import Policy
@@ -33,7 +33,14 @@ class Simulation:
         self._down: set[int] = set()  # as far as the health checks know
         rate = LOAD * backends * WORKERS / SERVICE
         self._clients = Clients(
-            scene, rate, self._events, self._gateway, self._servers, Random(f"{seed} clients"), pools
+            scene,
+            rate,
+            seconds,
+            self._events,
+            self._gateway,
+            self._servers,
+            Random(f"{seed} clients"),
+            pools,
         )
         for event in scene.events(backends, seconds):
             self._events.at(event.at, self._happen, event)
@@ -43,11 +50,14 @@ class Simulation:
             self._events.at(LOOK, self._look)
 
     def run(self, seconds: float, progress: Callable[[float], None]) -> Log:
-        """Let that much time pass, telling how much of it has at every step."""
+        """Let clients come for so many seconds, telling how much of it has passed at every step; then wait
+        for the answers to those who have come."""
         steps = 20
         for step in range(steps):
             self._events.run(seconds * (step + 1) / steps)
             progress(seconds / steps)
+        while self._clients.pending and self._events.now < seconds + LONGEST:
+            self._events.run(self._events.now + LOOK)
         return self._clients.finish()
 
     def _select(self) -> None:

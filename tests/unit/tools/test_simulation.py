@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from simulation import plot
 from simulation.events import Events
 from simulation.figures import figures
 from simulation.policies import BOUNDS, POLICIES
@@ -136,3 +137,14 @@ def test_figures_leave_the_warm_up_out_and_count_who_still_waits():
     counted = figures([log], 3, 10.0)
     assert counted.requests == sum(began >= WARM_UP for began in log.began)
     assert counted.requests > 0.99 * sum(asked >= WARM_UP for asked in log.asked)
+
+
+def test_who_still_waits_in_the_end_is_waited_for():
+    """One server cannot keep up: what it has not done yet counts as what it takes, or as lost."""
+    it = result("slow", "round_robin")
+    assert it.lost > 0
+    assert it.p99 > 8
+
+
+def test_every_policy_and_bound_can_be_drawn():
+    assert plot._COLOURS.keys() == {*POLICIES, *BOUNDS}
