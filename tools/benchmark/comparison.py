@@ -17,7 +17,7 @@ Progress = Callable[[str], None]
 
 def steps(peers: Sequence[str], loads: Sequence[str], rounds: int) -> int:
     """How often ``compare`` reports progress."""
-    return rounds * len(peers) * (len(loads) + 1)
+    return rounds * len(peers) * len(loads)
 
 
 def compare(
@@ -28,29 +28,31 @@ def compare(
     seconds: int,
     progress: Progress,
 ) -> Iterator[Measurement]:
-    """Every peer under every load in every round; a peer runs only in its own turn.
+    """Every peer under every load in every round; a peer runs only in its own turns.
+
+    All peers have a load one after the other, started anew for it each time: what is compared is of the
+    same minute or two, as this machine is another one ten minutes later.
 
     Raises:
         BenchError: a balancer does not start, does not balance, or leaves something behind.
     """
     for number in range(rounds):
-        for name in rotated(peers, number):
-            progress(f"round {number + 1}, {PEERS[name].title}: starts")
-            site.check_clean()
-            site.next_client()
-            with PEERS[name].serve(site) as frontend:
-                site.wait_serving(frontend)
-                for load in loads:
-                    progress(f"round {number + 1}, {PEERS[name].title}: {load}")
+        for load in loads:
+            for name in rotated(peers, number):
+                progress(f"round {number + 1}, {load}: {PEERS[name].title}")
+                site.check_clean()
+                site.next_client()
+                with PEERS[name].serve(site) as frontend:
+                    site.wait_serving(frontend)
                     busy = load_average()
                     outcome = LOADS[load](site, frontend, seconds)
-                    yield Measurement(
-                        round=number + 1,
-                        peer=name,
-                        load=load,
-                        values=outcome.values,
-                        errors=outcome.errors,
-                        retransmits=outcome.retransmits,
-                        load_average=busy,
-                    )
+                yield Measurement(
+                    round=number + 1,
+                    peer=name,
+                    load=load,
+                    values=outcome.values,
+                    errors=outcome.errors,
+                    retransmits=outcome.retransmits,
+                    load_average=busy,
+                )
     site.check_clean()

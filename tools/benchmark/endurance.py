@@ -48,11 +48,12 @@ class Endured:
     Attributes:
         datapath: of l4lb.
         what: "flood" or "restart".
-        transfers: at the beginning of the round.
-        lost: of them broken, or silent afterwards.
+        transfers: at the beginning of the round, those that no round before has lost.
+        lost: of them broken, or silent afterwards; also by what the end of the round before has done.
         stalled: of them without a byte during the flood, or while the daemon was away.
         reasons: why they broke.
         before, during: bits a second; of a restart, while the daemon is away.
+        starting: the same of a restart, while the new daemon starts and takes over.
         packets: a second, of the flood.
         passed: of those, how many l4lb sent on, a second.
     """
@@ -67,13 +68,24 @@ class Endured:
     during: float
     packets: float = 0.0
     passed: float = 0.0
+    starting: float = 0.0
 
 
 class _Transfers:
-    """All transfers, from the client's side."""
+    """All transfers, from the client's side: so many, of which none is to be lost."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], count: int) -> None:
         self._process = process
+        self.intact = count
+        self._broken: list[str] = []  # why, since the last toll
+
+    def toll(self) -> tuple[int, tuple[str, ...]]:
+        """How many were lost since the last time, whenever that was, and why."""
+        report = self.mark()
+        intact, reasons = report.open - report.silent, tuple(self._broken)
+        lost, self.intact = self.intact - intact, intact
+        self._broken.clear()
+        return lost, reasons
 
     def mark(self) -> _Report:
         """What has happened since the last time.
@@ -94,16 +106,15 @@ class _Transfers:
             complaint = self._process.stderr.read().strip().splitlines() or ["it said nothing"]
             raise BenchError(f"the client of the transfers ended: {complaint[-1]}")
         report = json.loads(line)
-        rate = report["bytes"] * 8 / report["seconds"]
-        return _Report(rate, report["open"], report["silent"], tuple(report["broken"]))
+        self._broken += report["broken"]
+        return _Report(report["bytes"] * 8 / report["seconds"], report["open"], report["silent"])
 
 
 @dataclass(frozen=True, slots=True)
 class _Report:
     rate: float  # bits a second
     open: int
-    silent: int
-    broken: tuple[str, ...]
+    silent: int  # of those open: without a byte
 
 
 @contextmanager
@@ -120,7 +131,7 @@ def _transfers(cables: Cables, count: int) -> Iterator[_Transfers]:
         )
         with process:
             try:
-                transfers = _Transfers(process)
+                transfers = _Transfers(process, count)
                 transfers.mark()
                 time.sleep(_SETTLE)
                 transfers.mark()
@@ -160,18 +171,19 @@ def flood(
                 sent = syns.flood(destination, seconds)
                 during = transfers.mark()
                 time.sleep(_SETTLE)
-                after = transfers.mark()
+                count = transfers.intact
+                lost, reasons = transfers.toll()
                 yield Endured(
                     datapath,
                     "flood",
-                    before.open,
-                    before.open - after.open + after.silent,
+                    count,
+                    lost,
                     during.silent,
-                    during.broken + after.broken,
+                    reasons,
                     before.rate,
                     during.rate,
-                    sent.sent / sent.seconds,
-                    (_passed(cables) - passed) / sent.seconds,
+                    packets=sent.sent / sent.seconds,
+                    passed=(_passed(cables) - passed) / sent.seconds,
                 )
     finally:
         cables.must("backend", "nft", "delete", "table", "netdev", "bench")
@@ -205,16 +217,18 @@ def restart(
             time.sleep(seconds)
             away = transfers.mark()
             control.start()
-            during = transfers.mark()
+            starting = transfers.mark()
             time.sleep(_SETTLE)
-            after = transfers.mark()
+            count = transfers.intact
+            lost, reasons = transfers.toll()
             yield Endured(
                 datapath,
                 "restart",
-                before.open,
-                before.open - after.open + after.silent,
+                count,
+                lost,
                 away.silent,
-                away.broken + during.broken + after.broken,
+                reasons,
                 before.rate,
                 away.rate,
+                starting=starting.rate,
             )

@@ -1,0 +1,35 @@
+"""Whose loss counts when: every transfer once, in the round after which it is gone."""
+
+import io
+import json
+from types import SimpleNamespace
+from typing import Any
+
+from benchmark.endurance import _Transfers
+
+
+def transfers(*reports: dict[str, Any]) -> _Transfers:
+    """A thousand, of which the client says this, mark by mark."""
+    lines = io.StringIO("".join(json.dumps({"bytes": 1, "seconds": 1.0} | it) + "\n" for it in reports))
+    return _Transfers(SimpleNamespace(stdin=io.StringIO(), stdout=lines, stderr=None), 1_000)  # type: ignore[arg-type]
+
+
+def report(still_open: int, silent: int = 0, *broken: str) -> dict[str, Any]:
+    return {"open": still_open, "silent": silent, "broken": list(broken)}
+
+
+def test_what_breaks_between_two_rounds_is_of_the_second():
+    told = transfers(report(1_000), report(800, 0, "reset"), report(800))
+    assert told.toll() == (0, ())
+    told.mark()
+    assert told.toll() == (200, ("reset",))
+    assert told.intact == 800
+
+
+def test_what_broke_before_the_first_mark_is_lost_too():
+    assert transfers(report(999, 0, "refused")).toll() == (1, ("refused",))
+
+
+def test_the_silent_are_lost_once():
+    told = transfers(report(1_000, 3), report(1_000, 3), report(997))
+    assert [told.toll()[0] for _ in range(3)] == [3, 0, 0]
