@@ -29,7 +29,8 @@ _COMMANDS: Final = {
 }
 
 # A 99th percentile takes some thousand requests, and there are many scenes.
-_ROUNDS: Final = {"latency": 3}
+_ROUNDS: Final = {"latency": 3, "micro": 3}
+_ROUNDS_OF: Final = {"micro": " size of the table"}
 _SECONDS: Final = {"latency": 20}
 
 
@@ -84,9 +85,8 @@ def packet_peers() -> list[str]:
 
 def _only(command: str) -> tuple[str, Callable[[str], list[str]]] | None:
     """What --only takes after a command: how it is shown, and its type."""
-    if command in ("all", "compare"):
-        peers = list(PEERS) if command == "all" else traffic_peers()
-        return "peers and loads", _names("peer or load", peers, list(LOADS))
+    if command == "compare":
+        return "peers and loads", _names("peer or load", traffic_peers(), list(LOADS))
     if command == "packets":
         return "peers", _names("peer", packet_peers())
     if command in ("alone", "flood", "restart"):
@@ -125,14 +125,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
-        if name not in ("micro", "profile"):
+        if name != "profile":
             rounds = _ROUNDS.get(name, 5)
             command.add_argument(
                 "--rounds",
                 type=_positive,
                 default=rounds,
                 metavar="N",
-                help=f"turns of each (default: {rounds})",
+                help=f"turns of each{_ROUNDS_OF.get(name, '')} (default: {rounds})",
             )
         if only := _only(name):
             what, kind = only

@@ -12,19 +12,20 @@ from benchmark.table_size import TableSize
 
 
 def of_python(costs: Sequence[Cost], sizes: Sequence[TableSize]) -> dict[str, float]:
-    """Of the micro-benchmark."""
+    """Of the micro-benchmark; of a table's size medians of the rounds' ratios."""
     figures: dict[str, float] = {}
     slowest = established(costs)
     if slowest is not None:
         figures["established_ns"] = slowest * 1e9
-    by_size = {size.connections: size for size in sizes}
-    small, large = by_size.get(1_000), by_size.get(1_000_000)
-    if large is not None:
-        figures["bytes_each"] = large.bytes_each
-        if small is not None:
-            figures["busy_growth"] = large.busy_ns / small.busy_ns
-            figures["fast_path_growth"] = large.fast_path_ns / small.fast_path_ns
-            figures["lookup_growth"] = large.lookup_ns / small.lookup_ns
+    small = {size.round: size for size in sizes if size.connections == 1_000}
+    large = {size.round: size for size in sizes if size.connections == 1_000_000}
+    if large:
+        figures["bytes_each"] = median(size.bytes_each for size in large.values())
+    pairs = [(small[number], size) for number, size in large.items() if number in small]
+    if pairs:
+        figures["busy_growth"] = median(many.busy_ns / few.busy_ns for few, many in pairs)
+        figures["fast_path_growth"] = median(many.fast_path_ns / few.fast_path_ns for few, many in pairs)
+        figures["lookup_growth"] = median(many.lookup_ns / few.lookup_ns for few, many in pairs)
     return figures
 
 

@@ -61,6 +61,10 @@ def read_iperf3(metric: str, text: str) -> Outcome:
 def read_wrk(text: str) -> tuple[dict[str, float], dict[str, int]]:
     """Rate (a second), p50 and p99 (µs), and the errors that happened, as wrk.lua printed them.
 
+    wrk corrects percentiles for coordinated omission: for an answer that took at least twice the mean it
+    adds those that an even rate of requests would have had meanwhile. So they are above what the requests
+    saw, and good to compare with one another.
+
     Raises:
         ValueError: wrk did not get as far as printing them.
     """
@@ -152,7 +156,8 @@ def _arrived(site: Site) -> tuple[int, int]:
 
 def bulk_1500(site: Site, frontend: Frontend, seconds: int) -> Outcome:
     """One TCP connection, from the client to the backend, in frames of 1,500 bytes as from a real
-    cable; in the other loads frames have up to 64 KB."""
+    cable; in the other loads frames have up to 64 KB. A proxy sends to the backend in frames of 64 KB all
+    the same, as where a network card cuts them up: so it can be faster than forwarding is."""
     with _frames_of_1500(site):
         return _iperf3(site, frontend, seconds, "bulk_1500")
 

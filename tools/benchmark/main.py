@@ -22,9 +22,9 @@ from benchmark.arguments import chosen, packet_peers, parse, traffic_peers
 from benchmark.cables import open_cables
 from benchmark.daemon import KERNEL_DATAPATHS
 from benchmark.environment import BUSY, environment
-from benchmark.latency.balancers import BALANCERS
+from benchmark.latency.balancers import BALANCERS, absent
+from benchmark.latency.measure import check, playing
 from benchmark.latency.measure import measure as measure_latency
-from benchmark.latency.measure import playing
 from benchmark.latency.pool import open_pool
 from benchmark.latency.scenes import scenes
 from benchmark.loads import CONNECTIONS, LOADS, THREADS
@@ -33,6 +33,7 @@ from benchmark.plot import plot
 from benchmark.report import show
 from benchmark.results import Results
 from benchmark.site import open_site
+from benchmark.statistics import rotated
 from netlab import LabError
 
 _ON_CABLES: Final = ("packets", "alone", "flood", "restart")
@@ -55,15 +56,20 @@ def _progress(total: int) -> Iterator[Callable[[str], None]]:
         yield step
 
 
-def _able(only: Sequence[str], known: Sequence[str]) -> list[str]:
+def _able(only: Sequence[str], known: Sequence[str], absent: Callable[[str], str | None]) -> list[str]:
     """The chosen peers that can run here; the others are named.
+
+    Args:
+        only: those asked for, perhaps none.
+        known: all of them.
+        absent: says of one why it cannot run; None: it can.
 
     Raises:
         BenchError: one that was asked for cannot.
     """
     peers = []
     for name in chosen(only, known):
-        if (reason := PEERS[name].absent()) is None:
+        if (reason := absent(name)) is None:
             peers.append(name)
         elif name in only:
             raise BenchError(f"{name}: {reason}")
@@ -73,7 +79,9 @@ def _able(only: Sequence[str], known: Sequence[str]) -> list[str]:
 
 
 def _compare(results: Results, options: argparse.Namespace) -> None:
-    peers, loads = _able(options.only, traffic_peers()), chosen(options.only, list(LOADS))
+    only = getattr(options, "only", ())  # "all" has no choice
+    peers = _able(only, traffic_peers(), lambda name: PEERS[name].absent())
+    loads = chosen(only, list(LOADS))
     total = comparison.steps(peers, loads, options.rounds)
     with _progress(total) as step, open_site(options.prefix) as site:
         measured = comparison.compare(site, peers, loads, options.rounds, options.seconds, step)
@@ -83,7 +91,8 @@ def _compare(results: Results, options: argparse.Namespace) -> None:
 def _cables(results: Results, options: argparse.Namespace) -> None:
     """What is measured without a switch: packets, alone, flood, restart."""
     wanted = _ON_CABLES if options.command == "all" else [options.command]
-    peers, ours = chosen(options.only, packet_peers()), chosen(options.only, KERNEL_DATAPATHS)
+    only = getattr(options, "only", ())
+    peers, ours = chosen(only, packet_peers()), chosen(only, KERNEL_DATAPATHS)
     rounds = options.rounds
     turns = {"packets": len(peers), "alone": len(ours) * len(alone.CASES)}
     total = sum(turns.get(name, len(ours)) for name in wanted)
@@ -102,7 +111,9 @@ def _cables(results: Results, options: argparse.Namespace) -> None:
 def _latency(results: Results, options: argparse.Namespace) -> None:
     known = scenes(options.seconds)
     played = [known[name] for name in chosen(options.scenes, list(known))]
-    balancers = chosen(options.only, BALANCERS)
+    balancers = _able(options.only, BALANCERS, absent)
+    for scene in played:
+        check(scene, balancers, options.rate, options.rounds, options.seconds)
     total = options.rounds * sum(len(playing(scene, balancers)) for scene in played)
     with _progress(total) as step, open_site(options.prefix) as site, open_pool(site) as pool:
         results.latency += measure_latency(
@@ -118,13 +129,14 @@ def _latency(results: Results, options: argparse.Namespace) -> None:
 
 
 def _micro(results: Results, options: argparse.Namespace) -> None:
-    with _progress(len(micro.STEPS) + len(options.sizes)) as step:
+    with _progress(len(micro.STEPS) + options.rounds * len(options.sizes)) as step:
         for measure in micro.STEPS:
             step("Python alone")
             results.costs.append(measure())
-        for size in options.sizes:
-            step(f"a table of {size} connections")
-            results.sizes.append(table_size.measure(size))
+        for number in range(options.rounds):
+            for size in rotated(options.sizes, number):
+                step(f"round {number + 1}, a table of {size} connections")
+                results.sizes.append(table_size.measure(size, number + 1))
 
 
 def _profile(results: Results, options: argparse.Namespace) -> None:
@@ -144,6 +156,19 @@ def _run(options: argparse.Namespace) -> int:
             f"tools/bench: the machine is busy, load average {os.getloadavg()[0]:.2f}: figures will be low",
             file=sys.stderr,
         )
+    try:
+        _measure(results, options)
+    except (BenchError, LabError, KeyboardInterrupt, SystemExit) as error:
+        # Hours may have gone into what is there.
+        results.incomplete = str(error) if isinstance(error, (BenchError, LabError)) else "interrupted"
+        if results.is_empty:
+            raise
+        _tell(results, options)
+        raise
+    return _tell(results, options)
+
+
+def _measure(results: Results, options: argparse.Namespace) -> None:
     if options.command in ("all", "compare"):
         _compare(results, options)
     if options.command in ("all", *_ON_CABLES):
@@ -157,13 +182,23 @@ def _run(options: argparse.Namespace) -> int:
             print(f"tools/bench: {line}", file=sys.stderr)
         _profile(results, options)
 
+
+def _tell(results: Results, options: argparse.Namespace) -> int:
+    """Show and write what was measured; the exit status.
+
+    Raises:
+        BenchError: nothing that was measured can be drawn, or the picture cannot be written.
+    """
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     show(results, console)
     if options.json:
         options.json.write_text(json.dumps(results.as_json(), indent=1) + "\n")
     if getattr(options, "plot", None):
-        plot(results, options.plot)
-    return 1 if results.errors else 0
+        try:
+            plot(results, options.plot)
+        except (OSError, ValueError) as error:
+            raise BenchError(f"{options.plot}: {error}") from None
+    return 1 if results.errors or results.incomplete else 0
 
 
 def main(argv: Sequence[str]) -> int:

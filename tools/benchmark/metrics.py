@@ -24,8 +24,8 @@ METRICS: Final = (
     Metric("bulk_upload", "bulk TCP, upload", "Gbit/s", "bulk_upload", digits=2),
     Metric("bulk_1500", "bulk TCP, frames of 1,500 bytes", "Gbit/s", "bulk_1500", digits=2),
     Metric("keepalive", "keep-alive requests", "requests/s", "keepalive"),
-    Metric("keepalive_p50", "keep-alive latency, median", "µs", "keepalive", lower_is_better=True),
-    Metric("keepalive_p99", "keep-alive latency, 99%", "µs", "keepalive", lower_is_better=True),
+    Metric("keepalive_p50", "keep-alive latency, median (wrk)", "µs", "keepalive", lower_is_better=True),
+    Metric("keepalive_p99", "keep-alive latency, 99% (wrk)", "µs", "keepalive", lower_is_better=True),
     Metric("connections", "new connections, one request each", "connections/s", "connections"),
     Metric("small_packets", "packets of 66 bytes on one core", "packets/s", "small_packets"),
     Metric(
@@ -37,8 +37,8 @@ METRICS: Final = (
         lower_is_better=True,
         drawn=False,
     ),
-    Metric("ping_pong_p50", "one request at a time, median", "µs", "ping_pong", lower_is_better=True),
-    Metric("ping_pong_p99", "one request at a time, 99%", "µs", "ping_pong", lower_is_better=True),
+    Metric("ping_pong_p50", "one request at a time, median (wrk)", "µs", "ping_pong", lower_is_better=True),
+    Metric("ping_pong_p99", "one request at a time, 99% (wrk)", "µs", "ping_pong", lower_is_better=True),
 )
 
 

@@ -125,11 +125,6 @@ def haproxy(hosts: Hosts) -> Iterator[Frontend]:
         yield hosts.at_vip
 
 
-def why_no_haproxy() -> str | None:
-    """What keeps HAProxy from running here; None if nothing does."""
-    return None if shutil.which("haproxy") else "haproxy is not installed"
-
-
 @contextmanager
 def nginx_stream(hosts: Hosts) -> Iterator[Frontend]:
     """nginx as a TCP proxy."""
@@ -151,8 +146,8 @@ PEERS: Final[dict[str, Peer]] = {
         Peer("xdp", "l4lb, xdp", l4lb("xdp"), packets=True),
         Peer("nftables", "nftables DNAT", nftables, packets=True),
         Peer("ipvs", "IPVS, NAT", ipvs, absent=why_no_ipvs),
-        Peer("haproxy", "HAProxy, mode tcp", haproxy, absent=why_no_haproxy),
-        Peer("nginx", "nginx stream", nginx_stream),
+        Peer("haproxy", "HAProxy, mode tcp", haproxy, absent=proxies.why_no_haproxy),
+        Peer("nginx", "nginx stream", nginx_stream, absent=proxies.why_no_nginx),
         Peer("forwarding", "plain forwarding", forwarding, packets=True),
         Peer("redirect", "bare XDP redirect", redirect, packets=True, traffic=False),
     )

@@ -6,8 +6,10 @@ nobody can do who does not end connections.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from benchmark.daemon import Served
@@ -84,6 +86,16 @@ def nginx(hosts: Hosts, services: Sequence[Served]) -> Iterator[None]:
     command = ("nginx", "-e", "stderr", "-p", str(hosts.directory), "-c", str(config))
     with hosts.vip_on_gateway(), hosts.server("gateway", services[-1].port, *command):
         yield
+
+
+def why_no_haproxy() -> str | None:
+    """What keeps HAProxy from running here; None if nothing does."""
+    return None if shutil.which("haproxy") else "haproxy is not installed"
+
+
+def why_no_nginx() -> str | None:
+    """What keeps nginx from running here; None if nothing does."""
+    return None if Path(_STREAM).exists() else "libnginx-mod-stream is not installed"
 
 
 def haproxy_text(vip: str, services: Sequence[Served]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import median
+from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -58,18 +59,26 @@ def _costs(costs: Sequence[Cost]) -> Iterator[Table]:
         yield table
 
 
+_SIZES: Final[Sequence[tuple[str, Callable[[TableSize], float], int]]] = (
+    ("memory, bytes each", lambda it: it.bytes_each, 0),
+    ("fast path, 1 000 busy connections, ns", lambda it: it.busy_ns, 0),
+    ("fast path, all in random order, ns", lambda it: it.fast_path_ns, 0),
+    ("  of it, the lookup alone, ns", lambda it: it.lookup_ns, 0),
+    ("handshake, 3 packets, µs", lambda it: it.handshake_us, 1),
+    ("expiry of one, µs", lambda it: it.expiry_us, 2),
+    ("longest housekeeping step, ms", lambda it: it.longest_tick_ms, 1),
+)
+"""What is shown of a table's size: title, figure, digits behind the point."""
+
+
 def _sizes(sizes: Sequence[TableSize]) -> Iterator[Table]:
     if sizes:
-        table = new_table(
-            "Size of the connection table", "connections", [number(it.connections) for it in sizes]
-        )
-        table.add_row("memory, bytes each", *(number(it.bytes_each) for it in sizes))
-        table.add_row("fast path, 1 000 busy connections, ns", *(number(it.busy_ns) for it in sizes))
-        table.add_row("fast path, all in random order, ns", *(number(it.fast_path_ns) for it in sizes))
-        table.add_row("  of it, the lookup alone, ns", *(number(it.lookup_ns) for it in sizes))
-        table.add_row("handshake, 3 packets, µs", *(number(it.handshake_us, 1) for it in sizes))
-        table.add_row("expiry of one, µs", *(number(it.expiry_us, 2) for it in sizes))
-        table.add_row("longest housekeeping step, ms", *(number(it.longest_tick_ms, 1) for it in sizes))
+        counts = sorted({it.connections for it in sizes})
+        columns = [number(count) for count in counts]
+        table = new_table("Size of the connection table, medians (least - largest)", "connections", columns)
+        for title, figure, digits in _SIZES:
+            seen = [spread(figure(it) for it in sizes if it.connections == count) for count in counts]
+            table.add_row(title, *(spread_cell(it, digits) for it in seen))
         yield table
 
 
@@ -115,6 +124,7 @@ def _endured(rows: Sequence[Endured]) -> Iterator[Table]:
             "stalled",
             "before, Gbit/s",
             "during",
+            "start",
             "flood, packets/s",
             "passed on",
         ]
@@ -124,6 +134,7 @@ def _endured(rows: Sequence[Endured]) -> Iterator[Table]:
                 f"{it.datapath}: {it.what}",
                 *(number(it.transfers), number(it.lost), number(it.stalled)),
                 *(number(it.before / 1e9, 2), number(it.during / 1e9, 2)),
+                number(it.starting / 1e9, 2) if it.starting else "-",
                 *(number(it.packets) if it.packets else "-", number(it.passed) if it.packets else "-"),
             )
         yield table
@@ -182,5 +193,7 @@ def show(results: Results, console: Console) -> None:
         console.print("\n[red]Errors: the run is not valid[/red]")
         for what, count in results.errors.items():
             console.print(f"  {escape(what)}: {count}")
-    elif results.measurements:
+    if results.incomplete:
+        console.print(f"\n[red]Incomplete: {escape(results.incomplete)}[/red]")
+    elif results.measurements and not results.errors:
         console.print("\nNo errors in any load.")

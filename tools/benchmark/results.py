@@ -35,6 +35,22 @@ class Results:
     alone: list[Alone] = field(default_factory=list)
     endured: list[Endured] = field(default_factory=list)
     latency: list[Run] = field(default_factory=list)
+    incomplete: str = ""  # why the run came to an end before it was through
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was measured."""
+        return not any(
+            (
+                self.measurements,
+                self.costs,
+                self.sizes,
+                self.hotspots,
+                self.alone,
+                self.endured,
+                self.latency,
+            )
+        )
 
     @property
     def summary(self) -> Table:
@@ -70,6 +86,7 @@ class Results:
         return {
             "environment": dict(self.environment),
             "settings": dict(self.settings),
+            "incomplete": self.incomplete,
             "measurements": [asdict(it) for it in self.measurements],
             "micro": [asdict(cost) for cost in self.costs],
             "table_sizes": [asdict(size) for size in self.sizes],

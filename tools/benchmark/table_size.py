@@ -1,6 +1,6 @@
 """What a large connection table costs: memory, lookups in random order, expiry.
 
-    python -m benchmark.table_size CONNECTIONS
+    python -m benchmark.table_size CONNECTIONS ROUND
 
 Run by ``measure`` in a process of its own, whose memory is then the table's. Every connection is made
 by its handshake, three packets through the director. Then packets come in two ways: each of another
@@ -44,6 +44,7 @@ _IP_AND_TCP: Final = 24  # where the part of a frame begins that differs from pa
 class TableSize:
     """A table of ``connections`` established connections. Times of one, CPU."""
 
+    round: int  # from 1
     connections: int
     bytes_each: float
     handshake_us: float
@@ -162,7 +163,7 @@ def _expire(director: Director, now: float) -> list[float]:
     return ticks
 
 
-def measure_here(count: int) -> TableSize:
+def measure_here(count: int, round: int = 1) -> TableSize:
     """Measure in this process; only the first time are the bytes right."""
     servers = backends(3)
     director = gateway(Table(Key.TURN, (0, 1, 2)), servers, limit=count)
@@ -190,6 +191,7 @@ def measure_here(count: int) -> TableSize:
     del arrivals, keys
     ticks = _expire(director, now + Timeouts().established + 1)
     return TableSize(
+        round=round,
         connections=count,
         bytes_each=memory / count,
         handshake_us=took / count * 1e6,
@@ -201,14 +203,14 @@ def measure_here(count: int) -> TableSize:
     )
 
 
-def measure(count: int) -> TableSize:
-    """Measure a table of ``count`` connections in a process of its own.
+def measure(count: int, round: int = 1) -> TableSize:
+    """Measure a table of ``count`` connections in a process of its own, for this round.
 
     Raises:
         BenchError: it failed; says how.
     """
     done = subprocess.run(
-        [sys.executable, "-m", __name__, str(count)],
+        [sys.executable, "-m", __name__, str(count), str(round)],
         cwd=Path(__file__).parent.parent,
         capture_output=True,
         text=True,
@@ -221,4 +223,4 @@ def measure(count: int) -> TableSize:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(measure_here(int(sys.argv[1])))))
+    print(json.dumps(asdict(measure_here(int(sys.argv[1]), int(sys.argv[2])))))

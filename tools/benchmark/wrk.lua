@@ -1,5 +1,6 @@
 -- For wrk: each thread talks to the next of the addresses in WEB_ADDRESSES ("HOST:PORT HOST:PORT"),
--- and the results are one line of JSON. No function here runs while requests do.
+-- and the results are one line of JSON. No function here runs while requests do. The percentiles are wrk's,
+-- which has added to what was seen what it takes to have been omitted (src/wrk.c, stats_correct).
 
 local addresses = {}
 for host, port in os.getenv("WEB_ADDRESSES"):gmatch("([%d.]+):(%d+)") do

@@ -13,7 +13,7 @@ def test_without_a_command_all_is_measured(words: list[str], command: str):
 
 
 def test_naming_peers_leaves_the_loads_alone():
-    only = parse(["--only", "haproxy,tc"]).only
+    only = parse(["compare", "--only", "haproxy,tc"]).only
     assert chosen(only, ["tc", "nginx", "haproxy"]) == ["tc", "haproxy"]
     assert chosen(only, ["keepalive", "connections"]) == ["keepalive", "connections"]
 
@@ -21,7 +21,7 @@ def test_naming_peers_leaves_the_loads_alone():
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--only", "haproxi"], "no peer or load 'haproxi'"),
+        (["compare", "--only", "haproxi"], "no peer or load 'haproxi'"),
         (["profile", "--only", "haproxy"], "no load 'haproxy'"),
         (["compare", "--only", "redirect"], "no peer or load 'redirect'"),
         (["packets", "--only", "haproxy"], "no peer 'haproxy'"),
@@ -33,7 +33,8 @@ def test_naming_peers_leaves_the_loads_alone():
         (["packets", "--flows", "0"], "'0' is not a whole number"),
         (["--rounds", "0"], "'0' is not a whole number"),
         (["micro", "--sizes", "1k"], "'1k' is not a whole number"),
-        (["micro", "--rounds", "2"], "unrecognized arguments"),
+        (["micro", "--seconds", "2"], "unrecognized arguments"),
+        (["all", "--only", "haproxy"], "unrecognized arguments"),  # what would it be of the others?
         (["--json", "/no/such/place/it.json"], "cannot write"),
         (["--plot", "it.txt"], "has to end in .png"),
     ],

@@ -12,7 +12,7 @@ from typing import Final
 from benchmark.daemon import Agents, Daemon, Served, config_text, running
 from benchmark.hosts import WEB_PORT
 from benchmark.latency.pool import PORT, Pool
-from benchmark.proxies import haproxy, nginx
+from benchmark.proxies import haproxy, nginx, why_no_haproxy, why_no_nginx
 
 SERVICE: Final = "web"
 
@@ -32,6 +32,13 @@ OURS: Final = "l4lb-adaptive"
 
 LISTENING: Final = (*_HAPROXY, OURS)
 """Those that go by what agents say."""
+
+
+def absent(name: str) -> str | None:
+    """What keeps a balancer from running here; None if nothing does."""
+    if name in _HAPROXY:
+        return why_no_haproxy()
+    return why_no_nginx() if name in _NGINX else None
 
 
 @contextmanager

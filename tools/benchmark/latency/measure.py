@@ -70,6 +70,22 @@ def measure(
     pool.site.check_clean()
 
 
+def check(scene: Scene, balancers: Sequence[str], rate: float, rounds: int, seconds: float) -> None:
+    """See that there is something to measure, before anything is started.
+
+    Raises:
+        BenchError: nobody takes part in the scene, or a round has no request that counts.
+    """
+    if not playing(scene, balancers):
+        raise BenchError(
+            f"{scene.name}: only {', '.join(LISTENING)} take part, and none of them was chosen"
+        )
+    for number in range(rounds):
+        requests = arrivals(rate * scene.load, seconds, seed=number)
+        if not requests or requests[-1][0] < 0:
+            raise BenchError(f"{scene.name}: at {rate:g} requests a second none comes within {seconds:g} s")
+
+
 def playing(scene: Scene, balancers: Sequence[str]) -> list[str]:
     """Those of the balancers that take part in a scene: where all there is to know comes from agents, those
     that listen to them."""
