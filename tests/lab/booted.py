@@ -137,6 +137,7 @@ class Booted:
 
     def journal(self, unit: str, *options: str) -> list[str]:
         """What a unit has logged."""
+        self.exec("journalctl", "--sync")  # what it said last may still be on its way
         return self.exec("journalctl", "-q", "-o", "cat", "-u", unit, *options).stdout.splitlines()
 
     def _boot(self) -> None:

@@ -53,6 +53,7 @@ def test_agents_are_listed_and_the_missing_one_is_ignored(lab, key, tmp_path):
         lab.daemon(service(health=UNCHECKED + AGENTS.format(key=key))) as daemon,
     ):
         wait_for("web1's CPU", lambda: agents(daemon, "cpu")["web1"] is not None)
+        wait_for("web2's memory", lambda: agents(daemon, "memory")["web2"] is not None)
         wait_for("web3's failure", lambda: agents(daemon)["web3"] == "silent")
         assert agents(daemon, "reason")["web3"] == "ignored: no answer within 1 s"
         assert 0 < agents(daemon, "memory")["web2"] < 1
@@ -129,8 +130,9 @@ def test_questions_are_paid_from_the_budget_and_are_as_many_as_the_wire_has(lab,
 
         wait_for("the first answers", lambda: shown()["agents"]["answered"] > 0)
         began, before = time.monotonic(), counted()
-        wait_for("a second's worth", lambda: counted() - before > ceiling)
-        assert counted() - before <= ceiling * (time.monotonic() - began) + 24
+        wait_for("three seconds' worth", lambda: counted() - before > 3 * ceiling)
+        # Half a second's are let be: an agent that did not get its turn answers all that waits at once.
+        assert counted() - before <= ceiling * (time.monotonic() - began + 0.5) + 24
         first, wire, last = shown()["packets"], counted(), shown()["packets"]
         # What is under way was one packet or two, and is counted when it is over.
         assert first <= wire <= last + 2 * ceiling * 0.1

@@ -131,13 +131,14 @@ def up_for(daemon, name):
 def test_a_backend_that_goes_down_resets_its_connections_at_both_ends(lab, vip):
     """The host goes on serving, so it is the balancer that resets."""
     with lab.daemon(service(vip=vip, health=CHECKED)) as daemon, ExitStack() as stack:
+        # The first packets in a lab that is new can be lost to an address that is not resolved yet, and one
+        # check that fails is enough here.
+        for name in NAMES:
+            wait_for(f"{name} to be up for a second", lambda: up_for(daemon, name) > 1.0)  # noqa: B023
         kept = [stack.enter_context(Browser(lab, vip)) for _ in range(6)]
         names = [browser.get() for browser in kept]
         assert sorted(names) == sorted(NAMES * 2)
         assert len(connections_on(lab, "web2")) == 2
-        # The first packets in a lab that is new can be lost to an address that is not resolved yet, and one
-        # check that fails is enough here.
-        wait_for("web2 to be up for a second", lambda: up_for(daemon, "web2") > 1.0)
         with unhealthy(lab, daemon, "web2"):
             for name, browser in zip(names, kept, strict=True):
                 if name == "web2":

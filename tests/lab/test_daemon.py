@@ -220,6 +220,7 @@ def test_a_backend_that_fails_gets_no_traffic_until_it_is_back(lab, daemon):
     finally:
         lab.start("web2")
     until(lambda: backend(daemon, "10.2.0.12:80")["state"] == "up")
+    daemon.cli("reload")  # what is listed is in place a moment later, and when this answers
     assert {lab.curl(VIP) for _ in range(4)} == {"web1\n", "web2\n"}
 
 

@@ -171,7 +171,8 @@ def test_stop_leaves_nothing(lab):
         assert programs(lab)
         assert pins(lab)
         assert daemon.cli("stop").stdout == "stopped\n"
-        assert programs(lab) == 0
+        # The kernel lets go of a link a moment after its last user.
+        wait_for("the programs to go", lambda: programs(lab) == 0)
         assert pins(lab) == set()
 
 
@@ -184,7 +185,7 @@ def test_what_goes_on_without_a_daemon_is_removed_by_stop(lab, end):
         said = daemon.cli("stop").stdout
         assert "the eBPF programs and maps" in said
         assert f"VIP {VIP}" in said
-        assert programs(lab) == 0
+        wait_for("the programs to go", lambda: programs(lab) == 0)
         assert pins(lab) == set()
 
 
@@ -210,7 +211,11 @@ def test_programs_that_somebody_removed_come_back(lab):
         wait_for("the programs", lambda: "they are attached again" in daemon.log.read_text())
         assert programs(lab)
         assert ask(lab, VIP) in BACKENDS[4]
-        assert daemon.log.read_text().count(" warning ") == 1
+        # One, or more if it looked while they were being removed.
+        warnings = [line for line in daemon.log.read_text().splitlines() if " warning " in line]
+        assert [
+            line for line in warnings if "attached again" not in line and "without XDP" not in line
+        ] == []
 
 
 @pytest.mark.datapath("tc")

@@ -57,6 +57,10 @@ def servers(lab, programs):
             command = (*as_user, programs / "postgres", "-D", directory / name)
             server = Server(lab, name, *command, log=directory / f"{name}.log", end=signal.SIGQUIT)
             servers[name] = stack.enter_context(server)
+        for name in NAMES:
+            log = directory / f"{name}.log"
+            ready = "ready to accept"  # read-only connections
+            wait_for(f"{name} to serve", lambda: ready in log.read_text(), 30)  # noqa: B023
         yield servers
 
 
@@ -170,12 +174,12 @@ def test_an_idle_transaction_outlives_all_timeouts_of_opening_and_closing(lab, s
 
 
 def test_keepalive_within_the_timeout_keeps_an_idle_transaction_for_ever(lab, servers, connect):
-    """In seconds what the example has in hours: keepalive after 2, the end of the silent after 3."""
+    """In seconds what the example has in hours: keepalive after 2, the end of the silent after 6."""
     usual = lab.exec("web1", "sysctl", "-n", "net.ipv4.tcp_keepalive_time").stdout.strip()
     assert usual == "7200"
     lab.exec("web1", "sysctl", "-qw", "net.ipv4.tcp_keepalive_time=2")
     try:
-        with balanced(lab, hurried(established=3), "postgresql") as daemon:
+        with balanced(lab, hurried(established=6), "postgresql") as daemon:
             sessions = one_each(connect)
             silent_one, _ = sessions["web2"]
             wait_for("the silent to be forgotten", lambda: tracked(daemon, silent_one) is None)

@@ -11,6 +11,7 @@ import pytest
 
 from netlab import LabError, process, record, servers
 from netlab.command import NAMESPACES
+from tests.lab.clients import wait_for
 from tests.lab.lab import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.datapath("auto")]
@@ -141,6 +142,8 @@ def test_up_again_keeps_what_runs_and_starts_what_does_not(lab):
 def test_down_leaves_nothing_and_touches_no_other_lab(lab, other):
     other.up()
     sleeper = subprocess.Popen(other.command("client", "sleep", "1000"))
+    home = (NAMESPACES / other.namespace("client")).stat().st_ino
+    wait_for("it to be there", lambda: process.in_namespace(sleeper.pid, home))
     assert len(remains(other.prefix)) > len(other.topology.hosts)
     other.down()
     assert remains(other.prefix) == []

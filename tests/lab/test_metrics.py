@@ -90,10 +90,15 @@ def test_a_real_prometheus_reads_all_of_it(lab, daemon):
         deadline = time.monotonic() + 4  # the time over which rates are taken here, and some more
         while time.monotonic() < deadline:
             answers(lab, VIP, 12)
-        (info,) = ask("query", query="l4lb_info")["result"]
+        # One scrape may be too late, on a machine that was busy.
+        (info,) = wait_for("what it scraped", lambda: ask("query", query="l4lb_info")["result"])
         assert info["metric"]["datapath"] == daemon.api.get("status")["datapath"]["name"]
-        (target,) = ask("targets")["activeTargets"]
-        assert (target["health"], target["lastError"]) == ("up", "")
+
+        def target():
+            (target,) = ask("targets")["activeTargets"]
+            return target["health"], target["lastError"]
+
+        wait_for("a scrape without an error", lambda: target() == ("up", ""))
 
         panels = json.loads((FILES / "dashboard.json").read_text())["panels"]
         expressions = [target["expr"] for panel in panels for target in panel.get("targets", ())]
@@ -104,7 +109,8 @@ def test_a_real_prometheus_reads_all_of_it(lab, daemon):
 
         (group,) = ask("rules")["groups"]
         assert [rule["name"] for rule in group["rules"] if rule["health"] != "ok"] == []
-        assert [alert["labels"]["alertname"] for alert in ask("alerts")["alerts"]] == []
+        # What is pending may be of one slow answer.
+        assert [alert for alert in ask("alerts")["alerts"] if alert["state"] == "firing"] == []
 
 
 def filled_in(expression):

@@ -1,6 +1,7 @@
 """Packets that are too big for a link on their way, or have come too far: who is told, and by whom."""
 
 import errno
+import json
 import os
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from netlab import command
 from netlab.servers import UDP_ECHO_PORT
 from tests.lab import far
 from tests.lab.clients import CHUNK, connect, datagrams, inside, on, wait_for
+from tests.lab.nft import nft_table
 from tests.lab.services import BACKENDS, CLIENT, CLIENT6, endpoint, service
 
 pytestmark = pytest.mark.lab
@@ -48,6 +50,14 @@ def daemon(lab):
         text += service(f"hops{version}", vip=BEYOND[version], **echo)
     with lab.daemon(text) as daemon:
         yield daemon
+
+
+FRAGMENTS = """table inet fragments {
+    counter seen {}
+    chain early { type filter hook prerouting priority -450; ip frag-off & 0x3fff != 0 counter name seen; }
+}
+"""
+"""Counts those that arrive, before anybody puts them together."""
 
 
 @contextmanager
@@ -160,11 +170,24 @@ def test_a_datagram_that_must_not_be_fragmented_is_reported_with_the_mtu(lab, da
 
 @pytest.mark.datapath("raw")
 def test_an_ipv4_datagram_that_may_be_fragmented_is(lab, daemon):
-    data = bytes(range(256)) * 5
-    with narrow(lab, "eth1", BACKENDS[4]["web1"]), datagrams(lab, BEYOND[4], UDP_ECHO_PORT) as client:
+    data = bytes(range(256)) * 5 + bytes(150)
+
+    def fragments():
+        listed = json.loads(lab.exec("web1", "nft", "-j", "list", "counters").stdout)["nftables"]
+        return sum(item["counter"]["packets"] for item in listed if "counter" in item)
+
+    def fragmented():
+        client.send(data)
+        assert client.recv(65_535) == b"web1 " + data
+        return fragments() > 0
+
+    with (
+        nft_table(lab, "web1", FRAGMENTS),
+        narrow(lab, "eth1", BACKENDS[4]["web1"]),
+        datagrams(lab, BEYOND[4], UDP_ECHO_PORT) as client,
+    ):
         client.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_DONT)
-        client.send(data + data[:150])
-        assert client.recv(65_535) == b"web1 " + data + data[:150]
+        wait_for("a datagram in fragments", fragmented)
 
 
 def limit_hops(client, hops):

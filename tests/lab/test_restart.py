@@ -22,6 +22,7 @@ SIZE = 24 << 20
 CONSISTENT = ["source_hash", "maglev"]
 INCONSISTENT = [name for name in SCHEDULERS if name not in CONSISTENT]
 PATIENCE = 5.0  # seconds for what must not last: a few retransmissions
+GOES_ON = 30.0  # seconds for one that was cut for some: TCP tries after 3, 6 and 12, and once more
 PORTS = {scheduler: port for port, scheduler in enumerate(SCHEDULERS, 8001)}  # of a service for each
 
 
@@ -71,14 +72,16 @@ class Transfers:
             vips, port = (VIP, VIP6), PORTS[scheduler]
             download = Download(lab, vips[number % 2], "held", port=port)
             upload = Upload(lab, vips[(number + 1) % 2], "held", port=port)
+            for transfer in (download, upload):
+                transfer.socket.settimeout(GOES_ON)
             self._downloads[scheduler] = stack.enter_context(download)
             self._uploads[scheduler] = stack.enter_context(upload)
 
     def go_on(self, schedulers):
         """They do, and arrive whole."""
         for scheduler in schedulers:
-            self._downloads[scheduler].progress()
-            self._uploads[scheduler].progress()
+            self._downloads[scheduler].progress(seconds=GOES_ON)
+            self._uploads[scheduler].progress(seconds=GOES_ON)
         for scheduler in schedulers:
             self._downloads[scheduler].finish()
             assert self._downloads[scheduler].digest == self._digest

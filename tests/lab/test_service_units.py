@@ -21,7 +21,7 @@ UNIT, AGENT = "l4lb.service", "l4lb-agent.service"
 CONFIG = "/etc/l4lb/l4lb.toml"
 NAMES = list(BACKENDS[4])
 SIZE = 64 << 20  # of a transfer that is under way for some 10 s
-WATCHDOG = 2  # seconds, instead of the unit's 90
+WATCHDOG = 4  # seconds, instead of the unit's 90
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 # PrivateTmp= would hide a repository that is in /tmp.

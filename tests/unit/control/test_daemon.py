@@ -34,7 +34,8 @@ def test_what_a_start_brings_about(tmp_path):
     async def scenario(l4lb):
         assert l4lb.watch.running
         assert l4lb.datapath.attached == [("eth0", "eth1")]
-        assert l4lb.vips.kept == [{packed("10.1.0.100"): None, packed("2001:db8:1::64"): None}]
+        # The start's own; a pass a moment later may have asked for the same.
+        assert l4lb.vips.kept[0] == {packed("10.1.0.100"): None, packed("2001:db8:1::64"): None}
         web, dns = l4lb.datapath.plan.services
         assert [backend.snat for backend in web.backends] == [None, None]
         assert (dns.nat, dns.backends[0].snat) == (Nat.FULL, packed("2001:db8:2::1"))
@@ -44,7 +45,7 @@ def test_what_a_start_brings_about(tmp_path):
 
 def test_vips_are_announced_when_the_datapath_is_ready_and_not_before(tmp_path):
     async def scenario(l4lb):
-        assert order == ["plan", "vips"]
+        assert order[:2] == ["plan", "vips"]
 
     order = []
     l4lb = Running(tmp_path)
@@ -70,14 +71,14 @@ def test_vips_are_announced_when_the_datapath_is_ready_and_not_before(tmp_path):
 def test_interfaces_and_vips_as_the_config_says(tmp_path):
     async def scenario(l4lb):
         assert l4lb.datapath.attached == [("eth1",)]
-        assert l4lb.vips.kept == [{packed("10.1.0.100"): "eth0", packed("2001:db8:1::64"): "eth0"}]
+        assert l4lb.vips.kept[0] == {packed("10.1.0.100"): "eth0", packed("2001:db8:1::64"): "eth0"}
 
     with_daemon(tmp_path, scenario, '[gateway]\ninterfaces = ["eth1"]\nvip_interface = "eth0"\n' + CONFIG)
 
 
 def test_vips_that_others_manage_are_left_to_them(tmp_path):
     async def scenario(l4lb):
-        assert l4lb.vips.kept == [{}]
+        assert not any(l4lb.vips.kept)
 
     with_daemon(tmp_path, scenario, "[gateway]\nmanage_vips = false\n" + CONFIG)
 

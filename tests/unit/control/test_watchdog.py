@@ -74,7 +74,8 @@ def test_a_sign_four_times_as_often_as_is_needed(manager):
                 await sign(manager)
             return time.monotonic() - before
 
-    assert asyncio.run(run()) >= 4 * WAIT / 4 - 0.01  # and no more often than that
+    # And no more often than that; the first may have been read a moment after it came.
+    assert asyncio.run(run()) >= 3 * WAIT / 4
     assert drained(manager) == []
 
 
