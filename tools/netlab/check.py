@@ -203,6 +203,7 @@ def _leaves_and_returns(check: Check) -> str:
     check.hosts.stop(name)
     try:
         left = check.wait_state(name, "down")
+        check.l4lb("reload")  # what is listed is in place a moment later, and when this answers
         check.all_answer(lambda: check.curl(4), others)
         for _ in range(12):
             if check.curl(4) == name:
