@@ -20,7 +20,7 @@ from prometheus_client.core import (
 
 from l4lb.metrics.snapshot import BackendSnapshot, Snapshot
 from l4lb.metrics.times import BUCKETS, upper_bound
-from l4lb.model import Service, Times, Verdict
+from l4lb.model import DropReason, Service, Times, Verdict
 
 _BACKEND: Final = ("service", "backend")
 
@@ -63,9 +63,14 @@ def _packets(snapshot: Snapshot) -> Iterator[Metric]:
     for verdict in Verdict:
         verdicts.add_metric((verdict.name.lower(),), snapshot.counters.verdicts.get(verdict, 0))
     yield verdicts
-    drops = CounterMetricFamily("l4lb_dropped_packets", "Packets dropped, by reason.", labels=("reason",))
-    for reason, count in sorted(snapshot.counters.drops.items()):
-        drops.add_metric((reason.label,), count)
+    drops = CounterMetricFamily(
+        "l4lb_dropped_packets",
+        "Packets not forwarded, dropped or answered, by reason. rate_limited counts once more those whose "
+        "answer was withheld, half_open_evicted connections that were pushed out.",
+        labels=("reason",),
+    )
+    for reason in DropReason:  # also those at 0: to a rate the first value of a series is no increase
+        drops.add_metric((reason.label,), snapshot.counters.drops.get(reason, 0))
     yield drops
 
 
