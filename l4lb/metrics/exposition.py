@@ -58,7 +58,9 @@ def _gateway(snapshot: Snapshot) -> Iterator[Metric]:
 
 def _packets(snapshot: Snapshot) -> Iterator[Metric]:
     verdicts = CounterMetricFamily(
-        "l4lb_packets", "Packets looked at, by what became of them.", labels=("verdict",)
+        "l4lb_packets",
+        "Packets looked at, by what became of them. tc and xdp do not count what they pass, and hold none.",
+        labels=("verdict",),
     )
     for verdict in Verdict:
         verdicts.add_metric((verdict.name.lower(),), snapshot.counters.verdicts.get(verdict, 0))
@@ -82,7 +84,10 @@ def _tables(snapshot: Snapshot) -> Iterator[Metric]:
         labels=("table",),
     )
     room = GaugeMetricFamily(
-        "l4lb_connections_limit", "Connections that a table has room for.", labels=("table",)
+        "l4lb_connections_limit",
+        "Connections that a table has room for. Under tc and xdp each version of IP has one of half_open, "
+        "of this size, and l4lb_connections has both.",
+        labels=("table",),
     )
     for table, count, limit in (
         ("established", counters.established + counters.remembered, counters.room or limits.established),
