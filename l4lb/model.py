@@ -159,7 +159,9 @@ class Timeouts:
 
     Established TCP: at least 2 h 4 min (RFC 5382 REQ-5). The transitory states stay at or above
     the four minutes of RFC 5382 only where forgetting early could hurt; the others follow
-    ``nf_conntrack_proto_tcp.c``. UDP: RFC 4787 REQ-5.
+    ``nf_conntrack_proto_tcp.c``. A UDP stream: RFC 4787 REQ-5. One that has not become one yet:
+    ``nf_conntrack_proto_udp.c`` of those without an answer, shorter than the two minutes that REQ-5 asks
+    for where the server's port is above 1023, as forged packets get that far.
     """
 
     syn_sent: float = 60.0

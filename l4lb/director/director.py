@@ -47,7 +47,8 @@ Outgoing = tuple[Hop | None, bytearray, int]
 _ANY_PORT = (1_024, 65_535)
 _SWEEP_LOOKS = 20_000
 _SWEEP_RESETS = 300
-"""In one tick: some two milliseconds of looking, and five of resetting."""
+_SWEEP_FORGOTTEN = 2_000
+"""In one tick: some two milliseconds of looking, five of resetting, and five of forgetting what is over."""
 
 
 class Director:
@@ -95,7 +96,7 @@ class Director:
     def _sweep_away(self) -> None:
         """A step of looking for connections whose backend has gone. Those with traffic do not wait for
         it: their next packet ends them."""
-        resets = 0
+        resets = forgotten = 0
         for _ in range(_SWEEP_LOOKS):
             connection = next(self._sweep, None)
             if connection is None:
@@ -110,9 +111,10 @@ class Director:
                 and connection.path.gone
                 and connection.state != State.SYN_SENT
             ):
+                forgotten += connection.state in REUSABLE
+                resets += connection.state not in REUSABLE
                 self.reset(connection)
-                resets += 1
-                if resets == _SWEEP_RESETS:
+                if resets == _SWEEP_RESETS or forgotten == _SWEEP_FORGOTTEN:
                     return
 
     # -- the path of a packet ------------------------------------------------------------------
@@ -198,7 +200,7 @@ class Director:
             connection.acked_by_client = packet.acknowledgement
         else:
             connection.acked_by_backend = packet.acknowledgement
-        self.reset(connection)
+        self._reset_both(connection)
         self.drops[reason] += 1
         return Verdict.REPLY
 
@@ -431,10 +433,16 @@ class Director:
     # -- connections ---------------------------------------------------------------------------
 
     def reset(self, connection: Connection) -> None:
-        """End a connection from the middle: RST to both ends where it is TCP, and forget it."""
+        """Forget a connection, and tell both ends by RST where it is TCP and they do not know that it is
+        over."""
+        if connection.path.protocol is Protocol.TCP and connection.state not in REUSABLE:
+            self._reset_both(connection)
+        else:
+            self.table.remove(connection)
+
+    def _reset_both(self, connection: Connection) -> None:
+        """End a TCP connection from the middle."""
         self.table.remove(connection)
-        if connection.path.protocol is not Protocol.TCP:
-            return
         for to_client, frame in answer.resets(connection):
             hop = self._hop(connection, not to_client)
             if hop is not None:

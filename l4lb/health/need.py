@@ -85,6 +85,7 @@ class _Turn(Generic[Key]):
     key: Key
     standing: Standing
     due: float
+    placed: float  # a turn that it takes over may have come before
     void: bool = False  # another one has taken its place
 
 
@@ -120,7 +121,7 @@ class Needs(Generic[Key]):
             self._void(old, now)
             if Standing.FRESH not in (old.standing, standing):
                 due = min(due, old.due)
-        self._add(key, standing, due)
+        self._add(key, standing, due, now)
 
     def remove(self, key: Key, now: float) -> None:
         """Forget a backend, if it is known."""
@@ -141,7 +142,7 @@ class Needs(Generic[Key]):
         turn = self._turns[key]
         self._void(turn, now)
         spread = self._random.uniform(1 - JITTER, 1 + JITTER)
-        self._add(key, turn.standing, now + turn.standing.patience * spread)
+        self._add(key, turn.standing, now + turn.standing.patience * spread, now)
 
     def next_due(self) -> float | None:
         """When the first turn comes, or has come; None if nobody wants a probe."""
@@ -150,11 +151,11 @@ class Needs(Generic[Key]):
 
     def withheld(self, now: float) -> int:
         """Probes that were wanted and not sent, since the start: for each backend one for each patience by
-        which its turn was or is late. O(n), for reports."""
-        return self._withheld + sum(int(_lateness(turn, now)) for turn in self._turns.values())
+        which its turn was or is late, each second by the standing that it had then. O(n), for reports."""
+        return self._withheld + sum(_passed(turn, now) for turn in self._turns.values())
 
-    def _add(self, key: Key, standing: Standing, due: float) -> None:
-        turn = self._turns[key] = _Turn(key, standing, due)
+    def _add(self, key: Key, standing: Standing, due: float, now: float) -> None:
+        turn = self._turns[key] = _Turn(key, standing, due, now)
         if standing is not Standing.FRESH:
             heap = self._heaps[standing]
             heapq.heappush(heap, (due, next(self._order), turn))
@@ -164,7 +165,7 @@ class Needs(Generic[Key]):
 
     def _void(self, turn: _Turn[Key], now: float) -> None:
         turn.void = True
-        self._withheld += int(_lateness(turn, now))
+        self._withheld += _passed(turn, now)
 
     def _next_of(self, standing: Standing) -> _Turn[Key] | None:
         heap = self._heaps[standing]
@@ -175,6 +176,13 @@ class Needs(Generic[Key]):
 
 def _lateness(turn: _Turn[Key], now: float) -> float:
     """How late a turn is, in units of patience; 0 if it has not come."""
-    if turn.standing is Standing.FRESH:
-        return 0.0
-    return max(0.0, (now - turn.due) / turn.standing.patience)
+    return _patiences(turn.standing, now - turn.due)
+
+
+def _passed(turn: _Turn[Key], now: float) -> int:
+    """Probes that were not sent while it was late with its standing; those before it are counted."""
+    return int(_patiences(turn.standing, now - max(turn.due, turn.placed)))
+
+
+def _patiences(standing: Standing, seconds: float) -> float:
+    return 0.0 if standing is Standing.FRESH else max(0.0, seconds / standing.patience)

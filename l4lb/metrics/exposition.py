@@ -20,7 +20,7 @@ from prometheus_client.core import (
 
 from l4lb.metrics.snapshot import BackendSnapshot, Snapshot
 from l4lb.metrics.times import BUCKETS, upper_bound
-from l4lb.model import Service, Times, Verdict
+from l4lb.model import DropReason, Service, Times, Verdict
 
 _BACKEND: Final = ("service", "backend")
 
@@ -58,14 +58,21 @@ def _gateway(snapshot: Snapshot) -> Iterator[Metric]:
 
 def _packets(snapshot: Snapshot) -> Iterator[Metric]:
     verdicts = CounterMetricFamily(
-        "l4lb_packets", "Packets looked at, by what became of them.", labels=("verdict",)
+        "l4lb_packets",
+        "Packets looked at, by what became of them. tc and xdp do not count what they pass, and hold none.",
+        labels=("verdict",),
     )
     for verdict in Verdict:
         verdicts.add_metric((verdict.name.lower(),), snapshot.counters.verdicts.get(verdict, 0))
     yield verdicts
-    drops = CounterMetricFamily("l4lb_dropped_packets", "Packets dropped, by reason.", labels=("reason",))
-    for reason, count in sorted(snapshot.counters.drops.items()):
-        drops.add_metric((reason.label,), count)
+    drops = CounterMetricFamily(
+        "l4lb_dropped_packets",
+        "Packets not forwarded, dropped or answered, by reason. rate_limited counts once more those whose "
+        "answer was withheld, half_open_evicted connections that were pushed out.",
+        labels=("reason",),
+    )
+    for reason in DropReason:  # also those at 0: to a rate the first value of a series is no increase
+        drops.add_metric((reason.label,), snapshot.counters.drops.get(reason, 0))
     yield drops
 
 
@@ -77,7 +84,10 @@ def _tables(snapshot: Snapshot) -> Iterator[Metric]:
         labels=("table",),
     )
     room = GaugeMetricFamily(
-        "l4lb_connections_limit", "Connections that a table has room for.", labels=("table",)
+        "l4lb_connections_limit",
+        "Connections that a table has room for. Under tc and xdp each version of IP has one of half_open, "
+        "of this size, and l4lb_connections has both.",
+        labels=("table",),
     )
     for table, count, limit in (
         ("established", counters.established + counters.remembered, counters.room or limits.established),

@@ -35,6 +35,12 @@ _REST: Final = 4
 all counters keeps the packets of ``raw`` waiting, writing takes longer still, and anybody who reaches the
 address may ask as often as they like."""
 
+_OPENMETRICS_TYPE: Final = "application/openmetrics-text"
+_OPENMETRICS: Final = choose_encoder(f"{_OPENMETRICS_TYPE}; version=1.0.0")
+_PLAIN: Final = choose_encoder("")
+"""How it is written down, and the content type of that: these two, whatever version was asked for. Of each
+version a body would be kept, and the client names it."""
+
 _KEPT_OPEN: Final = 15.0
 """Seconds that a connection stays for the next request: as long as Prometheus usually waits with it."""
 
@@ -55,8 +61,8 @@ class MetricsServer:
         self._clock = clock
         self._last: Snapshot | None = None
         self._bodies: dict[str, bytes] = {}  # what is written of it, by content type
-        self._took = 0.0  # seconds, for the last snapshot and what is written of it
-        self._fresh_until = 0.0
+        self._taken = 0.0  # when it began to be taken
+        self._took = 0.0  # seconds, for it and what is written of it
         self._settings = Metrics(enabled=False)
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
@@ -106,13 +112,15 @@ class MetricsServer:
 
     async def _answer(self, request: web.Request) -> web.Response:
         try:
-            encode, kind = choose_encoder(request.headers.get("Accept", ""))
+            _, asked = choose_encoder(request.headers.get("Accept", ""))
         except (TypeError, ValueError):  # a version that is none
-            encode, kind = choose_encoder("")
+            asked = ""
+        encode, kind = _OPENMETRICS if asked.startswith(_OPENMETRICS_TYPE) else _PLAIN
         async with self._one_at_a_time:
             begun = self._clock()
-            if self._last is None or begun >= self._fresh_until:
-                self._last, self._took = await self._snapshot(), 0.0
+            # From when it was taken, so that one who has it written down late does not keep it for long.
+            if self._last is None or begun >= self._taken + (1 + _REST) * self._took:
+                self._last, self._taken, self._took = await self._snapshot(), begun, 0.0
                 self._bodies.clear()
             if kind not in self._bodies:
                 registry = CollectorRegistry()
@@ -120,9 +128,7 @@ class MetricsServer:
                 ProcessCollector(registry=registry)
                 # In a thread: of a thousand backends it takes longer than packets may wait for the loop.
                 self._bodies[kind] = await asyncio.to_thread(encode, registry)
-                ended = self._clock()
-                self._took += ended - begun
-                self._fresh_until = ended + _REST * self._took
+                self._took += self._clock() - begun
             body = self._bodies[kind]
         return web.Response(body=body, headers={"Content-Type": kind})
 

@@ -162,15 +162,20 @@ def _times(pool: Pool, address: Endpoint, now: float) -> float:
 
 
 def _usual(backends: Collection[Estimate]) -> Usual | None:
-    """What a third of the backends do not exceed: while up to two thirds of them are in trouble it is
-    still that of a good one, and of three or more the fastest alone does not set it."""
+    """What a third of the backends do not exceed: while up to two thirds of them are in trouble, of three
+    one, it is still that of a good one, and of three or more the fastest alone does not set it."""
     times = sorted(it.response_time for it in backends if it.response_time is not None)
     if not times:
         return None
     dispersions = sorted(it.dispersion for it in backends if it.dispersion is not None)
-    dispersion = dispersions[len(dispersions) // 3] if dispersions else 1.0
+    dispersion = dispersions[_third(len(dispersions))] if dispersions else 1.0
     doubt = min(MOST_DOUBT, max(1.0, dispersion / ORDINARY) ** 2)
-    return Usual(max(SHORTEST, times[len(times) // 3]), doubt)
+    return Usual(max(SHORTEST, times[_third(len(times))]), doubt)
+
+
+def _third(count: int) -> int:
+    """Index, in so many figures in order, of the last of the first third; of three, of the second."""
+    return max(1, (count - 1) // 3) if count >= 3 else 0
 
 
 def _without_measurements(candidates: Sequence[Candidate]) -> Costs:

@@ -104,8 +104,8 @@ def test_a_real_prometheus_reads_all_of_it(lab, daemon):
         expressions = [target["expr"] for panel in panels for target in panel.get("targets", ())]
         assert len(expressions) > 25
         empty = [each for each in expressions if not ask("query", query=filled_in(each))["result"]]
-        # Nothing is dropped, no agent is asked, and no answer of one refused.
-        assert [each for each in empty if "dropped" not in each and "refused" not in each] == []
+        # No agent is asked, and no answer of one refused.
+        assert [each for each in empty if "refused" not in each] == []
 
         (group,) = ask("rules")["groups"]
         assert [rule["name"] for rule in group["rules"] if rule["health"] != "ok"] == []

@@ -19,6 +19,7 @@ from l4lb.datapath.ebpf.tables import Tables, ends_of
 from l4lb.datapath.libbpf import Map, Program, iterate
 from l4lb.director import answer
 from l4lb.director import connection as director
+from l4lb.director.states import REUSABLE
 from l4lb.model import BackendPlan, ConnectionInfo, Endpoint, Nat, Protocol, State
 from l4lb.wire.frame import IP
 
@@ -199,9 +200,10 @@ def info(found: Found, timeouts: tuple[int, ...], now: int) -> ConnectionInfo:
 
 
 def resets(connections: Iterable[Found]) -> Iterator[tuple[bytes, bytes]]:
-    """The RSTs that end TCP connections from the middle: destination's address and IP packet."""
+    """The RSTs that end TCP connections from the middle, but for those whose ends know that they are over:
+    destination's address and IP packet."""
     for found in connections:
-        if found.path.protocol != Protocol.TCP:
+        if found.path.protocol != Protocol.TCP or found.connection.state in REUSABLE:
             continue
         connection = _as_director_has_it(found)
         ends = director.Ends(connection.original, connection.reply)

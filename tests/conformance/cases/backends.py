@@ -64,6 +64,22 @@ def down_resets_with_the_latest_numbers(net):
 
 
 @packet_case()
+def down_resets_nobody_who_has_closed(net):
+    """Both ends know that it is over, and it is only forgotten. The client with a connection is told."""
+    return plan(service(net, net.web1)), [
+        handshake(net, net.web1),
+        from_client(net, net.web1, "FA"),
+        from_backend(net, net.web1, "FA", ack=CLIENT_NEXT + 1),
+        from_client(net, net.web1, seq=CLIENT_NEXT + 1, ack=BACKEND_NEXT + 1),
+        table(row(net, net.web1, State.TIME_WAIT)),
+        handshake(net, net.web1, net.second),
+        change(plan(service(net, net.web1, down=[net.web1]))),
+        sweep(to_client(net, net.second), to_backend(net, net.web1, net.second)),
+        table(),
+    ]
+
+
+@packet_case()
 def down_resets_full_nat(net):
     """The backend's RST comes from what it took for its client."""
     return full(net), [

@@ -119,3 +119,27 @@ def test_withheld_are_the_turns_that_passed(needs):
     needs.place("b", Standing.FRESH, 21.0)
     assert needs.withheld(21.0) == 6, "also of those that wait no longer"
     assert needs.withheld(25.0) == 6
+
+
+def test_another_standing_counts_nothing_that_was_withheld_before(needs):
+    needs.place("a", Standing.IDLE, 0.0)
+    needs.serve("a", 0.0)  # its turn comes at about 10
+    assert needs.withheld(1000.0) == 98
+    for now in (1000.0, 1000.1, 1000.2):
+        needs.place("a", Standing.SHUNNED, now)
+        assert needs.withheld(now) == 98
+        needs.place("a", Standing.IDLE, now)
+        assert needs.withheld(now) == 98
+    needs.place("a", Standing.SHUNNED, 1001.0)
+    assert needs.withheld(1005.5) == 98 + 4, "from now on one a second"
+    assert needs.first(1001.0) == "a"
+
+
+def test_but_who_waits_does_not_wait_anew_for_it(needs):
+    needs.place("a", Standing.IDLE, 0.0)
+    needs.place("b", Standing.IDLE, 0.0)
+    needs.serve("a", 0.0)
+    needs.serve("b", 30.0)
+    needs.place("a", Standing.STALE, 60.0)
+    needs.place("b", Standing.STALE, 60.0)
+    assert needs.first(60.0) == "a"

@@ -106,6 +106,12 @@ def test_the_gateway(read):
     assert value(read, "l4lb_connections_limit", table="half_open") == 100
 
 
+@pytest.mark.parametrize("reason", DropReason)
+def test_every_reason_is_there_from_the_start(read, reason):
+    expected = SNAPSHOT.counters.drops.get(reason, 0)
+    assert value(read, "l4lb_dropped_packets_total", reason=reason.label) == expected
+
+
 def test_without_a_datapath_there_is_a_gap_and_no_zero():
     """A counter that fell to 0 and came back would be taken for one that began anew."""
     counts = {"l4lb_packets", "l4lb_dropped_packets", "l4lb_connections", "l4lb_connections_limit"}

@@ -67,7 +67,7 @@ def promtool():
 def test_every_alert_fires_when_it_should_and_not_before(promtool, tmp_path):
     names = re.findall(r"alert: (\w+)", ALERTS.read_text())
     tried = re.findall(r"alertname: (\w+)\n +exp_alerts", TESTS.read_text())
-    assert sorted(names) == sorted(tried)
+    assert sorted(names) == sorted(set(tried))
     for file in (ALERTS, TESTS):
         shutil.copy(file, tmp_path)
     done = subprocess.run(

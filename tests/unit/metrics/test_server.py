@@ -128,6 +128,39 @@ def test_what_is_written_once_is_not_written_again_and_writing_counts_too(monkey
     assert written == [100.0, 101.0, 110.0]
 
 
+def test_who_names_ever_new_versions_has_it_written_twice_at_most_and_does_not_keep_it(monkeypatch):
+    now, written = [100.0], []
+
+    def slow(snapshot):
+        written.append(now[0])
+        now[0] += 1.0
+        return families(snapshot)
+
+    async def scenario():
+        server, address = MetricsServer(snapshot, lambda: now[0]), free_address()
+        monkeypatch.setattr(server_module, "families", slow)
+        await server.follow(Metrics(address=address))
+        try:
+            plain = await get(address)
+            now[0] = 104.5
+            kinds = set()
+            for number in range(100):
+                accept = f"application/openmetrics-text; version=1.0.{number}"
+                status, kind, text = await get(address, Accept=accept)
+                kinds.add(kind)
+                assert (status, text[-6:]) == (200, "# EOF\n")
+                assert await get(address) == plain
+            assert len(kinds) == 1
+            assert "version=1.0.0;" in kinds.pop()
+            now[0] = 110.0
+            await get(address)
+        finally:
+            await server.close()
+
+    asyncio.run(scenario())
+    assert written == [100.0, 104.5, 110.0]  # a fifth of the time, from the first on
+
+
 def test_connections_end_with_the_oldest_first_when_there_are_too_many():
     async def scenario(server, address):
         held = [await asyncio.open_connection(address.host, address.port) for _ in range(MOST_CONNECTIONS)]

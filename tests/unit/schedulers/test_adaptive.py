@@ -71,6 +71,15 @@ def test_of_two_the_fast_one_is_the_usual():
     assert slow > 5
 
 
+@pytest.mark.parametrize(("count", "slow"), [(3, 1), (4, 2), (5, 3), (6, 4), (7, 4), (9, 6)])
+def test_of_several_up_to_two_thirds_may_be_slow(count, slow):
+    several = with_weights(*[1] * count)
+    looks = [SLOW] * slow + [WELL] * (count - slow)
+    found = prices(after(10, looks, candidates=several), 10, several)
+    assert min(found[:slow]) > 5
+    assert found[slow:] == [1] * (count - slow)
+
+
 def test_who_lies_about_its_speed_gains_nothing():
     liar = Measured(answers=1000, answer_time=1e-9)
     assert prices(after(10, [WELL, WELL, liar]), 10) == [1, 1, 1]

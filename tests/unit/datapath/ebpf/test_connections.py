@@ -304,12 +304,14 @@ class TestTaking:
         assert not list(kernel.maps["reverse4"].keys())
         assert not list(kernel.maps["half_open_reverse4"].keys())
 
-    def test_both_ends_are_told_with_the_numbers_that_they_expect(self, kernel):
+    def test_both_ends_are_told_with_the_numbers_that_they_expect_unless_it_is_over(self, kernel):
         known = layout.SEEN_BY_CLIENT | layout.SEEN_BY_BACKEND
         kernel.add(flags=known, acked_by_client=7, acked_by_backend=8)
         kernel.add(other(2), flags=layout.SEEN_BY_CLIENT, acked_by_client=9)
         kernel.add(CLIENT6, VIP6, SIX, flags=layout.SEEN_BY_BACKEND, acked_by_backend=10)
         kernel.add(other(3))
+        for port, state in enumerate(OVER, 4):
+            kernel.add(other(port), state=state, flags=known, acked_by_client=11, acked_by_backend=12)
         from scapy.layers.inet import IP, TCP
         from scapy.layers.inet6 import IPv6
 
