@@ -56,7 +56,7 @@ from l4lb.datapath.ebpf.tables import Tables
 from l4lb.datapath.libbpf import LibbpfError
 from l4lb.datapath.privileges import Capability
 from l4lb.model import BackendKey, ConnectionInfo, Costs, Counters, Decision, Limits, Load, Plan, State
-from l4lb.netlink.state import Change
+from l4lb.netlink.state import Change, Link, Route
 from l4lb.netlink.watch import KernelWatch
 from l4lb.netlink.xdp_features import xdp_features
 
@@ -176,8 +176,8 @@ class EbpfDatapath:
         if self._programs is None:
             await asyncio.get_running_loop().run_in_executor(self._worker, self.load)
         self._interfaces = tuple(interfaces)
-        await self._work(self._follow_links)
-        await self._work(self._follow_routes)
+        await self._follow_links()
+        await self._follow_routes()
         if first:
             if self._loaded.adopted:
                 found = await self.counters()
@@ -235,7 +235,7 @@ class EbpfDatapath:
 
     async def details(self) -> Mapping[str, str]:
         """See ``Datapath``."""
-        return await self._work(self._facts)
+        return await self._work(self._facts, self._watch.state.links)
 
     async def wait_failed(self) -> str:
         """See ``Datapath``."""
@@ -280,13 +280,22 @@ class EbpfDatapath:
 
     def _kernel_changed(self, change: Change) -> None:
         if change.links:
-            self._spawn(self._work(self._follow_links))
+            self._spawn(self._follow_links())
         if change.links or change.routes or change.addresses or change.neighbours:
-            self._spawn(self._work(self._follow_routes))
+            self._spawn(self._follow_routes())
 
-    def _follow_links(self) -> None:
+    # The watch is the loop's: what it says crosses into the worker as a snapshot, taken when the work is
+    # handed over, so that the last work has the latest.
+
+    async def _follow_links(self) -> None:
+        await self._work(self._put_programs, self._watch.state.links)
+
+    async def _follow_routes(self) -> None:
+        await self._work(self._put_routes, self._watch.state.routes)
+
+    def _put_programs(self, links: Sequence[Link]) -> None:
         """Programs on the interfaces that are there, and pinned, also where somebody has removed them."""
-        links, hooks = self._watch.state.links, self._loaded.hooks
+        hooks = self._loaded.hooks
         if self._loaded.pin_again():
             log.warning("somebody removed pins from %s: they are there again", self._loaded.directory)
         repaired = hooks.put_on({link.index: link.name for link in links if link.name in self._interfaces})
@@ -297,16 +306,16 @@ class EbpfDatapath:
             names = ", ".join(repaired)
             log.warning("somebody removed the programs from %s: they are attached again", names)
 
-    def _follow_routes(self) -> None:
+    def _put_routes(self, routes: Sequence[Route]) -> None:
         """What the programs remember of them is void."""
-        self._route_mtus.update(self._watch.state.routes)
+        self._route_mtus.update(routes)
         self._tables.routes_changed()
 
     async def _look_after(self) -> None:
         """Put programs back that somebody else has removed."""
         while True:
             await asyncio.sleep(_LOOK)
-            await self._work(self._follow_links)
+            await self._follow_links()
 
     async def _sweep_forever(self) -> None:
         """Forget what has expired, and give back the numbers of paths that no connection has."""
@@ -371,12 +380,12 @@ class EbpfDatapath:
         timeouts, now = self._tables.timeouts, time.monotonic_ns()  # as bpf_ktime_get_coarse_ns
         return [info(found, timeouts, now) for found in connections]
 
-    def _facts(self) -> dict[str, str]:
+    def _facts(self, links: Sequence[Link]) -> dict[str, str]:
         maps = self._loaded.maps
         totals = layout.TOTALS.unpack(maps["totals"].lookup(layout.word(0)) or b"")
         modes = self._loaded.hooks.modes()
         facts = {}
-        for link in self._watch.state.links:
+        for link in links:
             if link.index in modes:
                 words = modes[link.index]
                 known = self._tables.interfaces.get(link.index)

@@ -1,8 +1,10 @@
-"""The datapath as a whole, where it cannot begin."""
+"""The datapath as a whole: where it cannot begin, and how it follows the kernel's configuration."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 
 import pytest
 
@@ -10,8 +12,11 @@ from l4lb.datapath.base import DatapathError
 from l4lb.datapath.ebpf.datapath import EbpfDatapath
 from l4lb.datapath.ebpf.numbers import OutOfNumbers
 from l4lb.model import Limits
+from l4lb.netlink.state import Change, KernelState, Link, Route
 from tests.unit.datapath.ebpf.kernel import file_system
 
+SMALL = Limits(half_open=1024, established=1024, affinity=1024, fragments=1024)
+ETH1, ETH2 = (Link(index, f"eth{index}", bytes(6), 1500, True) for index in (901, 902))
 CROWDED = "no place for 10.1.0.100:80 in the table of VIPs and backends: it is too crowded there"
 
 
@@ -22,8 +27,7 @@ def test_tables_that_cannot_be_taken_over_are_a_reason_to_fall_back(bpf_possible
         raise OutOfNumbers(CROWDED)
 
     async def load(directory):
-        limits = Limits(half_open=1024, established=1024, affinity=1024, fragments=1024)
-        EbpfDatapath(None, "tc", limits, file_system=directory).load()
+        EbpfDatapath(None, "tc", SMALL, file_system=directory).load()
 
     monkeypatch.setattr("l4lb.datapath.ebpf.datapath.Tables", crowded)
     with file_system() as directory, pytest.raises(DatapathError, match=CROWDED):
@@ -41,3 +45,53 @@ def test_tables_that_are_taken_over_keep_the_limits_they_were_made_for(bpf_possi
 
     with file_system() as directory:
         assert asyncio.run(made_for(1024)) == asyncio.run(made_for(2048)) == Limits(1024, 1024, 1024, 1024)
+
+
+class Watch:
+    """The kernel's configuration, which only the loop's thread may ask for."""
+
+    def __init__(self, **state):
+        self._loop = threading.get_ident()
+        self._state = KernelState(**state)
+        self.subscribers = []
+
+    @property
+    def state(self):
+        assert threading.get_ident() == self._loop
+        return self._state
+
+    def subscribe(self, subscriber):
+        self.subscribers.append(subscriber)
+        return lambda: self.subscribers.remove(subscriber)
+
+    def change(self, change, **state):
+        """The kernel's configuration is another one, and who subscribed is told."""
+        self._state = KernelState(**state)
+        for subscriber in self.subscribers:
+            subscriber(change)
+
+
+@contextlib.asynccontextmanager
+async def attached(watch, **settings):
+    """A datapath that runs, without interfaces; what it had to do is done."""
+    with file_system() as directory:
+        datapath = EbpfDatapath(watch, "tc", SMALL, file_system=directory, **settings)
+        try:
+            await datapath.attach([])
+            yield datapath
+        finally:
+            await datapath.close(hold=False)
+
+
+def test_the_snapshot_of_the_kernel_is_taken_where_it_changes(bpf_possible):
+    """In the worker's thread it could be half of the one and half of the next, and would stay."""
+
+    async def follow():
+        watch, routes = Watch(links=(ETH1,)), (Route(bytes(4), 0, 901, mtu=1400),)
+        async with attached(watch) as datapath:
+            watch.change(Change(links=True), links=(ETH1, ETH2), routes=routes)
+            await asyncio.sleep(0)
+            await datapath.details()
+            return datapath._tables.interfaces.keys(), datapath._route_mtus._present
+
+    assert asyncio.run(follow()) == ({901, 902}, {(bytes(4), 0): 1400})
