@@ -322,7 +322,7 @@ class EbpfDatapath:
         clock = asyncio.get_running_loop().time
         while True:
             begun = clock()
-            retired = set(self._tables.numbers.retired)
+            retired = await self._work(self._tables.retired)
             steps = self._sweep.steps()
             while await self._work(_more, steps):
                 pass

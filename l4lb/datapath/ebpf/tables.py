@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 
 from l4lb.datapath.ebpf import layout
 from l4lb.datapath.ebpf.contents import Contents, contents, service_entry, settings
@@ -74,9 +74,10 @@ class Tables:
         for service in plan.services:
             self.names[self.numbers.services[service.protocol, service.address]] = service.name
         self._forget_names()
-        self._services = {service.name: service for service in plan.services}
+        self._services = {}  # neither those before nor these, should writing fail
         self._write_settings(plan, clock)
         self._write(wanted)
+        self._services = {service.name: service for service in plan.services}
 
     def reweigh(self, costs: Mapping[str, Costs]) -> None:
         """Other costs, by service, for the backends that the plan in force has them for; see ``Datapath``.
@@ -117,11 +118,16 @@ class Tables:
         self._interfaces = dict(interfaces)
         return True
 
-    def free(self, paths: Iterable[int]) -> None:
-        """Retired paths that no connection has: their numbers may be used again."""
+    def retired(self) -> set[int]:
+        """Paths that no new connection is given any more. Of a plan that could not be written to its end,
+        others have a retired number and are still chosen."""
+        return {number for number, path in self._present.paths.items() if path.flags & layout.PATH_RETIRED}
+
+    def free(self, paths: Set[int]) -> None:
+        """Of these the retired ones, which no connection has: their numbers may be used again."""
         traffic, loads = self._maps["traffic"], self._maps["loads"]
-        paths = list(paths)
-        for number in paths:
+        freed = paths & self.retired()
+        for number in freed:
             key = word(number)
             # They stay in the sum of all packets, whose place in verdicts the programs leave to us.
             packets = sum(sum(layout.TRAFFIC.unpack(counts)[:2]) for counts in traffic.lookup_percpu(key))
@@ -133,7 +139,7 @@ class Tables:
             self._maps["paths"].update(key, bytes(layout.PATH.size))
             del self._present.paths[number]
             self.to_reset.discard(number)
-        self.numbers.free(paths)
+        self.numbers.free(freed)
         sockets = {layout.end_key(each.ip, each.port, protocol) for protocol, each in self.numbers.backends}
         self._remove_backends(self._present.backends.keys() - sockets)
         self._forget_names()

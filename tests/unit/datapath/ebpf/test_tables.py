@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from l4lb.datapath.ebpf import layout
+from l4lb.datapath.ebpf.counters import loads
 from l4lb.datapath.ebpf.ends import Ends
 from l4lb.datapath.ebpf.layout import end_key, word
 from l4lb.datapath.ebpf.tables import Tables
@@ -174,7 +175,7 @@ class TestBackendsOfSeveralServices:
         before = backend(maps, TWO)
         tables.apply(plan(service(ONE)))
         assert backend(maps, TWO)[:3] == before[:3]
-        tables.free([before.path])
+        tables.free({before.path})
         assert backend(maps, TWO) is None
 
     def test_the_address_of_a_removed_backend_is_nobodys_at_once(self, maps):
@@ -206,7 +207,7 @@ class TestChanges:
         assert in_service(maps) is None
         assert selection(maps, 0) is None
         assert tables.names[0] == "web"
-        tables.free([old])
+        tables.free({old})
         assert tables.names == {}
         assert path(maps, old) == layout.PATH.unpack(bytes(layout.PATH.size))
 
@@ -214,7 +215,7 @@ class TestChanges:
         tables = applied(maps, service(ONE))
         service_before, backend_before = in_service(maps), backend(maps)
         tables.apply(plan())
-        tables.free([backend_before.path])
+        tables.free({backend_before.path})
         removed = layout.SERVICE.unpack(maps["services"].lookup(word(service_before.number)))
         assert removed == service_before._replace(version=0)
         removed = layout.BACKEND.unpack(maps["backends"].lookup(word(backend_before.number)))
@@ -240,7 +241,7 @@ class TestChanges:
         maps["traffic"].update(word(number), layout.TRAFFIC.pack(layout.Traffic(5, 6, 7, 8)) * cpus)
         maps["loads"].update(word(number), layout.LOAD.pack(layout.Load(3, 4)))
         tables.apply(plan())
-        tables.free([number])
+        tables.free({number})
         counts = maps["verdicts"].lookup_percpu(word(Verdict.FORWARD))
         assert sum(int.from_bytes(count, sys.byteorder) for count in counts) == 11 * cpus
         assert not any(b"".join(maps["traffic"].lookup_percpu(word(number))))
@@ -391,6 +392,45 @@ class TestOrder:
         tables.apply(plan(service(ONE, TWO), service(SIX, vip=VIP6)))
         assert selection(maps, 0) == [backend(maps, ONE).path, backend(maps, TWO).path]
         assert in_service(maps, VIP6) is not None
+
+
+class TestAPlanThatFailedHalfWay:
+    """Numbers say what should be, maps what is."""
+
+    def failed(self, tables, monkeypatch, *services, of=Map, write="create_array"):
+        def fail(*arguments, **options):
+            raise LibbpfError("too many open files")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(of, write, fail)
+            with pytest.raises(LibbpfError):
+                tables.apply(plan(*services))
+
+    def test_a_path_that_is_chosen_still_is_not_freed(self, maps, monkeypatch):
+        tables = applied(maps, service(ONE, TWO))
+        chosen, removed = selection(maps, 0), backend(maps, TWO).path
+        self.failed(tables, monkeypatch, service(ONE))
+        assert list(tables.numbers.retired) == [removed]
+        assert tables.retired() == set()
+        tables.free({removed})
+        assert selection(maps, 0) == chosen
+        assert all(path(maps, number).version for number in chosen)
+        tables.apply(plan(service(ONE)))
+        assert tables.retired() == {removed}
+        tables.free({removed})
+        assert not path(maps, removed).version
+        assert not tables.numbers.retired
+
+    def test_loads_are_of_the_paths_that_are_there(self, maps, monkeypatch):
+        tables = applied(maps, service(ONE))
+        self.failed(tables, monkeypatch, service(ONE, TWO), of=Tables, write="_make_room")
+        assert loads(maps, tables, {"web"}, 0).keys() == {("web", ONE)}
+
+    def test_a_service_that_is_not_there_is_not_reweighed(self, maps, monkeypatch):
+        tables = applied(maps, service(ONE))
+        self.failed(tables, monkeypatch, service(SIX, vip=VIP6, name="six", selection=Costs(((0, 1),))))
+        tables.reweigh({"six": Costs(((0, 2),))})
+        assert in_service(maps, VIP6) is None
 
 
 class TestAdoption:
