@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 
 import pytest
 
@@ -12,8 +11,9 @@ from l4lb.datapath.base import DatapathError
 from l4lb.datapath.ebpf.datapath import EbpfDatapath
 from l4lb.datapath.ebpf.numbers import OutOfNumbers
 from l4lb.model import Limits
-from l4lb.netlink.state import Change, KernelState, Link, Route
+from l4lb.netlink.state import Change, Link, Route
 from tests.unit.datapath.ebpf.kernel import file_system
+from tests.unit.datapath.watch import Watch
 
 SMALL = Limits(half_open=1024, established=1024, affinity=1024, fragments=1024)
 ETH1, ETH2 = (Link(index, f"eth{index}", bytes(6), 1500, True) for index in (901, 902))
@@ -45,30 +45,6 @@ def test_tables_that_are_taken_over_keep_the_limits_they_were_made_for(bpf_possi
 
     with file_system() as directory:
         assert asyncio.run(made_for(1024)) == asyncio.run(made_for(2048)) == Limits(1024, 1024, 1024, 1024)
-
-
-class Watch:
-    """The kernel's configuration, which only the loop's thread may ask for."""
-
-    def __init__(self, **state):
-        self._loop = threading.get_ident()
-        self._state = KernelState(**state)
-        self.subscribers = []
-
-    @property
-    def state(self):
-        assert threading.get_ident() == self._loop
-        return self._state
-
-    def subscribe(self, subscriber):
-        self.subscribers.append(subscriber)
-        return lambda: self.subscribers.remove(subscriber)
-
-    def change(self, change, **state):
-        """The kernel's configuration is another one, and who subscribed is told."""
-        self._state = KernelState(**state)
-        for subscriber in self.subscribers:
-            subscriber(change)
 
 
 @contextlib.asynccontextmanager
