@@ -75,6 +75,9 @@ _REST: Final = 20
 _LOOK: Final = 5.0
 """Seconds between two looks at whether the programs are where they should be."""
 
+_NAMED: Final = 5
+"""Interfaces named in one line of the log."""
+
 _Result = TypeVar("_Result")
 
 
@@ -116,6 +119,7 @@ class EbpfDatapath:
         self._sweep: Sweep
         self._unused: set[int] = set()  # retired paths that no connection had in the last round
         self._route_mtus: RouteMtus
+        self._left_out_told = False  # that there are more interfaces than there is room for
         self._interfaces: tuple[str, ...] = ()
         self._reset_wanted = asyncio.Event()
         self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -300,11 +304,25 @@ class EbpfDatapath:
             log.warning("somebody removed pins from %s: they are there again", self._loaded.directory)
         repaired = hooks.put_on({link.index: link.name for link in links if link.name in self._interfaces})
         features = xdp_features(link.index for link in links) if self._kind == "xdp" else {}
-        if self._tables.set_interfaces(known_interfaces(links, hooks.attached, features)):
+        known = known_interfaces(links, hooks.attached, features)
+        if self._tables.set_interfaces(known):
             self._tables.routes_changed()
+            self._tell_left_out([link for link in links if link.index in known])
         if repaired:
             names = ", ".join(repaired)
             log.warning("somebody removed the programs from %s: they are attached again", names)
+
+    def _tell_left_out(self, links: Sequence[Link]) -> None:
+        """Once, until there is room for all."""
+        names = [link.name for link in links if link.index not in self._tables.interfaces]
+        told, self._left_out_told = self._left_out_told, bool(names)
+        if names and not told:
+            log.warning(
+                "more interfaces than the programs have room for (%d): XDP sends nothing by %s%s",
+                len(self._tables.interfaces),
+                ", ".join(names[:_NAMED]),
+                f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "",
+            )
 
     def _put_routes(self, routes: Sequence[Route]) -> None:
         """What the programs remember of them is void."""

@@ -22,6 +22,9 @@ _OBJECTS: Final = Path(l4lb.datapath.__file__).with_name("bpf")
 
 KINDS: Final = ("tc", "xdp")
 
+_INTERFACES: Final = 65_536
+"""That the programs know something of; 1,024 are too few for a host of containers."""
+
 
 class Programs:
     """All objects of one datapath, with the maps that they share.
@@ -133,6 +136,7 @@ def _sizes(limits: Limits, maps: Path) -> dict[str, int]:
     ):
         sizes.update({f"{name}{version}": entries for name in names for version in (4, 6)})
     sizes["fragments"] = limits.fragments
+    sizes["interfaces"] = _INTERFACES
     for name in sizes:
         if (maps / name).exists():
             found = Map.from_pin(maps / name)

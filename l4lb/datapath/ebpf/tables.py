@@ -13,6 +13,7 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Iterable, Mapping, Set
+from itertools import islice
 
 from l4lb.datapath.ebpf import layout
 from l4lb.datapath.ebpf.contents import Contents, contents, service_entry, settings
@@ -107,15 +108,17 @@ class Tables:
         return self._interfaces
 
     def set_interfaces(self, interfaces: Mapping[int, layout.Interface]) -> bool:
-        """Change what they know; False if it was so."""
+        """Change what they know; False if it was so. Where there is no room for all, the last are left out:
+        frames from and to them go by TC, and the long way to the other end of a pair."""
         known = self._maps["interfaces"]
+        interfaces = dict(islice(interfaces.items(), known.max_entries))
         if interfaces == self._interfaces:
             return False
         for index in self._interfaces.keys() - interfaces.keys():
             known.delete(word(index))
         for index, interface in interfaces.items() - self._interfaces.items():
             known.update(word(index), layout.INTERFACE.pack(interface))
-        self._interfaces = dict(interfaces)
+        self._interfaces = interfaces
         return True
 
     def retired(self) -> set[int]:

@@ -71,3 +71,33 @@ def test_the_snapshot_of_the_kernel_is_taken_where_it_changes(bpf_possible):
             return datapath._tables.interfaces.keys(), datapath._route_mtus._present
 
     assert asyncio.run(follow()) == ({901, 902}, {(bytes(4), 0): 1400})
+
+
+MANY = tuple(Link(1000 + index, f"none{index}", bytes(6), 1500, True) for index in range(1100))
+
+
+def test_a_host_of_containers_has_more_than_a_thousand_interfaces(bpf_possible, caplog):
+    async def known():
+        async with attached(Watch(links=MANY)) as datapath:
+            return len(datapath._tables.interfaces)
+
+    assert asyncio.run(known()) == len(MANY)
+    assert "more interfaces" not in caplog.text
+
+
+def test_interfaces_without_room_in_a_map_that_is_taken_over_are_named_once(
+    bpf_possible, monkeypatch, caplog
+):
+    async def known():
+        watch = Watch(links=MANY)
+        async with attached(watch) as datapath:
+            watch.change(Change(links=True), links=(ETH1, *MANY))
+            await asyncio.sleep(0)
+            await datapath.details()
+            return len(datapath._tables.interfaces)
+
+    monkeypatch.setattr("l4lb.datapath.ebpf.programs._INTERFACES", 1024)
+    assert asyncio.run(known()) == 1024
+    (line,) = [record.getMessage() for record in caplog.records if "more interfaces" in record.getMessage()]
+    left = "none1024, none1025, none1026, none1027, none1028 and 71 more"
+    assert line == f"more interfaces than the programs have room for (1024): XDP sends nothing by {left}"

@@ -267,6 +267,16 @@ class TestChanges:
         assert dict(maps["interfaces"].items()) == {word(4): layout.INTERFACE.pack(one)}
         assert Tables(maps).interfaces == {4: one}
 
+    def test_more_interfaces_than_there_is_room_for(self, maps):
+        """The room is what a daemon before has made: the last are left out, and nothing fails."""
+        tables, room = applied(maps), maps["interfaces"].max_entries
+        many = {index: layout.Interface(0, b"\2many.") for index in range(1, room + 100)}
+        assert tables.set_interfaces(many)
+        assert not tables.set_interfaces(many)
+        assert len(list(maps["interfaces"].keys())) == len(tables.interfaces) == room
+        assert room in tables.interfaces
+        assert room + 1 not in tables.interfaces
+
 
 class TestOtherCosts:
     def test_are_written_and_the_rest_stays(self, maps):
