@@ -10,10 +10,12 @@ Not for two threads at a time.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sys
 from collections.abc import Iterable, Mapping, Set
 from itertools import islice
+from typing import Final
 
 from l4lb.datapath.ebpf import layout
 from l4lb.datapath.ebpf.contents import Contents, contents, service_entry, settings
@@ -26,6 +28,9 @@ from l4lb.director.lookup import reweighed
 from l4lb.model import Costs, Endpoint, Plan, ServicePlan, Verdict
 
 _ZERO = word(0)
+
+_TABLES_AT_ONCE: Final = 64
+"""Selections that are written together: each takes a file descriptor until then."""
 
 
 class Tables:
@@ -225,25 +230,25 @@ class Tables:
             del self._present.backends[key]
 
     def _put_selections(self, wanted: Contents) -> None:
-        """All at once: the kernel waits after a write until nobody reads what was there."""
-        changed = {
-            number: words
+        """Many at once: the kernel waits after a write until nobody reads what was there."""
+        changed = [
+            (number, words)
             for number, words in wanted.selections.items()
             if self._present.selections.get(number) != words
-        }
-        inner = []
-        try:
-            for words in changed.values():
+        ]
+        for begin in range(0, len(changed), _TABLES_AT_ONCE):
+            self._put_some_selections(dict(changed[begin : begin + _TABLES_AT_ONCE]))
+
+    def _put_some_selections(self, selections: Mapping[int, tuple[int, ...]]) -> None:
+        with contextlib.ExitStack() as stack:
+            entries = []
+            for number, words in selections.items():
                 table = Map.create_array(4, len(words), inner=True)
-                inner.append(table)
+                stack.callback(table.close)
                 table.update_batch([(word(at), word(value)) for at, value in enumerate(words)])
-            entries = [(word(n), word(table.fd)) for n, table in zip(changed, inner, strict=True)]
-            if entries:
-                self._maps["selections"].update_batch(entries)
-        finally:
-            for table in inner:
-                table.close()
-        self._present.selections.update(changed)
+                entries.append((word(number), word(table.fd)))
+            self._maps["selections"].update_batch(entries)
+        self._present.selections.update(selections)
 
     def _put_costs(self, costs: Mapping[int, int]) -> None:
         changed = dict(costs.items() - self._present.costs.items())

@@ -345,6 +345,29 @@ class TestManyEnds:
         assert all(backend(maps, address) for address in (TWO, *self.MANY))
 
 
+class TestManyServices:
+    def test_their_selections_take_few_descriptors_at_a_time(self, maps, monkeypatch):
+        create, close, opened, most = Map.create_array, Map.close, set(), [0]
+
+        def count(*arguments, **options):
+            table = create(*arguments, **options)
+            opened.add(table)
+            most.append(len(opened))
+            return table
+
+        def forget(self):
+            close(self)
+            opened.discard(self)
+
+        monkeypatch.setattr(Map, "create_array", count)
+        monkeypatch.setattr(Map, "close", forget)
+        many = [service(ONE, vip=Endpoint(VIP.ip, port), name=f"port {port}") for port in range(1000, 1300)]
+        applied(maps, *many)
+        assert max(most) == 64
+        assert not opened
+        assert all(selection(maps, number) for number in range(len(many)))
+
+
 class TestOrder:
     """What a packet meets between two writes."""
 
