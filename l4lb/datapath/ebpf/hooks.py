@@ -122,8 +122,9 @@ class Hooks:
                     raise
             else:
                 return True
-        attach_clsact(self._tc, index, FILTER, FILTER)  # again: whether it is there cannot be seen
+        # Before it: a filter of which nothing says so would be nobody's, were we killed in between.
         _pin_path(self._links, CLSACT, index).mkdir(exist_ok=True)
+        attach_clsact(self._tc, index, FILTER, FILTER)  # again: whether it is there cannot be seen
         return not here
 
     def _put_xdp(self, index: int, name: str) -> bool:

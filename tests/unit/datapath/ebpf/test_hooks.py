@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from l4lb.datapath.ebpf import hooks
-from l4lb.datapath.ebpf.hooks import GENERIC, NATIVE, TCX, Hooks
+from l4lb.datapath.ebpf.hooks import CLSACT, GENERIC, NATIVE, TCX, Hooks
 from l4lb.datapath.libbpf import LibbpfError
 
 TC, XDP = "tc", "xdp"
@@ -81,3 +81,20 @@ def test_what_cannot_be_opened_is_not_taken_for_gone(pinned, monkeypatch):
     with pytest.raises(LibbpfError):
         ours.put_on({5: "eth0"})
     assert ours.attached == {(TCX, 5)}
+
+
+def test_a_filter_is_written_down_before_it_is_there(tmp_path, monkeypatch):
+    """A daemon that is killed in between leaves none that nobody removes."""
+
+    def no_tcx(program, index):
+        raise LibbpfError("attach", errno.EINVAL)
+
+    def killed(program, index, handle, priority):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hooks, "attach_tcx", no_tcx)
+    monkeypatch.setattr(hooks, "attach_clsact", killed)
+    ours = Hooks(tmp_path, TC, None)
+    with pytest.raises(KeyboardInterrupt):
+        ours.put_on({5: "eth0"})
+    assert ours.attached == {(CLSACT, 5)}
