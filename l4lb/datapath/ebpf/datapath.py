@@ -22,6 +22,7 @@ from collections.abc import (
     Callable,
     Collection,
     Coroutine,
+    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -56,7 +57,7 @@ from l4lb.datapath.ebpf.tables import Tables
 from l4lb.datapath.libbpf import LibbpfError
 from l4lb.datapath.privileges import Capability
 from l4lb.model import BackendKey, ConnectionInfo, Costs, Counters, Decision, Limits, Load, Plan, State
-from l4lb.netlink.state import Change, Link, Route
+from l4lb.netlink.state import Change, Link, Neighbour, Route
 from l4lb.netlink.watch import KernelWatch
 from l4lb.netlink.xdp_features import xdp_features
 
@@ -121,6 +122,10 @@ class EbpfDatapath:
         self._route_mtus: RouteMtus
         self._left_out_told = False  # that there are more interfaces than there is room for
         self._interfaces: tuple[str, ...] = ()
+        self._changed = asyncio.Event()  # anything that hops depend on; of that these in particular:
+        self._links_changed = False
+        self._routes_changed = False
+        self._neighbours: set[tuple[int, bytes]] = set()  # link and address of those that have answered
         self._reset_wanted = asyncio.Event()
         self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -188,8 +193,13 @@ class EbpfDatapath:
                 log.info("%d established connections taken over", found.established)
             if self._remove_others is not None:
                 await self._remove_others()
-            self._unsubscribe = self._watch.subscribe(self._kernel_changed)
-            for task in (self._sweep_forever(), self._reset_forever(), self._look_after()):
+            self._subscribe()
+            for task in (
+                self._follow_forever(),
+                self._sweep_forever(),
+                self._reset_forever(),
+                self._look_after(),
+            ):
                 self._spawn(task)
 
     async def apply(self, plan: Plan) -> None:
@@ -282,11 +292,43 @@ class EbpfDatapath:
 
     # -- what it does by itself ----------------------------------------------------------------
 
+    def _subscribe(self) -> None:
+        self._neighbours = {(each.index, each.ip) for each in self._watch.state.neighbours}
+        self._unsubscribe = self._watch.subscribe(self._kernel_changed)
+
     def _kernel_changed(self, change: Change) -> None:
-        if change.links:
-            self._spawn(self._follow_links())
-        if change.links or change.routes or change.addresses or change.neighbours:
-            self._spawn(self._follow_routes())
+        self._links_changed |= change.links
+        self._routes_changed |= change.routes
+        if self._learn(change.neighbours) or change.links or change.routes or change.addresses:
+            self._changed.set()
+
+    def _learn(self, neighbours: Iterable[Neighbour]) -> bool:
+        """False if it makes no difference: no program remembers a hop to who has never answered, and
+        somebody who asks for all addresses of a network in turn must not have all other hops forgotten."""
+        differs = False
+        for each in neighbours:
+            known = (each.index, each.ip) in self._neighbours
+            if each.mac is not None:
+                self._neighbours.add((each.index, each.ip))
+            else:
+                self._neighbours.discard((each.index, each.ip))
+            differs |= known or each.mac is not None
+        return differs
+
+    async def _follow_forever(self) -> None:
+        """What changes while one change is followed is followed together, after it: a plan never waits for
+        more than two."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            links, self._links_changed = self._links_changed, False
+            routes, self._routes_changed = self._routes_changed, False
+            if links:
+                await self._follow_links()
+            if routes:
+                await self._follow_routes()
+            else:
+                await self._work(self._tables.routes_changed)
 
     # The watch is the loop's: what it says crosses into the worker as a snapshot, taken when the work is
     # handed over, so that the last work has the latest.

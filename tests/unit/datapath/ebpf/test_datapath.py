@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 
 import pytest
 
@@ -11,12 +12,13 @@ from l4lb.datapath.base import DatapathError
 from l4lb.datapath.ebpf.datapath import EbpfDatapath
 from l4lb.datapath.ebpf.numbers import OutOfNumbers
 from l4lb.model import Limits
-from l4lb.netlink.state import Change, Link, Route
+from l4lb.netlink.state import Change, Link, Neighbour, Route
 from tests.unit.datapath.ebpf.kernel import file_system
 from tests.unit.datapath.watch import Watch
 
 SMALL = Limits(half_open=1024, established=1024, affinity=1024, fragments=1024)
 ETH1, ETH2 = (Link(index, f"eth{index}", bytes(6), 1500, True) for index in (901, 902))
+WITHIN = 5.0
 CROWDED = "no place for 10.1.0.100:80 in the table of VIPs and backends: it is too crowded there"
 
 
@@ -59,15 +61,25 @@ async def attached(watch, **settings):
             await datapath.close(hold=False)
 
 
+async def followed(datapath):
+    """Once the changes that were told are followed: each takes fewer turns of the worker than this."""
+    for _ in range(8):
+        await datapath.details()
+
+
+def generation(datapath):
+    """What the programs compare their hops with."""
+    return datapath._tables._settings.generation
+
+
 def test_the_snapshot_of_the_kernel_is_taken_where_it_changes(bpf_possible):
     """In the worker's thread it could be half of the one and half of the next, and would stay."""
 
     async def follow():
         watch, routes = Watch(links=(ETH1,)), (Route(bytes(4), 0, 901, mtu=1400),)
         async with attached(watch) as datapath:
-            watch.change(Change(links=True), links=(ETH1, ETH2), routes=routes)
-            await asyncio.sleep(0)
-            await datapath.details()
+            watch.change(Change(links=True, routes=True), links=(ETH1, ETH2), routes=routes)
+            await followed(datapath)
             return datapath._tables.interfaces.keys(), datapath._route_mtus._present
 
     assert asyncio.run(follow()) == ({901, 902}, {(bytes(4), 0): 1400})
@@ -92,8 +104,7 @@ def test_interfaces_without_room_in_a_map_that_is_taken_over_are_named_once(
         watch = Watch(links=MANY)
         async with attached(watch) as datapath:
             watch.change(Change(links=True), links=(ETH1, *MANY))
-            await asyncio.sleep(0)
-            await datapath.details()
+            await followed(datapath)
             return len(datapath._tables.interfaces)
 
     monkeypatch.setattr("l4lb.datapath.ebpf.programs._INTERFACES", 1024)
@@ -101,3 +112,65 @@ def test_interfaces_without_room_in_a_map_that_is_taken_over_are_named_once(
     (line,) = [record.getMessage() for record in caplog.records if "more interfaces" in record.getMessage()]
     left = "none1024, none1025, none1026, none1027, none1028 and 71 more"
     assert line == f"more interfaces than the programs have room for (1024): XDP sends nothing by {left}"
+
+
+def test_a_hundred_changes_while_the_worker_is_busy_are_followed_together(bpf_possible, monkeypatch):
+    busy, go_on, runs = threading.Event(), threading.Event(), []
+
+    async def follow():
+        watch = Watch()
+        async with attached(watch) as datapath:
+            follow = datapath._tables.routes_changed
+
+            def slowly():
+                runs.append(None)
+                busy.set()
+                go_on.wait(WITHIN)
+                follow()
+
+            monkeypatch.setattr(datapath._tables, "routes_changed", slowly)
+            watch.change(Change(addresses=True))
+            await asyncio.to_thread(busy.wait, WITHIN)
+            for _ in range(100):
+                watch.change(Change(addresses=True))
+            go_on.set()
+            await followed(datapath)
+
+    asyncio.run(follow())
+    assert len(runs) == 2
+
+
+HOST = bytes((10, 2, 0, 11))
+SILENT, FOUND = (Change(neighbours=(Neighbour(901, HOST, mac),)) for mac in (None, bytes(6)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "generations"),
+    [((SILENT,), 0), ((SILENT, FOUND), 1), ((FOUND, SILENT), 2), ((FOUND, SILENT, SILENT), 2)],
+)
+def test_hops_are_void_when_a_neighbour_comes_or_goes(bpf_possible, monkeypatch, changes, generations):
+    """But not when one that never answered does not answer again. Routes are left alone."""
+
+    async def follow():
+        watch = Watch()
+        async with attached(watch) as datapath:
+            monkeypatch.setattr(datapath, "_route_mtus", None)
+            before = generation(datapath)
+            for change in changes:
+                watch.change(change)
+                await followed(datapath)
+            return generation(datapath) - before
+
+    assert asyncio.run(follow()) == generations
+
+
+def test_of_neighbours_known_from_the_beginning_it_is_news_that_they_are_silent(bpf_possible):
+    async def follow():
+        watch = Watch(neighbours=(Neighbour(901, HOST, bytes(6)),))
+        async with attached(watch) as datapath:
+            before = generation(datapath)
+            watch.change(SILENT)
+            await followed(datapath)
+            return generation(datapath) - before
+
+    assert asyncio.run(follow()) == 1
