@@ -181,26 +181,18 @@ class EbpfDatapath:
 
     async def attach(self, interfaces: Sequence[str]) -> None:
         """See ``Datapath``. Called again, it changes the interfaces."""
-        first = not self._tasks
         if self._programs is None:
             await asyncio.get_running_loop().run_in_executor(self._worker, self.load)
         self._interfaces = tuple(interfaces)
-        await self._follow_links()
-        await self._follow_routes()
-        if first:
-            if self._loaded.adopted:
-                found = await self.counters()
-                log.info("%d established connections taken over", found.established)
-            if self._remove_others is not None:
-                await self._remove_others()
-            self._subscribe()
-            for task in (
-                self._follow_forever(),
-                self._sweep_forever(),
-                self._reset_forever(),
-                self._look_after(),
-            ):
-                self._spawn(task)
+        if self._tasks:
+            await self._follow_all()
+            return
+        self._subscribe()  # first: what changes from here on is followed when there is who does it
+        try:
+            await self._begin()
+        except BaseException:
+            self._unsubscribe()
+            raise
 
     async def apply(self, plan: Plan) -> None:
         """See ``Datapath``."""
@@ -292,6 +284,21 @@ class EbpfDatapath:
 
     # -- what it does by itself ----------------------------------------------------------------
 
+    async def _begin(self) -> None:
+        await self._follow_all()
+        if self._loaded.adopted:
+            found = await self.counters()
+            log.info("%d established connections taken over", found.established)
+        if self._remove_others is not None:
+            await self._remove_others()
+        for task in (
+            self._follow_forever(),
+            self._sweep_forever(),
+            self._reset_forever(),
+            self._look_after(),
+        ):
+            self._spawn(task)
+
     def _subscribe(self) -> None:
         self._neighbours = {(each.index, each.ip) for each in self._watch.state.neighbours}
         self._unsubscribe = self._watch.subscribe(self._kernel_changed)
@@ -332,6 +339,10 @@ class EbpfDatapath:
 
     # The watch is the loop's: what it says crosses into the worker as a snapshot, taken when the work is
     # handed over, so that the last work has the latest.
+
+    async def _follow_all(self) -> None:
+        await self._follow_links()
+        await self._follow_routes()
 
     async def _follow_links(self) -> None:
         await self._work(self._put_programs, self._watch.state.links)

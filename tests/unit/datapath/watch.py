@@ -11,7 +11,7 @@ class Watch:
     def __init__(self, **state):
         self._loop = threading.get_ident()
         self._state = KernelState(**state)
-        self.subscribers = []
+        self.subscribers = set()
 
     @property
     def state(self):
@@ -19,8 +19,8 @@ class Watch:
         return self._state
 
     def subscribe(self, subscriber):
-        self.subscribers.append(subscriber)
-        return lambda: self.subscribers.remove(subscriber)
+        self.subscribers.add(subscriber)
+        return lambda: self.subscribers.discard(subscriber)
 
     def change(self, change, **state):
         """The kernel's configuration is another one, and who subscribed is told."""

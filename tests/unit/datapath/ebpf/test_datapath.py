@@ -114,6 +114,36 @@ def test_interfaces_without_room_in_a_map_that_is_taken_over_are_named_once(
     assert line == f"more interfaces than the programs have room for (1024): XDP sends nothing by {left}"
 
 
+def test_what_changes_while_it_begins_is_not_missed(bpf_possible):
+    async def begin():
+        async def change():
+            routes = (Route(bytes(4), 0, 901, mtu=1400),)
+            watch.change(Change(links=True, routes=True), links=(ETH1, ETH2), routes=routes)
+
+        watch = Watch(links=(ETH1,))
+        async with attached(watch, remove_others=change) as datapath:
+            await followed(datapath)
+            return datapath._tables.interfaces.keys(), datapath._route_mtus._present
+
+    assert asyncio.run(begin()) == ({901, 902}, {(bytes(4), 0): 1400})
+
+
+def test_one_that_could_not_begin_follows_nothing(bpf_possible):
+    async def begin():
+        async def fail():
+            raise DatapathError("the shield cannot be removed")
+
+        watch = Watch()
+        with file_system() as directory:
+            datapath = EbpfDatapath(watch, "tc", SMALL, file_system=directory, remove_others=fail)
+            with pytest.raises(DatapathError, match="shield"):
+                await datapath.attach([])
+            assert not watch.subscribers
+            await datapath.close(hold=False)
+
+    asyncio.run(begin())
+
+
 def test_a_hundred_changes_while_the_worker_is_busy_are_followed_together(bpf_possible, monkeypatch):
     busy, go_on, runs = threading.Event(), threading.Event(), []
 
