@@ -486,8 +486,9 @@ class EbpfDatapath:
             return await asyncio.get_running_loop().run_in_executor(self._worker, function, *arguments)
         except LibbpfError as error:
             raise _in_one_line(error) from None
-        except OSError as error:
-            raise DatapathError(f"the pins cannot be used: {error}") from None
+        except OSError as error:  # of files, these are all that the worker touches
+            what = "use the pins" if error.filename else "ask the kernel"
+            raise DatapathError(f"the {self._kind} datapath cannot {what}: {error}") from None
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.create_task(work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import threading
 
 import pytest
@@ -112,6 +113,27 @@ def test_interfaces_without_room_in_a_map_that_is_taken_over_are_named_once(
     (line,) = [record.getMessage() for record in caplog.records if "more interfaces" in record.getMessage()]
     left = "none1024, none1025, none1026, none1027, none1028 and 71 more"
     assert line == f"more interfaces than the programs have room for (1024): XDP sends nothing by {left}"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.EROFS, "Read-only file system", "/sys/fs/bpf/l4lb"), "cannot use the pins"),
+        (OSError(errno.EMFILE, "Too many open files"), "cannot ask the kernel"),
+    ],
+)
+def test_what_cannot_be_done_is_named(bpf_possible, monkeypatch, error, told):
+    def fail(interfaces):
+        raise error
+
+    async def attach():
+        async with attached(Watch()) as datapath:
+            monkeypatch.setattr(datapath._loaded.hooks, "put_on", fail)
+            with pytest.raises(DatapathError) as raised:
+                await datapath.attach([])
+            return str(raised.value)
+
+    assert asyncio.run(attach()) == f"the tc datapath {told}: {error}"
 
 
 def test_what_changes_while_it_begins_is_not_missed(bpf_possible):
