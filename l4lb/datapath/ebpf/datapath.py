@@ -199,9 +199,9 @@ class EbpfDatapath:
         try:
             await self._work(self._tables.apply, plan)
         except OutOfNumbers as error:
+            self._reset_soon()
             raise DatapathError(str(error)) from None
-        if self._tables.to_reset:
-            self._reset_wanted.set()
+        self._reset_soon()
 
     async def reweigh(self, costs: Mapping[str, Costs]) -> None:
         """See ``Datapath``."""
@@ -410,8 +410,7 @@ class EbpfDatapath:
     async def _reset_forever(self) -> None:
         """Reset the connections of backends that went away. Those with traffic do not wait for it: their
         next packet ends them."""
-        if self._tables.to_reset:  # a daemon before had no time for it
-            self._reset_wanted.set()
+        self._reset_soon()  # a daemon before had no time for it
         while True:
             await self._reset_wanted.wait()
             self._reset_wanted.clear()
@@ -420,6 +419,10 @@ class EbpfDatapath:
             # A client still waiting for its SYN/ACK will send its SYN again: that one is rescheduled.
             states = EVERY_STATE & ~(1 << State.SYN_SENT)
             await self._reset(Query(paths, states=states, take=True, gone=True))
+
+    def _reset_soon(self) -> None:
+        if self._tables.to_reset:
+            self._reset_wanted.set()
 
     async def _reset(self, query: Query) -> int:
         count = 0

@@ -14,6 +14,7 @@ import contextlib
 import secrets
 import sys
 from collections.abc import Iterable, Mapping, Set
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 
@@ -22,7 +23,7 @@ from l4lb.datapath.ebpf.contents import Contents, contents, service_entry, setti
 from l4lb.datapath.ebpf.contents import costs as costs_of
 from l4lb.datapath.ebpf.ends import Ends, size_for
 from l4lb.datapath.ebpf.layout import word
-from l4lb.datapath.ebpf.numbers import NumberedPath, Numbers, Socket, Way
+from l4lb.datapath.ebpf.numbers import NumberedPath, Numbers, OutOfNumbers, Socket, Way
 from l4lb.datapath.libbpf import Map
 from l4lb.director.lookup import reweighed
 from l4lb.model import Costs, Endpoint, Plan, ServicePlan, Verdict
@@ -72,10 +73,27 @@ class Tables:
         """Make a plan true. ``clock`` is the time in ns for programs with a clock of their own.
 
         Raises:
-            OutOfNumbers: nothing has changed.
+            OutOfNumbers: only services that the plan has no more are gone, so that there is room for it
+                when their connections are.
             LibbpfError: a map could not be written; applying the plan again goes on from there.
         """
-        self.numbers.update(plan)
+        try:
+            self.numbers.update(plan)
+        except OutOfNumbers:
+            self._make_way(plan)
+            raise
+        self._bring_about(plan, clock)
+
+    def _make_way(self, plan: Plan) -> None:
+        wanted = {(each.protocol, each.address) for each in plan.services}
+        kept = tuple(each for each in self._services.values() if (each.protocol, each.address) in wanted)
+        if len(kept) < len(self._services):
+            rest = replace(plan, services=kept)
+            self.numbers.update(rest)
+            self._bring_about(rest, clock=0)
+
+    def _bring_about(self, plan: Plan, clock: int) -> None:
+        """Write a plan that has its numbers."""
         wanted = contents(plan, self.numbers, self._present.backends)
         for service in plan.services:
             self.names[self.numbers.services[service.protocol, service.address]] = service.name

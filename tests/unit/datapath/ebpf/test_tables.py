@@ -8,6 +8,7 @@ from l4lb.datapath.ebpf import layout
 from l4lb.datapath.ebpf.counters import loads
 from l4lb.datapath.ebpf.ends import Ends
 from l4lb.datapath.ebpf.layout import end_key, word
+from l4lb.datapath.ebpf.numbers import OutOfNumbers
 from l4lb.datapath.ebpf.tables import Tables
 from l4lb.datapath.libbpf import LibbpfError, Map
 from l4lb.model import (
@@ -343,6 +344,43 @@ class TestManyEnds:
         ends = maps["ends"].memory().cast("Q")[8192 : 2 * 8192]
         assert sum(slot != 0 for slot in ends) == len(self.MANY) + 3  # ONE has a path as yet
         assert all(backend(maps, address) for address in (TWO, *self.MANY))
+
+
+class TestMoreServicesThanNumbers:
+    FIRST, SECOND, THIRD = (
+        service(ONE, vip=Endpoint(VIP.ip, port), name=f"port {port}") for port in (81, 82, 83)
+    )
+
+    @pytest.fixture(autouse=True)
+    def two_numbers(self, monkeypatch):
+        monkeypatch.setattr("l4lb.datapath.ebpf.numbers.SERVICES", 2)
+
+    def ports(self, maps):
+        return [port for port in (81, 82, 83) if in_service(maps, Endpoint(VIP.ip, port))]
+
+    def test_those_that_are_removed_make_way_for_those_that_are_to_come(self, maps):
+        tables = applied(maps, self.FIRST, self.SECOND)
+        for _ in range(2):
+            with pytest.raises(OutOfNumbers):
+                tables.apply(plan(self.SECOND, self.THIRD))
+            assert self.ports(maps) == [82]
+        assert tables.to_reset == tables.retired() != set()
+        tables.free(tables.retired())
+        tables.apply(plan(self.SECOND, self.THIRD))
+        assert self.ports(maps) == [82, 83]
+
+    def test_none_that_the_plan_still_has_does(self, maps):
+        tables = applied(maps, self.FIRST, self.SECOND)
+        with pytest.raises(OutOfNumbers):
+            tables.apply(plan(self.FIRST, self.SECOND, self.THIRD))
+        assert self.ports(maps) == [81, 82]
+        assert tables.retired() == set()
+
+    def test_of_a_daemon_before_it_is_not_known_which_could(self, maps):
+        applied(maps, self.FIRST, self.SECOND)
+        with pytest.raises(OutOfNumbers):
+            Tables(maps).apply(plan(self.SECOND, self.THIRD))
+        assert self.ports(maps) == [81, 82]
 
 
 class TestManyServices:
