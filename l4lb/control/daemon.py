@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import faulthandler
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -52,6 +53,7 @@ def run(config_path: Path, socket_path: Path, *, log_level: str = "info") -> int
         The exit status: 0 after a stop, 1 if the daemon could not start; why is on stderr.
     """
     logs.configure(log_level)
+    _use_all_descriptors()
     if not faulthandler.is_enabled():
         faulthandler.enable()  # where it hung, when the service manager aborts it
     try:
@@ -65,6 +67,13 @@ def run(config_path: Path, socket_path: Path, *, log_level: str = "info") -> int
         print(f"{logs.error_mark()}l4lb: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _use_all_descriptors() -> None:
+    """Probes and the datapath take many, and the soft limit is there for programs that call select."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError):  # more than fs.nr_open, which was larger once
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _run(config_path: Path, socket_path: Path) -> None:

@@ -30,7 +30,7 @@ from l4lb.model import (
     Plan,
     ServicePlan,
 )
-from l4lb.netlink.state import Change
+from l4lb.netlink.state import Change, KernelState
 from l4lb.netlink.watch import KernelWatch
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,8 @@ class RawDatapath:
         self._hold = hold
         self._shield = Shield()
         self._shield_lock = asyncio.Lock()
+        self._shielded: frozenset[int] = frozenset()  # links, by index: one that comes back is another one
+        self._shield_behind = False  # it could not be brought up to date
         self._interfaces: tuple[str, ...] = ()
         self._claim: Claim | None = None
         self._process: PacketProcess | None = None
@@ -82,8 +84,13 @@ class RawDatapath:
             await self._start()
         # Shielded before their packets are taken and until they no longer are: what both take, the
         # host's stack answers with an RST.
-        self._interfaces = tuple(dict.fromkeys((*interfaces, *self._interfaces)))
-        await self._apply_shield()
+        before = self._interfaces
+        self._interfaces = tuple(dict.fromkeys((*interfaces, *before)))
+        try:
+            await self._apply_shield()
+        except DatapathError:
+            self._interfaces = before
+            raise
         await self._running.request("attach", tuple(interfaces))
         if self._interfaces != tuple(interfaces):
             self._interfaces = tuple(interfaces)
@@ -204,7 +211,7 @@ class RawDatapath:
         await process.start()
         self._process = process
         self._unsubscribe = self._watch.subscribe(self._kernel_changed)
-        await process.request("kernel", self._watch.state)
+        await process.request("kernel", self._safe_state())
         self._spawn(self._look_after(process))
 
     def _kernel_changed(self, change: Change) -> None:
@@ -216,7 +223,7 @@ class RawDatapath:
             self._spawn(self._follow_links(self._process))
         elif change.routes:
             if not self._following:  # or the routes through that interface would be known before
-                self._process.tell("kernel", self._watch.state)
+                self._process.tell("kernel", self._safe_state())
         else:
             if change.addresses:
                 self._process.tell("addresses", self._watch.state.addresses)
@@ -229,19 +236,38 @@ class RawDatapath:
         finally:
             self._following -= 1
             if not self._following:
-                process.tell("kernel", self._watch.state)
+                process.tell("kernel", self._safe_state())
+
+    def _safe_state(self) -> KernelState:
+        """What the packet process may know: an interface that could not be shielded is not there for it."""
+        state = self._watch.state
+        if self._claim is None:
+            return state
+        links = (
+            link
+            for link in state.links
+            if link.name not in self._interfaces or link.index in self._shielded
+        )
+        return replace(state, links=tuple(links))
 
     def _present(self) -> list[str]:
         return [name for name in self._interfaces if self._watch.state.link(name) is not None]
 
     async def _apply_shield(self) -> None:
         async with self._shield_lock:
-            if self._claim is not None:
-                await self._shield.apply(self._claim, self._present())
+            if self._claim is None:
+                return
+            self._shield_behind = True
+            links = {
+                name: link.index for name in self._interfaces if (link := self._watch.state.link(name))
+            }
+            shielded = await self._shield.apply(self._claim, tuple(links))
+            self._shielded = frozenset(links[name] for name in shielded)
+            self._shield_behind = False
 
     async def _look_after(self, process: PacketProcess) -> None:
-        """Put the shield back when somebody else has removed it, as ``nft flush ruleset`` does, and
-        end a packet process that hangs, so that it is started again."""
+        """Put the shield back when somebody else has removed it, as ``nft flush ruleset`` does, try again
+        where it could not follow, and end a packet process that hangs, so that it is started again."""
         while True:
             await asyncio.sleep(_LOOK)
             try:
@@ -259,7 +285,9 @@ class RawDatapath:
                         "somebody removed the nftables table 'netdev l4lb' or its tc filters: "
                         "they are loaded again"
                     )
-                    await self._apply_shield()
+                if removed or self._shield_behind:
+                    self._following += 1
+                    await self._follow_links(process)
             except DatapathError as error:
                 log.error("%s", error)
 

@@ -64,7 +64,8 @@ def loads(
     targets = {
         path.number: (name, path.way.backend)
         for path in tables.numbers.paths.values()
-        if (name := tables.names.get(tables.paths[path.number].service, "")) in services
+        if path.number in tables.paths  # or its plan could not be written
+        and (name := tables.names.get(tables.paths[path.number].service, "")) in services
     }
     found = {}
     for number, value in _pages(maps["loads"], targets):

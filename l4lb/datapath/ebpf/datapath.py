@@ -22,6 +22,7 @@ from collections.abc import (
     Callable,
     Collection,
     Coroutine,
+    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -56,7 +57,7 @@ from l4lb.datapath.ebpf.tables import Tables
 from l4lb.datapath.libbpf import LibbpfError
 from l4lb.datapath.privileges import Capability
 from l4lb.model import BackendKey, ConnectionInfo, Costs, Counters, Decision, Limits, Load, Plan, State
-from l4lb.netlink.state import Change
+from l4lb.netlink.state import Change, Link, Neighbour, Route
 from l4lb.netlink.watch import KernelWatch
 from l4lb.netlink.xdp_features import xdp_features
 
@@ -74,6 +75,9 @@ _REST: Final = 20
 
 _LOOK: Final = 5.0
 """Seconds between two looks at whether the programs are where they should be."""
+
+_NAMED: Final = 5
+"""Interfaces named in one line of the log."""
 
 _Result = TypeVar("_Result")
 
@@ -116,7 +120,12 @@ class EbpfDatapath:
         self._sweep: Sweep
         self._unused: set[int] = set()  # retired paths that no connection had in the last round
         self._route_mtus: RouteMtus
+        self._left_out_told = False  # that there are more interfaces than there is room for
         self._interfaces: tuple[str, ...] = ()
+        self._changed = asyncio.Event()  # anything that hops depend on; of that these in particular:
+        self._links_changed = False
+        self._routes_changed = False
+        self._neighbours: set[tuple[int, bytes]] = set()  # link and address of those that have answered
         self._reset_wanted = asyncio.Event()
         self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -172,30 +181,27 @@ class EbpfDatapath:
 
     async def attach(self, interfaces: Sequence[str]) -> None:
         """See ``Datapath``. Called again, it changes the interfaces."""
-        first = not self._tasks
         if self._programs is None:
             await asyncio.get_running_loop().run_in_executor(self._worker, self.load)
         self._interfaces = tuple(interfaces)
-        await self._work(self._follow_links)
-        await self._work(self._follow_routes)
-        if first:
-            if self._loaded.adopted:
-                found = await self.counters()
-                log.info("%d established connections taken over", found.established)
-            if self._remove_others is not None:
-                await self._remove_others()
-            self._unsubscribe = self._watch.subscribe(self._kernel_changed)
-            for task in (self._sweep_forever(), self._reset_forever(), self._look_after()):
-                self._spawn(task)
+        if self._tasks:
+            await self._follow_all()
+            return
+        self._subscribe()  # first: what changes from here on is followed when there is who does it
+        try:
+            await self._begin()
+        except BaseException:
+            self._unsubscribe()
+            raise
 
     async def apply(self, plan: Plan) -> None:
         """See ``Datapath``."""
         try:
             await self._work(self._tables.apply, plan)
         except OutOfNumbers as error:
+            self._reset_soon()
             raise DatapathError(str(error)) from None
-        if self._tables.to_reset:
-            self._reset_wanted.set()
+        self._reset_soon()
 
     async def reweigh(self, costs: Mapping[str, Costs]) -> None:
         """See ``Datapath``."""
@@ -235,7 +241,7 @@ class EbpfDatapath:
 
     async def details(self) -> Mapping[str, str]:
         """See ``Datapath``."""
-        return await self._work(self._facts)
+        return await self._work(self._facts, self._watch.state.links)
 
     async def wait_failed(self) -> str:
         """See ``Datapath``."""
@@ -278,42 +284,116 @@ class EbpfDatapath:
 
     # -- what it does by itself ----------------------------------------------------------------
 
-    def _kernel_changed(self, change: Change) -> None:
-        if change.links:
-            self._spawn(self._work(self._follow_links))
-        if change.links or change.routes or change.addresses or change.neighbours:
-            self._spawn(self._work(self._follow_routes))
+    async def _begin(self) -> None:
+        await self._follow_all()
+        if self._loaded.adopted:
+            found = await self.counters()
+            log.info("%d established connections taken over", found.established)
+        if self._remove_others is not None:
+            await self._remove_others()
+        for task in (
+            self._follow_forever(),
+            self._sweep_forever(),
+            self._reset_forever(),
+            self._look_after(),
+        ):
+            self._spawn(task)
 
-    def _follow_links(self) -> None:
+    def _subscribe(self) -> None:
+        self._neighbours = {(each.index, each.ip) for each in self._watch.state.neighbours}
+        self._unsubscribe = self._watch.subscribe(self._kernel_changed)
+
+    def _kernel_changed(self, change: Change) -> None:
+        self._links_changed |= change.links
+        self._routes_changed |= change.routes
+        if self._learn(change.neighbours) or change.links or change.routes or change.addresses:
+            self._changed.set()
+
+    def _learn(self, neighbours: Iterable[Neighbour]) -> bool:
+        """False if it makes no difference: no program remembers a hop to who has never answered, and
+        somebody who asks for all addresses of a network in turn must not have all other hops forgotten."""
+        differs = False
+        for each in neighbours:
+            known = (each.index, each.ip) in self._neighbours
+            if each.mac is not None:
+                self._neighbours.add((each.index, each.ip))
+            else:
+                self._neighbours.discard((each.index, each.ip))
+            differs |= known or each.mac is not None
+        return differs
+
+    async def _follow_forever(self) -> None:
+        """What changes while one change is followed is followed together, after it: a plan never waits for
+        more than two."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            links, self._links_changed = self._links_changed, False
+            routes, self._routes_changed = self._routes_changed, False
+            if links:
+                await self._follow_links()
+            if routes:
+                await self._follow_routes()
+            else:
+                await self._work(self._tables.routes_changed)
+
+    # The watch is the loop's: what it says crosses into the worker as a snapshot, taken when the work is
+    # handed over, so that the last work has the latest.
+
+    async def _follow_all(self) -> None:
+        await self._follow_links()
+        await self._follow_routes()
+
+    async def _follow_links(self) -> None:
+        await self._work(self._put_programs, self._watch.state.links)
+
+    async def _follow_routes(self) -> None:
+        await self._work(self._put_routes, self._watch.state.routes)
+
+    def _put_programs(self, links: Sequence[Link]) -> None:
         """Programs on the interfaces that are there, and pinned, also where somebody has removed them."""
-        links, hooks = self._watch.state.links, self._loaded.hooks
+        hooks = self._loaded.hooks
         if self._loaded.pin_again():
             log.warning("somebody removed pins from %s: they are there again", self._loaded.directory)
         repaired = hooks.put_on({link.index: link.name for link in links if link.name in self._interfaces})
         features = xdp_features(link.index for link in links) if self._kind == "xdp" else {}
-        if self._tables.set_interfaces(known_interfaces(links, hooks.attached, features)):
+        known = known_interfaces(links, hooks.attached, features)
+        if self._tables.set_interfaces(known):
             self._tables.routes_changed()
+            self._tell_left_out([link for link in links if link.index in known])
         if repaired:
             names = ", ".join(repaired)
             log.warning("somebody removed the programs from %s: they are attached again", names)
 
-    def _follow_routes(self) -> None:
+    def _tell_left_out(self, links: Sequence[Link]) -> None:
+        """Once, until there is room for all."""
+        names = [link.name for link in links if link.index not in self._tables.interfaces]
+        told, self._left_out_told = self._left_out_told, bool(names)
+        if names and not told:
+            log.warning(
+                "more interfaces than the programs have room for (%d): XDP sends nothing by %s%s",
+                len(self._tables.interfaces),
+                ", ".join(names[:_NAMED]),
+                f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "",
+            )
+
+    def _put_routes(self, routes: Sequence[Route]) -> None:
         """What the programs remember of them is void."""
-        self._route_mtus.update(self._watch.state.routes)
+        self._route_mtus.update(routes)
         self._tables.routes_changed()
 
     async def _look_after(self) -> None:
         """Put programs back that somebody else has removed."""
         while True:
             await asyncio.sleep(_LOOK)
-            await self._work(self._follow_links)
+            await self._follow_links()
 
     async def _sweep_forever(self) -> None:
         """Forget what has expired, and give back the numbers of paths that no connection has."""
         clock = asyncio.get_running_loop().time
         while True:
             begun = clock()
-            retired = set(self._tables.numbers.retired)
+            retired = await self._work(self._tables.retired)
             steps = self._sweep.steps()
             while await self._work(_more, steps):
                 pass
@@ -330,8 +410,7 @@ class EbpfDatapath:
     async def _reset_forever(self) -> None:
         """Reset the connections of backends that went away. Those with traffic do not wait for it: their
         next packet ends them."""
-        if self._tables.to_reset:  # a daemon before had no time for it
-            self._reset_wanted.set()
+        self._reset_soon()  # a daemon before had no time for it
         while True:
             await self._reset_wanted.wait()
             self._reset_wanted.clear()
@@ -340,6 +419,10 @@ class EbpfDatapath:
             # A client still waiting for its SYN/ACK will send its SYN again: that one is rescheduled.
             states = EVERY_STATE & ~(1 << State.SYN_SENT)
             await self._reset(Query(paths, states=states, take=True, gone=True))
+
+    def _reset_soon(self) -> None:
+        if self._tables.to_reset:
+            self._reset_wanted.set()
 
     async def _reset(self, query: Query) -> int:
         count = 0
@@ -371,12 +454,12 @@ class EbpfDatapath:
         timeouts, now = self._tables.timeouts, time.monotonic_ns()  # as bpf_ktime_get_coarse_ns
         return [info(found, timeouts, now) for found in connections]
 
-    def _facts(self) -> dict[str, str]:
+    def _facts(self, links: Sequence[Link]) -> dict[str, str]:
         maps = self._loaded.maps
         totals = layout.TOTALS.unpack(maps["totals"].lookup(layout.word(0)) or b"")
         modes = self._loaded.hooks.modes()
         facts = {}
-        for link in self._watch.state.links:
+        for link in links:
             if link.index in modes:
                 words = modes[link.index]
                 known = self._tables.interfaces.get(link.index)
@@ -406,8 +489,9 @@ class EbpfDatapath:
             return await asyncio.get_running_loop().run_in_executor(self._worker, function, *arguments)
         except LibbpfError as error:
             raise _in_one_line(error) from None
-        except OSError as error:
-            raise DatapathError(f"the pins cannot be used: {error}") from None
+        except OSError as error:  # of files, these are all that the worker touches
+            what = "use the pins" if error.filename else "ask the kernel"
+            raise DatapathError(f"the {self._kind} datapath cannot {what}: {error}") from None
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.create_task(work)

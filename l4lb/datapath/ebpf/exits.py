@@ -16,7 +16,7 @@ _ETHERNET: Final = 6  # bytes of an address
 def known_interfaces(
     links: Iterable[Link], hooks: Collection[tuple[str, int]], features: Mapping[int, int]
 ) -> dict[int, Interface]:
-    """By index, those that have Ethernet addresses.
+    """By index, those that have Ethernet addresses; where the programs are, first.
 
     Args:
         links: all there are.
@@ -24,6 +24,7 @@ def known_interfaces(
         features: NETDEV_XDP_ACT_* by interface, of those that the kernel tells.
     """
     kinds = {hook for hook, _ in hooks}
+    ours = {index for _, index in hooks}
 
     def takes_redirected(link: Link) -> bool:
         """A frame from native XDP needs the driver's help, and is lost without it; one from generic
@@ -39,7 +40,7 @@ def known_interfaces(
 
     return {
         link.index: Interface(HOP_PEER * link.paired | HOP_XDP * takes_redirected(link), link.mac)
-        for link in links
+        for link in sorted(links, key=lambda link: link.index not in ours)
         if len(link.mac) == _ETHERNET
     }
 

@@ -38,6 +38,10 @@ FILTER: Final = 0x14B
 """Handle and priority of our filter in clsact, by which it is found again."""
 
 
+_GONE: Final = (errno.ENOENT, errno.ENOLINK, errno.ENODEV)
+"""The pin, the link's interface, the filter's interface."""
+
+
 class Hooks:
     """The programs of one network namespace on its interfaces, which are known by their indices."""
 
@@ -51,17 +55,13 @@ class Hooks:
 
     def take_over(self) -> None:
         """Put these programs in the place of those of a daemon before; every packet meets the one or the
-        other. What is not wanted any more, or of interfaces that are gone, is removed."""
+        other. What is not wanted any more, or of interfaces that are gone, is removed.
+
+        Raises:
+            LibbpfError: one cannot be replaced, say for want of descriptors; it stays where it is.
+        """
         for hook, index in attached(self._links):
-            if hook in XDP and self._xdp is None:
-                detach(self._links, hook, index)
-                continue
-            try:
-                if hook == CLSACT:
-                    attach_clsact(self._tc, index, FILTER, FILTER)
-                else:
-                    self._update(hook, index)
-            except LibbpfError:
+            if not self._replace(hook, index):
                 detach(self._links, hook, index)
 
     def put_on(self, interfaces: Mapping[int, str]) -> list[str]:
@@ -122,8 +122,9 @@ class Hooks:
                     raise
             else:
                 return True
-        attach_clsact(self._tc, index, FILTER, FILTER)  # again: whether it is there cannot be seen
+        # Before it: a filter of which nothing says so would be nobody's, were we killed in between.
         _pin_path(self._links, CLSACT, index).mkdir(exist_ok=True)
+        attach_clsact(self._tc, index, FILTER, FILTER)  # again: whether it is there cannot be seen
         return not here
 
     def _put_xdp(self, index: int, name: str) -> bool:
@@ -151,16 +152,36 @@ class Hooks:
         """True if our link is pinned and attaches to the interface."""
         try:
             link = Link.from_pin(_pin_path(self._links, hook, index))
-        except LibbpfError:
+        except LibbpfError as error:
+            if error.errno != errno.ENOENT:
+                raise
             return False
         with contextlib.closing(link):
             return link.info().ifindex == index
 
-    def _update(self, hook: str, index: int) -> None:
-        program = self._xdp if hook in XDP else self._tc
-        assert program is not None
+    def _replace(self, hook: str, index: int) -> bool:
+        """False where there is nothing to replace, or nothing to replace it by."""
+        try:
+            if hook == CLSACT:
+                attach_clsact(self._tc, index, FILTER, FILTER)
+                return True
+            if hook in XDP:
+                return self._xdp is not None and self._update(self._xdp, hook, index)
+            return self._update(self._tc, hook, index)
+        except LibbpfError as error:
+            if error.errno in _GONE:
+                return False
+            raise
+
+    def _update(self, program: Program, hook: str, index: int) -> bool:
         with contextlib.closing(Link.from_pin(_pin_path(self._links, hook, index))) as link:
-            link.update(program)
+            try:
+                link.update(program)
+            except LibbpfError:
+                if hook not in XDP:
+                    raise
+                return False  # whatever the driver has against it: TC takes all until it is attached anew
+        return True
 
     def _pin(self, link: Link, hook: str, index: int) -> None:
         path = _pin_path(self._links, hook, index)

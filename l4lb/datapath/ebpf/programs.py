@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import shutil
 from collections.abc import Mapping
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 _OBJECTS: Final = Path(l4lb.datapath.__file__).with_name("bpf")
 
 KINDS: Final = ("tc", "xdp")
+
+_INTERFACES: Final = 65_536
+"""That the programs know something of; 1,024 are too few for a host of containers."""
 
 
 class Programs:
@@ -43,21 +47,34 @@ class Programs:
             namespace: the directory of our network namespace's pins.
 
         Raises:
-            LibbpfError: the kernel or the host cannot do it. What was new of it is removed.
+            LibbpfError: the kernel or the host cannot do it. What was new of it is removed, and what was
+                there goes on, of another layout too.
         """
         self._namespace = namespace
         self._directory = pins.version_directory(namespace)
         self._loaded = ExitStack()
         self._pinned: dict[str, Map] = {}
         self.adopted = (self._directory / "maps").is_dir()
-        remove_versions(namespace, keep=self._directory)
         try:
-            self._load(kind, limits)
+            self._load_beside_others(kind, limits)
         except BaseException:
             self._loaded.close()
             if not self.adopted:
-                remove(namespace)
+                _remove_version(self._directory)
+                pins.remove_if_empty(namespace)
+                pins.remove_if_empty(namespace.parent)
             raise
+        remove_versions(namespace, keep=self._directory)
+
+    def _load_beside_others(self, kind: str, limits: Limits) -> None:
+        """What another layout has left balances meanwhile, unless there is no memory for both."""
+        try:
+            self._load(kind, limits)
+        except LibbpfError as error:
+            if error.errno != errno.ENOMEM or not remove_versions(self._namespace, keep=self._directory):
+                raise
+            self._loaded.close()
+            self._load(kind, limits)
 
     def _load(self, kind: str, limits: Limits) -> None:
         maps, links = self._make_directories()
@@ -133,6 +150,7 @@ def _sizes(limits: Limits, maps: Path) -> dict[str, int]:
     ):
         sizes.update({f"{name}{version}": entries for name in names for version in (4, 6)})
     sizes["fragments"] = limits.fragments
+    sizes["interfaces"] = _INTERFACES
     for name in sizes:
         if (maps / name).exists():
             found = Map.from_pin(maps / name)
@@ -175,13 +193,11 @@ def remove_abandoned(namespaces: Path, ours: Path) -> list[Path]:
     return removed
 
 
-def remove_versions(namespace: Path, keep: Path | None) -> None:
-    """Detach and unpin what other versions of l4lb have left, whose maps we do not understand."""
-    if not namespace.is_dir():
-        return
-    for directory in namespace.iterdir():
-        if directory == keep:
-            continue
+def remove_versions(namespace: Path, keep: Path | None) -> bool:
+    """Detach and unpin what other versions of l4lb have left, whose maps we do not understand; False if
+    there was nothing."""
+    others = [each for each in namespace.iterdir() if each != keep] if namespace.is_dir() else []
+    for directory in others:
         if keep is not None:
             log.warning(
                 "the daemon before kept its connections in another layout (%s, not %s): starting anew, "
@@ -189,6 +205,11 @@ def remove_versions(namespace: Path, keep: Path | None) -> None:
                 directory.name,
                 keep.name,
             )
-        for hook, index in attached(directory / "links"):
-            detach(directory / "links", hook, index)
-        shutil.rmtree(directory)
+        _remove_version(directory)
+    return bool(others)
+
+
+def _remove_version(directory: Path) -> None:
+    for hook, index in attached(directory / "links"):
+        detach(directory / "links", hook, index)
+    shutil.rmtree(directory)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 
 from l4lb.datapath.ebpf.layout import word
 from l4lb.datapath.libbpf import Map
 from l4lb.netlink.state import Route
+
+log = logging.getLogger(__name__)
 
 Prefix = tuple[bytes, int]
 """Address (4 or 16 bytes) and length in bits."""
@@ -14,7 +17,7 @@ Prefix = tuple[bytes, int]
 
 def route_mtus(routes: Iterable[Route]) -> dict[Prefix, int]:
     """What the longest prefix of an address has to say of its route's MTU: only routes that have one,
-    and, as 0, those within that have none."""
+    and, as 0, those within that have none, which come last."""
     best: dict[Prefix, Route] = {}
     for route in routes:
         key = (route.prefix, route.length)
@@ -22,7 +25,8 @@ def route_mtus(routes: Iterable[Route]) -> dict[Prefix, int]:
             best[key] = route
     mtus = {key: route.mtu for key, route in best.items() if route.mtu}
     if mtus:
-        mtus.update((key, 0) for key in best.keys() - mtus.keys() if any(map(mtus.get, _around(key))))
+        within = [key for key in best if key not in mtus and any(map(mtus.get, _around(key)))]
+        mtus.update(dict.fromkeys(within, 0))
     return mtus
 
 
@@ -41,22 +45,39 @@ class RouteMtus:
         """Takes what a daemon before has left for unknown and begins anew."""
         self._maps = {4: maps["route_mtus4"], 16: maps["route_mtus6"]}
         self._present: dict[Prefix, int] = {}
+        self._told = False  # that there are more than there is room for
         for each in self._maps.values():
             for key in list(each.keys()):
                 each.delete(key)
 
     def update(self, routes: Iterable[Route]) -> None:
-        """Follow the routes.
+        """Follow the routes. Where there is no room for all, those without an MTU are left out first: the
+        one of the route around them counts, so that packets are smaller than need be.
 
         Raises:
-            LibbpfError: more of them have an MTU than the map holds.
+            LibbpfError: a map could not be written; following them again goes on from there.
         """
-        wanted = route_mtus(routes)
+        wanted = self._fitting(route_mtus(routes))
+        # Old ones first, changed ones too: a full trie does not take another value for what it has.
+        for prefix, _ in self._present.items() - wanted.items():
+            self._maps[len(prefix[0])].delete(_key(prefix))
+            del self._present[prefix]
         for prefix, mtu in wanted.items() - self._present.items():
             self._maps[len(prefix[0])].update(_key(prefix), word(mtu))
-        for prefix in self._present.keys() - wanted.keys():
-            self._maps[len(prefix[0])].delete(_key(prefix))
-        self._present = wanted
+            self._present[prefix] = mtu
+
+    def _fitting(self, mtus: Mapping[Prefix, int]) -> dict[Prefix, int]:
+        fitting: dict[Prefix, int] = {}
+        for length, each in self._maps.items():
+            of_version = [(prefix, mtu) for prefix, mtu in mtus.items() if len(prefix[0]) == length]
+            fitting.update(of_version[: each.max_entries])
+        left_out, told = len(mtus) - len(fitting), self._told
+        self._told = bool(left_out)
+        if left_out and not told:
+            log.warning(
+                "no room for the MTUs of all routes: %d have that of the route around them", left_out
+            )
+        return fitting
 
 
 def _key(prefix: Prefix) -> bytes:

@@ -10,21 +10,28 @@ Not for two threads at a time.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import replace
+from itertools import islice
+from typing import Final
 
 from l4lb.datapath.ebpf import layout
 from l4lb.datapath.ebpf.contents import Contents, contents, service_entry, settings
 from l4lb.datapath.ebpf.contents import costs as costs_of
 from l4lb.datapath.ebpf.ends import Ends, size_for
 from l4lb.datapath.ebpf.layout import word
-from l4lb.datapath.ebpf.numbers import NumberedPath, Numbers, Socket, Way
+from l4lb.datapath.ebpf.numbers import NumberedPath, Numbers, OutOfNumbers, Socket, Way
 from l4lb.datapath.libbpf import Map
 from l4lb.director.lookup import reweighed
 from l4lb.model import Costs, Endpoint, Plan, ServicePlan, Verdict
 
 _ZERO = word(0)
+
+_TABLES_AT_ONCE: Final = 64
+"""Selections that are written together: each takes a file descriptor until then."""
 
 
 class Tables:
@@ -66,17 +73,35 @@ class Tables:
         """Make a plan true. ``clock`` is the time in ns for programs with a clock of their own.
 
         Raises:
-            OutOfNumbers: nothing has changed.
+            OutOfNumbers: only services that the plan has no more are gone, so that there is room for it
+                when their connections are.
             LibbpfError: a map could not be written; applying the plan again goes on from there.
         """
-        self.numbers.update(plan)
+        try:
+            self.numbers.update(plan)
+        except OutOfNumbers:
+            self._make_way(plan)
+            raise
+        self._bring_about(plan, clock)
+
+    def _make_way(self, plan: Plan) -> None:
+        wanted = {(each.protocol, each.address) for each in plan.services}
+        kept = tuple(each for each in self._services.values() if (each.protocol, each.address) in wanted)
+        if len(kept) < len(self._services):
+            rest = replace(plan, services=kept)
+            self.numbers.update(rest)
+            self._bring_about(rest, clock=0)
+
+    def _bring_about(self, plan: Plan, clock: int) -> None:
+        """Write a plan that has its numbers."""
         wanted = contents(plan, self.numbers, self._present.backends)
         for service in plan.services:
             self.names[self.numbers.services[service.protocol, service.address]] = service.name
         self._forget_names()
-        self._services = {service.name: service for service in plan.services}
+        self._services = {}  # neither those before nor these, should writing fail
         self._write_settings(plan, clock)
         self._write(wanted)
+        self._services = {service.name: service for service in plan.services}
 
     def reweigh(self, costs: Mapping[str, Costs]) -> None:
         """Other costs, by service, for the backends that the plan in force has them for; see ``Datapath``.
@@ -106,22 +131,29 @@ class Tables:
         return self._interfaces
 
     def set_interfaces(self, interfaces: Mapping[int, layout.Interface]) -> bool:
-        """Change what they know; False if it was so."""
+        """Change what they know; False if it was so. Where there is no room for all, the last are left out:
+        frames from and to them go by TC, and the long way to the other end of a pair."""
         known = self._maps["interfaces"]
+        interfaces = dict(islice(interfaces.items(), known.max_entries))
         if interfaces == self._interfaces:
             return False
         for index in self._interfaces.keys() - interfaces.keys():
             known.delete(word(index))
         for index, interface in interfaces.items() - self._interfaces.items():
             known.update(word(index), layout.INTERFACE.pack(interface))
-        self._interfaces = dict(interfaces)
+        self._interfaces = interfaces
         return True
 
-    def free(self, paths: Iterable[int]) -> None:
-        """Retired paths that no connection has: their numbers may be used again."""
+    def retired(self) -> set[int]:
+        """Paths that no new connection is given any more. Of a plan that could not be written to its end,
+        others have a retired number and are still chosen."""
+        return {number for number, path in self._present.paths.items() if path.flags & layout.PATH_RETIRED}
+
+    def free(self, paths: Set[int]) -> None:
+        """Of these the retired ones, which no connection has: their numbers may be used again."""
         traffic, loads = self._maps["traffic"], self._maps["loads"]
-        paths = list(paths)
-        for number in paths:
+        freed = paths & self.retired()
+        for number in freed:
             key = word(number)
             # They stay in the sum of all packets, whose place in verdicts the programs leave to us.
             packets = sum(sum(layout.TRAFFIC.unpack(counts)[:2]) for counts in traffic.lookup_percpu(key))
@@ -133,7 +165,7 @@ class Tables:
             self._maps["paths"].update(key, bytes(layout.PATH.size))
             del self._present.paths[number]
             self.to_reset.discard(number)
-        self.numbers.free(paths)
+        self.numbers.free(freed)
         sockets = {layout.end_key(each.ip, each.port, protocol) for protocol, each in self.numbers.backends}
         self._remove_backends(self._present.backends.keys() - sockets)
         self._forget_names()
@@ -216,25 +248,25 @@ class Tables:
             del self._present.backends[key]
 
     def _put_selections(self, wanted: Contents) -> None:
-        """All at once: the kernel waits after a write until nobody reads what was there."""
-        changed = {
-            number: words
+        """Many at once: the kernel waits after a write until nobody reads what was there."""
+        changed = [
+            (number, words)
             for number, words in wanted.selections.items()
             if self._present.selections.get(number) != words
-        }
-        inner = []
-        try:
-            for words in changed.values():
+        ]
+        for begin in range(0, len(changed), _TABLES_AT_ONCE):
+            self._put_some_selections(dict(changed[begin : begin + _TABLES_AT_ONCE]))
+
+    def _put_some_selections(self, selections: Mapping[int, tuple[int, ...]]) -> None:
+        with contextlib.ExitStack() as stack:
+            entries = []
+            for number, words in selections.items():
                 table = Map.create_array(4, len(words), inner=True)
-                inner.append(table)
+                stack.callback(table.close)
                 table.update_batch([(word(at), word(value)) for at, value in enumerate(words)])
-            entries = [(word(n), word(table.fd)) for n, table in zip(changed, inner, strict=True)]
-            if entries:
-                self._maps["selections"].update_batch(entries)
-        finally:
-            for table in inner:
-                table.close()
-        self._present.selections.update(changed)
+                entries.append((word(number), word(table.fd)))
+            self._maps["selections"].update_batch(entries)
+        self._present.selections.update(selections)
 
     def _put_costs(self, costs: Mapping[int, int]) -> None:
         changed = dict(costs.items() - self._present.costs.items())

@@ -94,7 +94,7 @@ class ProgramMaps:
             self._maps["loads"].update(word(number), bytes(layout.LOAD.size))
             self._maps["traffic"].update(word(number), bytes(layout.TRAFFIC.size * self._cpus))
             self._maps["measured"].update(word(number), bytes(layout.MEASURED.size))
-        self._tables.free(list(self._tables.numbers.retired))
+        self._tables.free(self._tables.retired())
         self._tables.to_reset.clear()
         self._tables.apply(self._plan)
         self._begun = True

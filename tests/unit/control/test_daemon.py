@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 from dataclasses import replace
@@ -28,6 +29,22 @@ def serve(l4lb):
             await l4lb.daemon().serve()
 
     asyncio.run(run())
+
+
+def test_it_may_open_as_many_files_as_the_host_allows(tmp_path, monkeypatch):
+    before = few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    seen = []
+
+    async def look(config_path, socket_path):
+        seen.append(resource.getrlimit(resource.RLIMIT_NOFILE))
+
+    monkeypatch.setattr(daemon, "_run", look)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(few, 512), most))
+        daemon.run(tmp_path / "l4lb.toml", tmp_path / "l4lb.sock")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert seen == [(most, most)]
 
 
 def test_what_a_start_brings_about(tmp_path):

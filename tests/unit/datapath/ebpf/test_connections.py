@@ -541,5 +541,5 @@ class TestCounters:
         found = counters(kernel.maps, kernel.tables, NOW)
         assert list(found.backends) == [("web", ONE)]
         assert found.verdicts[Verdict.FORWARD] == 3 * cpus
-        kernel.tables.free(list(kernel.tables.numbers.retired))
+        kernel.tables.free(kernel.tables.retired())
         assert counters(kernel.maps, kernel.tables, NOW).verdicts[Verdict.FORWARD] == 3 * cpus

@@ -1,8 +1,11 @@
-"""The datapath as a whole, where it cannot begin."""
+"""The datapath as a whole: where it cannot begin, and how it follows the kernel's configuration."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import threading
 
 import pytest
 
@@ -10,8 +13,13 @@ from l4lb.datapath.base import DatapathError
 from l4lb.datapath.ebpf.datapath import EbpfDatapath
 from l4lb.datapath.ebpf.numbers import OutOfNumbers
 from l4lb.model import Limits
+from l4lb.netlink.state import Change, Link, Neighbour, Route
 from tests.unit.datapath.ebpf.kernel import file_system
+from tests.unit.datapath.watch import Watch
 
+SMALL = Limits(half_open=1024, established=1024, affinity=1024, fragments=1024)
+ETH1, ETH2 = (Link(index, f"eth{index}", bytes(6), 1500, True) for index in (901, 902))
+WITHIN = 5.0
 CROWDED = "no place for 10.1.0.100:80 in the table of VIPs and backends: it is too crowded there"
 
 
@@ -22,8 +30,7 @@ def test_tables_that_cannot_be_taken_over_are_a_reason_to_fall_back(bpf_possible
         raise OutOfNumbers(CROWDED)
 
     async def load(directory):
-        limits = Limits(half_open=1024, established=1024, affinity=1024, fragments=1024)
-        EbpfDatapath(None, "tc", limits, file_system=directory).load()
+        EbpfDatapath(None, "tc", SMALL, file_system=directory).load()
 
     monkeypatch.setattr("l4lb.datapath.ebpf.datapath.Tables", crowded)
     with file_system() as directory, pytest.raises(DatapathError, match=CROWDED):
@@ -41,3 +48,181 @@ def test_tables_that_are_taken_over_keep_the_limits_they_were_made_for(bpf_possi
 
     with file_system() as directory:
         assert asyncio.run(made_for(1024)) == asyncio.run(made_for(2048)) == Limits(1024, 1024, 1024, 1024)
+
+
+@contextlib.asynccontextmanager
+async def attached(watch, **settings):
+    """A datapath that runs, without interfaces; what it had to do is done."""
+    with file_system() as directory:
+        datapath = EbpfDatapath(watch, "tc", SMALL, file_system=directory, **settings)
+        try:
+            await datapath.attach([])
+            yield datapath
+        finally:
+            await datapath.close(hold=False)
+
+
+async def followed(datapath):
+    """Once the changes that were told are followed: each takes fewer turns of the worker than this."""
+    for _ in range(8):
+        await datapath.details()
+
+
+def generation(datapath):
+    """What the programs compare their hops with."""
+    return datapath._tables._settings.generation
+
+
+def test_the_snapshot_of_the_kernel_is_taken_where_it_changes(bpf_possible):
+    """In the worker's thread it could be half of the one and half of the next, and would stay."""
+
+    async def follow():
+        watch, routes = Watch(links=(ETH1,)), (Route(bytes(4), 0, 901, mtu=1400),)
+        async with attached(watch) as datapath:
+            watch.change(Change(links=True, routes=True), links=(ETH1, ETH2), routes=routes)
+            await followed(datapath)
+            return datapath._tables.interfaces.keys(), datapath._route_mtus._present
+
+    assert asyncio.run(follow()) == ({901, 902}, {(bytes(4), 0): 1400})
+
+
+MANY = tuple(Link(1000 + index, f"none{index}", bytes(6), 1500, True) for index in range(1100))
+
+
+def test_a_host_of_containers_has_more_than_a_thousand_interfaces(bpf_possible, caplog):
+    async def known():
+        async with attached(Watch(links=MANY)) as datapath:
+            return len(datapath._tables.interfaces)
+
+    assert asyncio.run(known()) == len(MANY)
+    assert "more interfaces" not in caplog.text
+
+
+def test_interfaces_without_room_in_a_map_that_is_taken_over_are_named_once(
+    bpf_possible, monkeypatch, caplog
+):
+    async def known():
+        watch = Watch(links=MANY)
+        async with attached(watch) as datapath:
+            watch.change(Change(links=True), links=(ETH1, *MANY))
+            await followed(datapath)
+            return len(datapath._tables.interfaces)
+
+    monkeypatch.setattr("l4lb.datapath.ebpf.programs._INTERFACES", 1024)
+    assert asyncio.run(known()) == 1024
+    (line,) = [record.getMessage() for record in caplog.records if "more interfaces" in record.getMessage()]
+    left = "none1024, none1025, none1026, none1027, none1028 and 71 more"
+    assert line == f"more interfaces than the programs have room for (1024): XDP sends nothing by {left}"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.EROFS, "Read-only file system", "/sys/fs/bpf/l4lb"), "cannot use the pins"),
+        (OSError(errno.EMFILE, "Too many open files"), "cannot ask the kernel"),
+    ],
+)
+def test_what_cannot_be_done_is_named(bpf_possible, monkeypatch, error, told):
+    def fail(interfaces):
+        raise error
+
+    async def attach():
+        async with attached(Watch()) as datapath:
+            monkeypatch.setattr(datapath._loaded.hooks, "put_on", fail)
+            with pytest.raises(DatapathError) as raised:
+                await datapath.attach([])
+            return str(raised.value)
+
+    assert asyncio.run(attach()) == f"the tc datapath {told}: {error}"
+
+
+def test_what_changes_while_it_begins_is_not_missed(bpf_possible):
+    async def begin():
+        async def change():
+            routes = (Route(bytes(4), 0, 901, mtu=1400),)
+            watch.change(Change(links=True, routes=True), links=(ETH1, ETH2), routes=routes)
+
+        watch = Watch(links=(ETH1,))
+        async with attached(watch, remove_others=change) as datapath:
+            await followed(datapath)
+            return datapath._tables.interfaces.keys(), datapath._route_mtus._present
+
+    assert asyncio.run(begin()) == ({901, 902}, {(bytes(4), 0): 1400})
+
+
+def test_one_that_could_not_begin_follows_nothing(bpf_possible):
+    async def begin():
+        async def fail():
+            raise DatapathError("the shield cannot be removed")
+
+        watch = Watch()
+        with file_system() as directory:
+            datapath = EbpfDatapath(watch, "tc", SMALL, file_system=directory, remove_others=fail)
+            with pytest.raises(DatapathError, match="shield"):
+                await datapath.attach([])
+            assert not watch.subscribers
+            await datapath.close(hold=False)
+
+    asyncio.run(begin())
+
+
+def test_a_hundred_changes_while_the_worker_is_busy_are_followed_together(bpf_possible, monkeypatch):
+    busy, go_on, runs = threading.Event(), threading.Event(), []
+
+    async def follow():
+        watch = Watch()
+        async with attached(watch) as datapath:
+            follow = datapath._tables.routes_changed
+
+            def slowly():
+                runs.append(None)
+                busy.set()
+                go_on.wait(WITHIN)
+                follow()
+
+            monkeypatch.setattr(datapath._tables, "routes_changed", slowly)
+            watch.change(Change(addresses=True))
+            await asyncio.to_thread(busy.wait, WITHIN)
+            for _ in range(100):
+                watch.change(Change(addresses=True))
+            go_on.set()
+            await followed(datapath)
+
+    asyncio.run(follow())
+    assert len(runs) == 2
+
+
+HOST = bytes((10, 2, 0, 11))
+SILENT, FOUND = (Change(neighbours=(Neighbour(901, HOST, mac),)) for mac in (None, bytes(6)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "generations"),
+    [((SILENT,), 0), ((SILENT, FOUND), 1), ((FOUND, SILENT), 2), ((FOUND, SILENT, SILENT), 2)],
+)
+def test_hops_are_void_when_a_neighbour_comes_or_goes(bpf_possible, monkeypatch, changes, generations):
+    """But not when one that never answered does not answer again. Routes are left alone."""
+
+    async def follow():
+        watch = Watch()
+        async with attached(watch) as datapath:
+            monkeypatch.setattr(datapath, "_route_mtus", None)
+            before = generation(datapath)
+            for change in changes:
+                watch.change(change)
+                await followed(datapath)
+            return generation(datapath) - before
+
+    assert asyncio.run(follow()) == generations
+
+
+def test_of_neighbours_known_from_the_beginning_it_is_news_that_they_are_silent(bpf_possible):
+    async def follow():
+        watch = Watch(neighbours=(Neighbour(901, HOST, bytes(6)),))
+        async with attached(watch) as datapath:
+            before = generation(datapath)
+            watch.change(SILENT)
+            await followed(datapath)
+            return generation(datapath) - before
+
+    assert asyncio.run(follow()) == 1

@@ -26,6 +26,10 @@ def test_all_that_speak_ethernet_are_known_by_their_address():
     }
 
 
+def test_those_with_the_programs_come_first():
+    assert list(known_interfaces(LINKS, {(TCX, PAIR.index)}, {})) == [PAIR.index, CARD.index]
+
+
 def test_without_xdp_only_pairs_are_special():
     assert exit_flags(LINKS, TC, {}) == {3: HOP_PEER}
 

@@ -5,8 +5,10 @@ import sys
 import pytest
 
 from l4lb.datapath.ebpf import layout
+from l4lb.datapath.ebpf.counters import loads
 from l4lb.datapath.ebpf.ends import Ends
 from l4lb.datapath.ebpf.layout import end_key, word
+from l4lb.datapath.ebpf.numbers import OutOfNumbers
 from l4lb.datapath.ebpf.tables import Tables
 from l4lb.datapath.libbpf import LibbpfError, Map
 from l4lb.model import (
@@ -174,7 +176,7 @@ class TestBackendsOfSeveralServices:
         before = backend(maps, TWO)
         tables.apply(plan(service(ONE)))
         assert backend(maps, TWO)[:3] == before[:3]
-        tables.free([before.path])
+        tables.free({before.path})
         assert backend(maps, TWO) is None
 
     def test_the_address_of_a_removed_backend_is_nobodys_at_once(self, maps):
@@ -206,7 +208,7 @@ class TestChanges:
         assert in_service(maps) is None
         assert selection(maps, 0) is None
         assert tables.names[0] == "web"
-        tables.free([old])
+        tables.free({old})
         assert tables.names == {}
         assert path(maps, old) == layout.PATH.unpack(bytes(layout.PATH.size))
 
@@ -214,7 +216,7 @@ class TestChanges:
         tables = applied(maps, service(ONE))
         service_before, backend_before = in_service(maps), backend(maps)
         tables.apply(plan())
-        tables.free([backend_before.path])
+        tables.free({backend_before.path})
         removed = layout.SERVICE.unpack(maps["services"].lookup(word(service_before.number)))
         assert removed == service_before._replace(version=0)
         removed = layout.BACKEND.unpack(maps["backends"].lookup(word(backend_before.number)))
@@ -240,7 +242,7 @@ class TestChanges:
         maps["traffic"].update(word(number), layout.TRAFFIC.pack(layout.Traffic(5, 6, 7, 8)) * cpus)
         maps["loads"].update(word(number), layout.LOAD.pack(layout.Load(3, 4)))
         tables.apply(plan())
-        tables.free([number])
+        tables.free({number})
         counts = maps["verdicts"].lookup_percpu(word(Verdict.FORWARD))
         assert sum(int.from_bytes(count, sys.byteorder) for count in counts) == 11 * cpus
         assert not any(b"".join(maps["traffic"].lookup_percpu(word(number))))
@@ -265,6 +267,16 @@ class TestChanges:
         assert not tables.set_interfaces({4: one})
         assert dict(maps["interfaces"].items()) == {word(4): layout.INTERFACE.pack(one)}
         assert Tables(maps).interfaces == {4: one}
+
+    def test_more_interfaces_than_there_is_room_for(self, maps):
+        """The room is what a daemon before has made: the last are left out, and nothing fails."""
+        tables, room = applied(maps), maps["interfaces"].max_entries
+        many = {index: layout.Interface(0, b"\2many.") for index in range(1, room + 100)}
+        assert tables.set_interfaces(many)
+        assert not tables.set_interfaces(many)
+        assert len(list(maps["interfaces"].keys())) == len(tables.interfaces) == room
+        assert room in tables.interfaces
+        assert room + 1 not in tables.interfaces
 
 
 class TestOtherCosts:
@@ -334,6 +346,66 @@ class TestManyEnds:
         assert all(backend(maps, address) for address in (TWO, *self.MANY))
 
 
+class TestMoreServicesThanNumbers:
+    FIRST, SECOND, THIRD = (
+        service(ONE, vip=Endpoint(VIP.ip, port), name=f"port {port}") for port in (81, 82, 83)
+    )
+
+    @pytest.fixture(autouse=True)
+    def two_numbers(self, monkeypatch):
+        monkeypatch.setattr("l4lb.datapath.ebpf.numbers.SERVICES", 2)
+
+    def ports(self, maps):
+        return [port for port in (81, 82, 83) if in_service(maps, Endpoint(VIP.ip, port))]
+
+    def test_those_that_are_removed_make_way_for_those_that_are_to_come(self, maps):
+        tables = applied(maps, self.FIRST, self.SECOND)
+        for _ in range(2):
+            with pytest.raises(OutOfNumbers):
+                tables.apply(plan(self.SECOND, self.THIRD))
+            assert self.ports(maps) == [82]
+        assert tables.to_reset == tables.retired() != set()
+        tables.free(tables.retired())
+        tables.apply(plan(self.SECOND, self.THIRD))
+        assert self.ports(maps) == [82, 83]
+
+    def test_none_that_the_plan_still_has_does(self, maps):
+        tables = applied(maps, self.FIRST, self.SECOND)
+        with pytest.raises(OutOfNumbers):
+            tables.apply(plan(self.FIRST, self.SECOND, self.THIRD))
+        assert self.ports(maps) == [81, 82]
+        assert tables.retired() == set()
+
+    def test_of_a_daemon_before_it_is_not_known_which_could(self, maps):
+        applied(maps, self.FIRST, self.SECOND)
+        with pytest.raises(OutOfNumbers):
+            Tables(maps).apply(plan(self.SECOND, self.THIRD))
+        assert self.ports(maps) == [81, 82]
+
+
+class TestManyServices:
+    def test_their_selections_take_few_descriptors_at_a_time(self, maps, monkeypatch):
+        create, close, opened, most = Map.create_array, Map.close, set(), [0]
+
+        def count(*arguments, **options):
+            table = create(*arguments, **options)
+            opened.add(table)
+            most.append(len(opened))
+            return table
+
+        def forget(self):
+            close(self)
+            opened.discard(self)
+
+        monkeypatch.setattr(Map, "create_array", count)
+        monkeypatch.setattr(Map, "close", forget)
+        many = [service(ONE, vip=Endpoint(VIP.ip, port), name=f"port {port}") for port in range(1000, 1300)]
+        applied(maps, *many)
+        assert max(most) == 64
+        assert not opened
+        assert all(selection(maps, number) for number in range(len(many)))
+
+
 class TestOrder:
     """What a packet meets between two writes."""
 
@@ -391,6 +463,45 @@ class TestOrder:
         tables.apply(plan(service(ONE, TWO), service(SIX, vip=VIP6)))
         assert selection(maps, 0) == [backend(maps, ONE).path, backend(maps, TWO).path]
         assert in_service(maps, VIP6) is not None
+
+
+class TestAPlanThatFailedHalfWay:
+    """Numbers say what should be, maps what is."""
+
+    def failed(self, tables, monkeypatch, *services, of=Map, write="create_array"):
+        def fail(*arguments, **options):
+            raise LibbpfError("too many open files")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(of, write, fail)
+            with pytest.raises(LibbpfError):
+                tables.apply(plan(*services))
+
+    def test_a_path_that_is_chosen_still_is_not_freed(self, maps, monkeypatch):
+        tables = applied(maps, service(ONE, TWO))
+        chosen, removed = selection(maps, 0), backend(maps, TWO).path
+        self.failed(tables, monkeypatch, service(ONE))
+        assert list(tables.numbers.retired) == [removed]
+        assert tables.retired() == set()
+        tables.free({removed})
+        assert selection(maps, 0) == chosen
+        assert all(path(maps, number).version for number in chosen)
+        tables.apply(plan(service(ONE)))
+        assert tables.retired() == {removed}
+        tables.free({removed})
+        assert not path(maps, removed).version
+        assert not tables.numbers.retired
+
+    def test_loads_are_of_the_paths_that_are_there(self, maps, monkeypatch):
+        tables = applied(maps, service(ONE))
+        self.failed(tables, monkeypatch, service(ONE, TWO), of=Tables, write="_make_room")
+        assert loads(maps, tables, {"web"}, 0).keys() == {("web", ONE)}
+
+    def test_a_service_that_is_not_there_is_not_reweighed(self, maps, monkeypatch):
+        tables = applied(maps, service(ONE))
+        self.failed(tables, monkeypatch, service(SIX, vip=VIP6, name="six", selection=Costs(((0, 1),))))
+        tables.reweigh({"six": Costs(((0, 2),))})
+        assert in_service(maps, VIP6) is None
 
 
 class TestAdoption:
