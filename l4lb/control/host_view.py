@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from l4lb.control.config import Config
 from l4lb.control.sources import sources_towards
 from l4lb.model import Nat
-from l4lb.netlink.interfaces import interfaces_towards
+from l4lb.netlink.interfaces import Ways
 from l4lb.netlink.routing import RoutingTable
 from l4lb.netlink.state import KernelState
 
@@ -22,22 +22,28 @@ class HostView:
 
     state: KernelState
     table: RoutingTable
+    ways: Ways
     interfaces: tuple[str, ...]  # to take packets on
     left_out: tuple[str, ...]  # lead to backends, but the config names others
     sources: Mapping[bytes, bytes]  # backend of full NAT -> the gateway's address towards it
 
 
 def look(config: Config, state: KernelState, before: HostView | None) -> HostView:
-    """The host as ``state`` has it. What the view ``before`` knows already is not worked out again."""
-    if before is not None and (before.state.routes, before.state.links) == (state.routes, state.links):
+    """The host as ``state`` has it. What the view ``before`` knows of all its routes is not worked out
+    again."""
+    same_routes = before is not None and before.state.routes == state.routes
+    ways = before.ways if before is not None and same_routes else Ways(state.routes)
+    if before is not None and same_routes and before.state.links == state.links:
         table = before.table
     else:
         table = RoutingTable(state.routes, state.links)
     named = config.gateway.interfaces
-    towards = interfaces_towards(state, _backends(config) if named else _backends(config) | _vips(config))
+    asked = _backends(config) if named else _backends(config) | _vips(config)
+    towards = ways.interfaces(state.links, asked)
     return HostView(
         state,
         table,
+        ways,
         named or _with_sleepers(state, before, towards),
         tuple(name for name in towards if name not in named) if named else (),
         sources_towards(state, table, _full_nat_backends(config)),
