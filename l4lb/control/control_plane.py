@@ -56,6 +56,7 @@ class Edges:
     vips: VipKeeper
     our_vips: Callable[[], Collection[bytes]]  # those that l4lb has added to the host
     make_datapath: Callable[[Config], Datapath]
+    attached_before: Callable[[], Collection[int]]  # interfaces, by index, that a daemon before was on
     drain_file: DrainFile
     make_health: Callable[[OnChange], HealthRunner] = HealthRunner
     read_sysctls: Callable[[Iterable[str]], Sysctls] = read_sysctls
@@ -78,6 +79,7 @@ class ControlPlane:
             watch=edges.watch,
             vips=edges.vips,
             supervisor=self._supervisor,
+            attached_before=edges.attached_before,
             make_health=edges.make_health,
             make_agents=edges.make_agents,
             make_prober=edges.make_prober,

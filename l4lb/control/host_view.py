@@ -28,9 +28,11 @@ class HostView:
     sources: Mapping[bytes, bytes]  # backend of full NAT -> the gateway's address towards it
 
 
-def look(config: Config, state: KernelState, before: HostView | None) -> HostView:
+def look(
+    config: Config, state: KernelState, before: HostView | None, attached: Collection[int] = ()
+) -> HostView:
     """The host as ``state`` has it. What the view ``before`` knows of all its routes is not worked out
-    again."""
+    again. For the first one ``attached`` are the indices of the interfaces that a daemon before was on."""
     same_routes = before is not None and before.state.routes == state.routes
     ways = before.ways if before is not None and same_routes else Ways(state.routes)
     if before is not None and same_routes and before.state.links == state.links:
@@ -44,22 +46,28 @@ def look(config: Config, state: KernelState, before: HostView | None) -> HostVie
         state,
         table,
         ways,
-        named or _with_sleepers(state, before, towards),
+        named or _with_sleepers(state, _known(state, before, attached), towards),
         tuple(name for name in towards if name not in named) if named else (),
         sources_towards(state, table, _full_nat_backends(config)),
     )
 
 
-def _with_sleepers(state: KernelState, before: HostView | None, awake: Collection[str]) -> tuple[str, ...]:
-    """The interfaces that lead somewhere, and those of ``before`` that lead nowhere because they are
-    down. These are not left: once one is up again, packets that nobody takes there would go to
-    clients as their backends sent them."""
-    known = before.interfaces if before is not None else ()
+def _with_sleepers(state: KernelState, known: Collection[str], awake: Collection[str]) -> tuple[str, ...]:
+    """The interfaces that lead somewhere, and those ``known`` that lead nowhere because they are down.
+    These are not left: once one is up again, packets that nobody takes there would go to clients as
+    their backends sent them."""
     return tuple(
         link.name
         for link in sorted(state.links, key=lambda link: link.index)
         if link.name in awake or (link.name in known and not link.up)
     )
+
+
+def _known(state: KernelState, before: HostView | None, attached: Collection[int]) -> Collection[str]:
+    """Names of the interfaces on which packets were taken until now."""
+    if before is not None:
+        return before.interfaces
+    return {link.name for link in state.links if link.index in attached}
 
 
 def _full_nat_backends(config: Config) -> set[bytes]:

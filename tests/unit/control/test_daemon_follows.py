@@ -137,6 +137,23 @@ def test_an_interface_that_appears_is_attached_to(tmp_path):
     asyncio.run(run())
 
 
+def test_an_interface_that_is_down_at_the_start_is_kept_if_a_daemon_before_was_on_it(tmp_path):
+    """Until it leads nowhere though it is up."""
+    lo, eth0, eth1 = LINKS
+    routes = tuple(route for route in ROUTES if route.index != eth1.index)
+
+    async def run():
+        async with l4lb.serving():
+            assert l4lb.datapath.attached == [("eth0", "eth1")]
+            l4lb.watch.become(KernelState(LINKS, ADDRESSES, routes), Change(links=True))
+            await l4lb.datapath.interfaces_where(lambda names: names == ("eth0",))
+
+    l4lb = Running(tmp_path)
+    l4lb.watch.state = KernelState((lo, eth0, replace(eth1, up=False)), ADDRESSES, routes)
+    l4lb.attached_before = {eth0.index, eth1.index}
+    asyncio.run(run())
+
+
 def test_without_any_interface_the_daemon_waits_for_one(tmp_path):
     l4lb = Running(tmp_path)
     l4lb.watch.state = KernelState(LINKS[:1])

@@ -49,5 +49,8 @@ def test_an_interface_that_goes_down_is_kept_for_when_it_is_up_again():
     before = look(CONFIG, GATEWAY, None)
     assert look(CONFIG, down, before).interfaces == ("eth0", "eth1")
     assert look(CONFIG, down, None).interfaces == ("eth0",)
+    assert look(CONFIG, down, None, attached={2, 3}).interfaces == ("eth0", "eth1")  # by a daemon before
+    assert look(CONFIG, down, None, attached={2, 9}).interfaces == ("eth0",)
+    assert look(CONFIG, replace(GATEWAY, routes=routes), None, attached={3}).interfaces == ("eth0",)
     assert look(CONFIG, replace(GATEWAY, routes=routes), before).interfaces == ("eth0",)  # it is up
     assert look(CONFIG, replace(GATEWAY, links=(lo, eth0), routes=routes), before).interfaces == ("eth0",)
