@@ -64,10 +64,12 @@ def _with_sleepers(state: KernelState, known: Collection[str], awake: Collection
 
 
 def _known(state: KernelState, before: HostView | None, attached: Collection[int]) -> Collection[str]:
-    """Names of the interfaces on which packets were taken until now."""
+    """Names of the interfaces on which packets were taken until now, also of those that had others."""
+    names: set[str] = set()
     if before is not None:
-        return before.interfaces
-    return {link.name for link in state.links if link.index in attached}
+        names.update(before.interfaces)
+        attached = {link.index for link in before.state.links if link.name in names}
+    return names | {link.name for link in state.links if link.index in attached}
 
 
 def _full_nat_backends(config: Config) -> set[bytes]:

@@ -117,6 +117,7 @@ class EbpfDatapath:
         self._unused: set[int] = set()  # retired paths that no connection had in the last round
         self._route_mtus: RouteMtus
         self._interfaces: tuple[str, ...] = ()
+        self._taken: dict[int, str] = {}  # those that are there: index -> the name that was wanted
         self._reset_wanted = asyncio.Event()
         self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -284,12 +285,24 @@ class EbpfDatapath:
         if change.links or change.routes or change.addresses or change.neighbours:
             self._spawn(self._work(self._follow_routes))
 
+    def _follow_names(self) -> None:
+        """As ``_follow_links``, and an interface that has got a name which nobody wants is left."""
+        self._taken = {}
+        self._follow_links()
+
     def _follow_links(self) -> None:
-        """Programs on the interfaces that are there, and pinned, also where somebody has removed them."""
+        """Programs on the interfaces that are there, and pinned, also where somebody has removed them. One
+        that gets another name keeps them until the next look: the names that are wanted may be told anew in
+        a moment, or be about to be told as they were, and the host's stack would reset connections."""
         links, hooks = self._watch.state.links, self._loaded.hooks
         if self._loaded.pin_again():
             log.warning("somebody removed pins from %s: they are there again", self._loaded.directory)
-        repaired = hooks.put_on({link.index: link.name for link in links if link.name in self._interfaces})
+        wanted = {link.index: link.name for link in links if link.name in self._interfaces}
+        renamed = {
+            link.index: link.name for link in links if self._taken.get(link.index, link.name) != link.name
+        }
+        self._taken = {index: self._taken[index] for index in renamed} | wanted
+        repaired = hooks.put_on(renamed | wanted)
         features = xdp_features(link.index for link in links) if self._kind == "xdp" else {}
         if self._tables.set_interfaces(known_interfaces(links, hooks.attached, features)):
             self._tables.routes_changed()
@@ -306,7 +319,7 @@ class EbpfDatapath:
         """Put programs back that somebody else has removed."""
         while True:
             await asyncio.sleep(_LOOK)
-            await self._work(self._follow_links)
+            await self._work(self._follow_names)
 
     async def _sweep_forever(self) -> None:
         """Forget what has expired, and give back the numbers of paths that no connection has."""

@@ -48,6 +48,9 @@ def test_an_interface_that_goes_down_is_kept_for_when_it_is_up_again():
     down = replace(GATEWAY, links=(lo, eth0, replace(eth1, up=False)), routes=routes)
     before = look(CONFIG, GATEWAY, None)
     assert look(CONFIG, down, before).interfaces == ("eth0", "eth1")
+    renamed = replace(down, links=(lo, eth0, replace(eth1, up=False, name="lan9")))
+    assert look(CONFIG, renamed, before).interfaces == ("eth0", "lan9")
+    assert look(CONFIG, renamed, look(CONFIG, down, before)).interfaces == ("eth0", "lan9")
     assert look(CONFIG, down, None).interfaces == ("eth0",)
     assert look(CONFIG, down, None, attached={2, 3}).interfaces == ("eth0", "eth1")  # by a daemon before
     assert look(CONFIG, down, None, attached={2, 9}).interfaces == ("eth0",)
