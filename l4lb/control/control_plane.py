@@ -56,6 +56,7 @@ class Edges:
     vips: VipKeeper
     our_vips: Callable[[], Collection[bytes]]  # those that l4lb has added to the host
     make_datapath: Callable[[Config], Datapath]
+    attached_before: Callable[[], Collection[int]]  # interfaces, by index, that a daemon before was on
     drain_file: DrainFile
     make_health: Callable[[OnChange], HealthRunner] = HealthRunner
     read_sysctls: Callable[[Iterable[str]], Sysctls] = read_sysctls
@@ -78,6 +79,7 @@ class ControlPlane:
             watch=edges.watch,
             vips=edges.vips,
             supervisor=self._supervisor,
+            attached_before=edges.attached_before,
             make_health=edges.make_health,
             make_agents=edges.make_agents,
             make_prober=edges.make_prober,
@@ -158,10 +160,13 @@ class ControlPlane:
         return await self._supervisor.answers()
 
     def _for_datapath(self) -> Config:
-        """The config in force, but what it said at the start of what is for the next one: a datapath that
-        has died is not to be followed by another kind, which may not run here."""
+        """The config in force, but what it said at the start of what is for the next one. A datapath that
+        has died is followed by its kind, also where that was the choice of ``auto``: another kind may not
+        run here, and ends the connections that this one keeps."""
         config, start = self._desired.config, self._at_start
-        gateway = dataclasses.replace(config.gateway, datapath=start.datapath, hold=start.hold)
+        first = self._supervisor.took_over is None
+        kind = start.datapath if first else self._supervisor.latest.capabilities.name
+        gateway = dataclasses.replace(config.gateway, datapath=kind, hold=start.hold)
         return dataclasses.replace(config, gateway=gateway)
 
     async def _keep_metrics(self) -> None:

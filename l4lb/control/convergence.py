@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from l4lb.agent.runner import AgentRunner, OnNews
@@ -71,6 +71,7 @@ class Convergence:
         watch: KernelWatch,
         vips: VipKeeper,
         supervisor: DatapathSupervisor,
+        attached_before: Callable[[], Collection[int]],
         make_health: Callable[[OnChange], HealthRunner],
         make_agents: MakeAgents,
         make_prober: MakeProber,
@@ -80,6 +81,7 @@ class Convergence:
         self._watch = watch
         self._vips = vips
         self._supervisor = supervisor
+        self._attached_before = attached_before
         self._read_sysctls = read_sysctls
         self._health = make_health(self._health_changed)
         self._budget = Budget(Probes(), time.monotonic())
@@ -230,7 +232,8 @@ class Convergence:
         }
 
         def decide() -> tuple[HostView, Plan]:
-            view = look(config, state, self._view)
+            attached = self._attached_before() if self._view is None else ()
+            view = look(config, state, self._view, attached)
             plan = plan_for(services, config.gateway, down=down, sources=view.sources, cache=self._cache)
             return view, plan
 

@@ -25,7 +25,7 @@ from l4lb.control.api import Api
 from l4lb.control.cleanup import clean_up
 from l4lb.control.config import ConfigError
 from l4lb.control.control_plane import ControlPlane, Edges
-from l4lb.control.datapath_choice import choose_datapath
+from l4lb.control.datapath_choice import attached_before, choose_datapath
 from l4lb.control.desired import DesiredState
 from l4lb.control.drain_file import DrainFile
 from l4lb.control.lock import ControlSocket, Refused, claim_socket, lock_namespace
@@ -92,6 +92,7 @@ def host_edges(socket_path: Path) -> Edges:
         vips=VipKeeper(watch, vip_file(socket_path)),
         our_vips=lambda: tuple(Ledger(vip_file(socket_path))),
         make_datapath=lambda config: choose_datapath(config, watch, prefix),
+        attached_before=attached_before,
         drain_file=DrainFile(drain_file(socket_path)),
     )
 

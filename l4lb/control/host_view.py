@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from l4lb.control.config import Config
 from l4lb.control.sources import sources_towards
 from l4lb.model import Nat
-from l4lb.netlink.interfaces import interfaces_towards
+from l4lb.netlink.interfaces import Ways
 from l4lb.netlink.routing import RoutingTable
 from l4lb.netlink.state import KernelState
 
@@ -22,38 +22,54 @@ class HostView:
 
     state: KernelState
     table: RoutingTable
+    ways: Ways
     interfaces: tuple[str, ...]  # to take packets on
     left_out: tuple[str, ...]  # lead to backends, but the config names others
     sources: Mapping[bytes, bytes]  # backend of full NAT -> the gateway's address towards it
 
 
-def look(config: Config, state: KernelState, before: HostView | None) -> HostView:
-    """The host as ``state`` has it. What the view ``before`` knows already is not worked out again."""
-    if before is not None and (before.state.routes, before.state.links) == (state.routes, state.links):
+def look(
+    config: Config, state: KernelState, before: HostView | None, attached: Collection[int] = ()
+) -> HostView:
+    """The host as ``state`` has it. What the view ``before`` knows of all its routes is not worked out
+    again. For the first one ``attached`` are the indices of the interfaces that a daemon before was on."""
+    same_routes = before is not None and before.state.routes == state.routes
+    ways = before.ways if before is not None and same_routes else Ways(state.routes)
+    if before is not None and same_routes and before.state.links == state.links:
         table = before.table
     else:
         table = RoutingTable(state.routes, state.links)
     named = config.gateway.interfaces
-    towards = interfaces_towards(state, _backends(config) if named else _backends(config) | _vips(config))
+    asked = _backends(config) if named else _backends(config) | _vips(config)
+    towards = ways.interfaces(state.links, asked)
     return HostView(
         state,
         table,
-        named or _with_sleepers(state, before, towards),
+        ways,
+        named or _with_sleepers(state, _known(state, before, attached), towards),
         tuple(name for name in towards if name not in named) if named else (),
         sources_towards(state, table, _full_nat_backends(config)),
     )
 
 
-def _with_sleepers(state: KernelState, before: HostView | None, awake: Collection[str]) -> tuple[str, ...]:
-    """The interfaces that lead somewhere, and those of ``before`` that lead nowhere because they are
-    down. These are not left: once one is up again, packets that nobody takes there would go to
-    clients as their backends sent them."""
-    known = before.interfaces if before is not None else ()
+def _with_sleepers(state: KernelState, known: Collection[str], awake: Collection[str]) -> tuple[str, ...]:
+    """The interfaces that lead somewhere, and those ``known`` that lead nowhere because they are down.
+    These are not left: once one is up again, packets that nobody takes there would go to clients as
+    their backends sent them."""
     return tuple(
         link.name
         for link in sorted(state.links, key=lambda link: link.index)
         if link.name in awake or (link.name in known and not link.up)
     )
+
+
+def _known(state: KernelState, before: HostView | None, attached: Collection[int]) -> Collection[str]:
+    """Names of the interfaces on which packets were taken until now, also of those that had others."""
+    names: set[str] = set()
+    if before is not None:
+        names.update(before.interfaces)
+        attached = {link.index for link in before.state.links if link.name in names}
+    return names | {link.name for link in state.links if link.index in attached}
 
 
 def _full_nat_backends(config: Config) -> set[bytes]:

@@ -3,43 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final, TypeVar
 
 from l4lb.netlink.state import LOOPBACK_INDEX, KernelState, Link, Route, RouteKind
+
+_NONE: Final[frozenset[int]] = frozenset()
+
+_Key = TypeVar("_Key", bytes, int)
 
 
 class NoInterfaceError(Exception):
     """No interface is fit for an address. The message is one line for people."""
 
 
-def interfaces_towards(state: KernelState, addresses: Iterable[bytes]) -> list[str]:
-    """Names of the interfaces with a route to any of these addresses, in the order of their index.
+class Ways:
+    """Which interfaces lead to an address, by a snapshot's routes. Made once from all of them, and then as
+    many look-ups an address as there are lengths of prefixes."""
 
-    An address of this host (a VIP) counts for the interface that has it, and for the one that would lead
-    to it otherwise: its subnet's, or a router's where the address is on a dummy or a bridge. Of several
-    routes with the same prefix all count, and links without carrier too: packets may come by any of them
-    later. Loopback never counts.
-    """
-    indices = {index for address in addresses for index in _leading_to(state.routes, address)}
-    return [link.name for link in sorted(state.links, key=lambda link: link.index) if link.index in indices]
+    __slots__ = ("_holders", "_levels")
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        """Order the routes by their prefixes."""
+        self._holders: dict[bytes, frozenset[int]] = {}  # an address of this host -> who has it
+        levels: dict[tuple[int, int], dict[int, frozenset[int]]] = {}
+        alone: dict[int, frozenset[int]] = {}  # one for all routes of a link: there may be a million
+        for route in routes:
+            if route.kind is RouteKind.UNREACHABLE or route.index in (0, LOOPBACK_INDEX):
+                continue
+            this = alone.setdefault(route.index, frozenset((route.index,)))
+            bits = 8 * len(route.prefix)
+            if route.kind is RouteKind.LOCAL and route.length == bits:
+                _add(self._holders, route.prefix, this)
+            else:
+                prefix = int.from_bytes(route.prefix, "big") >> (bits - route.length)
+                _add(levels.setdefault((bits, route.length), {}), prefix, this)
+        # By the size of an address in bytes, longest prefix first: how far to shift, and the prefixes.
+        self._levels: dict[int, list[tuple[int, dict[int, frozenset[int]]]]] = {4: [], 16: []}
+        for bits, length in sorted(levels, reverse=True):
+            self._levels[bits // 8].append((bits - length, levels[bits, length]))
+
+    def interfaces(self, links: Iterable[Link], addresses: Iterable[bytes]) -> list[str]:
+        """Names of the interfaces with a route to any of these addresses, in the order of their index.
+
+        An address of this host (a VIP) counts for the interface that has it, and for the one that would
+        lead to it otherwise: its subnet's, or a router's where the address is on a dummy or a bridge. Of
+        several routes with the same prefix all count, and links without carrier too: packets may come by
+        any of them later. Loopback never counts.
+        """
+        indices = {index for address in addresses for index in self._leading_to(address)}
+        return [link.name for link in sorted(links, key=lambda link: link.index) if link.index in indices]
+
+    def _leading_to(self, address: bytes) -> frozenset[int]:
+        holders = self._holders.get(address, _NONE)
+        value = int.from_bytes(address, "big")
+        for shift, prefixes in self._levels[len(address)]:
+            if (found := prefixes.get(value >> shift)) is not None:
+                return found | holders
+        return holders
 
 
-def _leading_to(routes: Iterable[Route], address: bytes) -> set[int]:
-    best = -1
-    indices: set[int] = set()
-    holders: set[int] = set()
-    for route in routes:
-        if route.kind is RouteKind.UNREACHABLE or route.index in (0, LOOPBACK_INDEX):
-            continue
-        if route.length < best or not contains(route.prefix, route.length, address):
-            continue
-        if route.kind is RouteKind.LOCAL and route.length == 8 * len(address):
-            holders.add(route.index)
-            continue
-        if route.length > best:
-            best = route.length
-            indices.clear()
-        indices.add(route.index)
-    return indices | holders
+def _add(prefixes: dict[_Key, frozenset[int]], key: _Key, one: frozenset[int]) -> None:
+    others = prefixes.get(key)
+    prefixes[key] = one if others is None else others | one
 
 
 def interface_for(state: KernelState, address: bytes, name: str | None = None) -> Link:

@@ -15,6 +15,7 @@ import pytest
 from tests.lab.clients import Browser, answers, ask, wait_for
 from tests.lab.lab import L4LB
 from tests.lab.services import BACKENDS, VIP, backend, listed, service
+from tests.unit.datapath.ebpf.kernel import why_not
 
 pytestmark = [pytest.mark.lab, pytest.mark.datapath("auto")]
 
@@ -373,6 +374,24 @@ def test_auto_does_without_ebpf_where_it_may_not_and_says_so(lab, clean, folder)
         said = (folder / "log").read_text()
         assert said.count(" warning datapath tc cannot run here: CAP_PERFMON is missing: ") == 1
         assert "info datapath raw takes packets on" in said
+
+
+def test_auto_leaves_programs_that_forward_where_it_has_too_few_descriptors_to_load(lab, clean, folder):
+    if reason := why_not():
+        pytest.skip(f"no programs that could be left: {reason}")
+    with in_a_terminal(lab, folder) as process:
+        process.kill()
+        process.wait()
+        few = "prlimit", "--nofile=32"
+        refused = lab.exec(HOST, *few, *run(folder), check=False)
+        assert refused.returncode == 1
+        line = refused.stderr.splitlines()[-1]
+        assert line.startswith("l4lb: datapath tc cannot be loaded: ")
+        assert "Too many open files" in line
+        with in_a_terminal(lab, folder):
+            said = (folder / "log").read_text()
+            assert "info 0 established connections taken over" in said
+            assert "info datapath tc takes packets on" in said
 
 
 @pytest.mark.datapath("raw")

@@ -16,7 +16,17 @@ from l4lb.datapath.ebpf.pins import namespace_directory
 from l4lb.datapath.libbpf import Link
 from netlab.command import inside
 from tests.lab import hooks_shown
-from tests.lab.clients import Browser, Download, Upload, answers, ask, on, wait_for
+from tests.lab.clients import (
+    Browser,
+    Download,
+    Upload,
+    answers,
+    ask,
+    begin_connecting,
+    connected,
+    on,
+    wait_for,
+)
 from tests.lab.lab import Lab
 from tests.lab.services import BACKENDS, CHECKED, VIP, VIP6, listed, service
 
@@ -101,6 +111,23 @@ def test_another_daemon_takes_over_all_connections(lab, end):
         assert ends[0] == ends[1]
         assert [browser.get() for browser in browsers] == names
         upload.finish()
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_an_interface_that_is_down_keeps_its_programs_through_a_restart(lab, end):
+    """By the routes it leads nowhere then."""
+    lab.exec("gateway", "sysctl", "-qw", "net.ipv6.conf.eth1.keep_addr_on_down=1")
+    with lab.daemon(service()) as daemon:
+        there, hooks = programs(lab), status(daemon)["details"]["interface eth1"]
+        lab.exec("gateway", "ip", "link", "set", "eth1", "down")
+        try:
+            getattr(daemon, end)()
+            daemon.start()
+            assert (programs(lab), status(daemon)["details"].get("interface eth1")) == (there, hooks)
+        finally:
+            lab.exec("gateway", "ip", "link", "set", "eth1", "up")
+        with begin_connecting(lab, VIP) as client:  # it sends its SYN again
+            assert connected(client)
 
 
 def test_a_killed_daemon_under_traffic_again_and_again(lab):

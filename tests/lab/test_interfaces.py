@@ -124,6 +124,23 @@ def test_a_link_that_goes_down_and_up_fails_no_connection(lab, card):
         assert " error " not in daemon.log.read_text()
 
 
+@pytest.mark.datapath("tc", "xdp")
+@pytest.mark.parametrize("card", CARDS)
+def test_a_link_that_gets_another_name_fails_no_connection(lab, card):
+    lab.exec("gateway", "sysctl", "-qw", f"net.ipv6.conf.{card}.keep_addr_on_down=1")
+    with lab.daemon(BOTH) as daemon, ExitStack() as stack:
+        kept = [stack.enter_context(Browser(lab, vip)) for vip in (VIP, VIP6)]
+        names = [browser.get() for browser in kept]
+        for old, new in ((card, "other"), ("other", card)) * 2:
+            lines = f"link set {old} down\nlink set {old} name {new}\nlink set {new} up\n"
+            lab.exec("gateway", "ip", "-batch", "-", text=lines)
+            for vip in (VIP, VIP6):
+                with begin_connecting(lab, vip) as client:
+                    assert connected(client)
+            assert [browser.get() for browser in kept] == names
+        assert " error " not in daemon.log.read_text()
+
+
 def test_a_backend_without_a_route_is_one_clear_line_and_the_others_serve(lab):
     far = "192.0.2.7:80"
     health = 'check = "tcp"\ninterval = 0.1\nfall = 1'

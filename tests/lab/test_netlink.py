@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 
-from l4lb.netlink.interfaces import interfaces_towards
+from l4lb.netlink.interfaces import Ways
 from l4lb.netlink.routing import RoutingTable
 from l4lb.netlink.watch import KernelWatch
 from netlab.command import inside as command_in
@@ -351,7 +351,7 @@ def test_interfaces_towards(lab):
 
     async def scenario(watch):
         def towards(*addresses):
-            return interfaces_towards(watch.state, map(packed, addresses))
+            return Ways(watch.state.routes).interfaces(watch.state.links, map(packed, addresses))
 
         assert towards("10.70.0.100") == ["lan0"]
         assert towards("9.9.9.9", "2001:db8:70::1") == ["lan0", "wan0"]

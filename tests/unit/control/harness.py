@@ -61,6 +61,7 @@ class Running:
         self.socket = directory / "run" / "l4lb.sock"
         self.watch, self.vips = FakeWatch(), FakeVips()
         self.sysctls = Sysctls()
+        self.attached_before: set[int] = set()
         self.datapaths = [FakeDatapath()]
         self._unused = list(self.datapaths)
         self.health: FakeHealth
@@ -109,6 +110,7 @@ class Running:
             self.vips,
             lambda: self.vips.ours,
             lambda config: self._unused.pop(0),
+            lambda: self.attached_before,
             DrainFile(self.socket.with_name("l4lb.drains")),
             self._make_health,
             lambda interfaces: self.sysctls,

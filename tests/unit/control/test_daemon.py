@@ -39,6 +39,8 @@ def test_it_may_open_as_many_files_as_the_host_allows(tmp_path, monkeypatch):
         seen.append(resource.getrlimit(resource.RLIMIT_NOFILE))
 
     monkeypatch.setattr(daemon, "_run", look)
+    monkeypatch.setattr(daemon.logs, "configure", lambda level: None)  # it would outlast the test
+    monkeypatch.setattr(daemon.faulthandler, "enable", lambda: None)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(few, 512), most))
         daemon.run(tmp_path / "l4lb.toml", tmp_path / "l4lb.sock")

@@ -9,11 +9,14 @@ import signal
 from dataclasses import replace
 
 from l4lb.control import convergence
+from l4lb.control.backoff import Backoff
+from l4lb.control.datapath_choice import choose_datapath
 from l4lb.control.host_checks import Sysctls
+from l4lb.datapath.base import DatapathError
 from l4lb.health.rise_fall import HealthState
 from l4lb.model import Counters, Traffic
 from l4lb.netlink.state import Change, KernelState, Link, Route
-from tests.unit.control.fake_datapath import DEADLINE
+from tests.unit.control.fake_datapath import DEADLINE, FakeDatapath
 from tests.unit.control.fake_host import ADDRESSES, GATEWAY, LINKS, ROUTES, packed
 from tests.unit.control.harness import CONFIG, WEB1, Running, with_daemon
 
@@ -134,6 +137,23 @@ def test_an_interface_that_appears_is_attached_to(tmp_path):
     asyncio.run(run())
 
 
+def test_an_interface_that_is_down_at_the_start_is_kept_if_a_daemon_before_was_on_it(tmp_path):
+    """Until it leads nowhere though it is up."""
+    lo, eth0, eth1 = LINKS
+    routes = tuple(route for route in ROUTES if route.index != eth1.index)
+
+    async def run():
+        async with l4lb.serving():
+            assert l4lb.datapath.attached == [("eth0", "eth1")]
+            l4lb.watch.become(KernelState(LINKS, ADDRESSES, routes), Change(links=True))
+            await l4lb.datapath.interfaces_where(lambda names: names == ("eth0",))
+
+    l4lb = Running(tmp_path)
+    l4lb.watch.state = KernelState((lo, eth0, replace(eth1, up=False)), ADDRESSES, routes)
+    l4lb.attached_before = {eth0.index, eth1.index}
+    asyncio.run(run())
+
+
 def test_without_any_interface_the_daemon_waits_for_one(tmp_path):
     l4lb = Running(tmp_path)
     l4lb.watch.state = KernelState(LINKS[:1])
@@ -221,9 +241,11 @@ def test_a_datapath_that_dies_is_replaced(tmp_path):
 
 
 def test_a_datapath_that_dies_is_followed_by_one_of_the_same_kind(tmp_path):
-    """Another one, that the config names by now, is for the next start: it may not run here."""
+    """That is what auto chose. Another one, that the config names by now, is for the next start: it may not
+    run here."""
     asked = []
     l4lb = Running(tmp_path)
+    l4lb.datapath.capabilities = replace(l4lb.datapath.capabilities, name="tc")
     edges = l4lb.edges()
 
     def make(config):
@@ -242,7 +264,51 @@ def test_a_datapath_that_dies_is_followed_by_one_of_the_same_kind(tmp_path):
             await second.plan_where(lambda plan: True)
 
     asyncio.run(run())
-    assert asked == [("auto", 30, 4096), ("auto", 30, 100)]
+    assert asked == [("auto", 30, 4096), ("tc", 30, 100)]
+
+
+def test_a_load_that_fails_once_makes_auto_take_no_other_kind(tmp_path, monkeypatch, caplog):
+    """The programs go on forwarding meanwhile, so nothing of them may be removed."""
+    loads, removed, made, loaded_again = [], [], [], asyncio.Event()
+    failures = [None, "load tc.bpf.o: Cannot allocate memory", None]
+
+    class Tc(FakeDatapath):
+        def __init__(self, watch, kind, limits, *, remove_others):
+            super().__init__()
+            del self.load  # of backends; a datapath of eBPF has it for its programs
+            self.capabilities = replace(self.capabilities, name=kind, survives_daemon=True)
+            made.append(self)
+
+        def load(self):
+            loads.append(self.capabilities.name)
+            if failure := failures.pop(0):
+                raise DatapathError(failure)
+            if not failures:
+                loaded_again.set()
+
+        @staticmethod
+        def clean_up():
+            removed.append("eBPF")
+            return []
+
+    monkeypatch.setattr("l4lb.datapath.ebpf.datapath.EbpfDatapath", Tc)
+    monkeypatch.setattr("l4lb.control.supervisor.Backoff", lambda: Backoff(first=0.0, longest=0.0))
+    l4lb = Running(tmp_path)
+    edges = l4lb.edges()
+    l4lb.edges = lambda: replace(
+        edges, make_datapath=lambda config: choose_datapath(config, l4lb.watch, tmp_path / "l4lb")
+    )
+
+    async def run():
+        async with l4lb.serving():
+            made[0].die("sweep: Too many open files")
+            await asyncio.wait_for(loaded_again.wait(), DEADLINE)
+            await made[2].plan_where(lambda plan: True)
+
+    asyncio.run(run())
+    assert (loads, removed) == (["tc"] * 3, [])
+    assert made[0].held is True
+    assert "the datapath died: load tc.bpf.o: Cannot allocate memory" in caplog.text
 
 
 def test_while_the_datapath_is_away_the_api_says_so_and_takes_changes(tmp_path):

@@ -7,13 +7,23 @@ import pytest
 from l4lb.control import datapath_choice
 from l4lb.control.config import Config, GatewayConfig
 from l4lb.control.datapath_choice import choose_datapath
+from l4lb.datapath import privileges
 from l4lb.datapath.base import DatapathError
+from l4lb.datapath.libbpf import LibbpfError, library
+from l4lb.datapath.privileges import Capability
 
 
 class Host:
     def __init__(self):
         self.refusal = None
         self.events = []
+        self.attached = set()  # by a daemon before
+        self.absent = set()
+        self.lacking = set()
+
+    def look_for(self, name):
+        if name in self.absent:
+            raise LibbpfError(f"{name} is not installed")
 
 
 class Fake:
@@ -26,6 +36,9 @@ def host(monkeypatch):
     """What happened, and a reason for which eBPF cannot be loaded, if there is one."""
 
     host = Host()
+    monkeypatch.setattr(datapath_choice, "attached_before", lambda: host.attached)
+    monkeypatch.setattr(library, "library", lambda: host.look_for("libbpf"))
+    monkeypatch.setattr(privileges, "held", lambda: frozenset(Capability) - host.lacking)
 
     def make(watch, kind, limits, *, remove_others):
         datapath = Fake(kind)
@@ -85,6 +98,39 @@ def test_auto_falls_back_with_one_line_that_names_the_reason(host, tmp_path, mon
     host.refusal = "libbpf.so.1 is not installed"
     assert chosen(tmp_path, "auto") == "raw"
     assert caplog.messages == ["datapath tc cannot run here: libbpf.so.1 is not installed"]
+
+
+def test_auto_leaves_alone_what_forwards_if_it_cannot_load_now(host, tmp_path):
+    host.attached = {2, 3}
+    host.refusal = "load tc.bpf.o: Cannot allocate memory"
+    with pytest.raises(DatapathError) as refused:
+        chosen(tmp_path, "auto")
+    assert host.events == []
+    (line,) = str(refused.value).splitlines()
+    assert line.startswith(f"datapath tc cannot be loaded: {host.refusal}; the programs of the daemon be")
+    assert "'l4lb stop'" in line
+    host.refusal = None
+    assert chosen(tmp_path, "auto") == "tc"
+    assert host.events == ["load tc"]
+
+
+@pytest.mark.parametrize(
+    ("absent", "lacking"),
+    [("libbpf", None), (None, Capability.BPF), (None, Capability.PERFMON)],
+    ids=["libbpf", "CAP_BPF", "CAP_PERFMON"],
+)
+def test_auto_takes_the_place_of_what_forwards_if_it_could_never_load(host, tmp_path, absent, lacking):
+    host.attached = {2, 3}
+    host.refusal = "it is missing"
+    host.absent, host.lacking = {absent}, {lacking, Capability.SYS_ADMIN}
+    assert chosen(tmp_path, "auto") == "raw"
+    assert host.events == ["remove eBPF"]
+
+
+def test_raw_that_is_named_takes_the_place_of_what_forwards(host, tmp_path):
+    host.attached = {2, 3}
+    assert chosen(tmp_path, "raw") == "raw"
+    assert host.events == ["remove eBPF"]
 
 
 def test_the_last_choice_of_auto_runs_anywhere():

@@ -29,11 +29,16 @@ def test_sources_are_worked_out_for_full_nat_only():
     assert look(full, GATEWAY, None).sources == {packed("10.2.0.11"): packed("10.2.0.1")}
 
 
-def test_the_routing_table_is_made_again_only_for_new_routes_or_links():
+def test_what_is_made_of_all_routes_is_made_again_only_for_new_ones():
+    """The table for new links, too: it has the routes by links that are up."""
     first = look(CONFIG, GATEWAY, None)
-    assert look(CONFIG, replace(GATEWAY, neighbours=()), first).table is first.table
+    same = look(CONFIG, replace(GATEWAY, routes=(*GATEWAY.routes,), addresses=()), first)
+    assert (same.table is first.table, same.ways is first.ways) == (True, True)
+    down = look(CONFIG, replace(GATEWAY, links=GATEWAY.links[:2]), first)
+    assert (down.table is first.table, down.ways is first.ways) == (False, True)
+    assert down.interfaces == ("eth0",)
     fewer = look(CONFIG, replace(GATEWAY, routes=GATEWAY.routes[:1]), first)
-    assert fewer.table is not first.table
+    assert (fewer.table is first.table, fewer.ways is first.ways) == (False, False)
     assert fewer.interfaces == ("eth0",)
 
 
@@ -43,6 +48,12 @@ def test_an_interface_that_goes_down_is_kept_for_when_it_is_up_again():
     down = replace(GATEWAY, links=(lo, eth0, replace(eth1, up=False)), routes=routes)
     before = look(CONFIG, GATEWAY, None)
     assert look(CONFIG, down, before).interfaces == ("eth0", "eth1")
+    renamed = replace(down, links=(lo, eth0, replace(eth1, up=False, name="lan9")))
+    assert look(CONFIG, renamed, before).interfaces == ("eth0", "lan9")
+    assert look(CONFIG, renamed, look(CONFIG, down, before)).interfaces == ("eth0", "lan9")
     assert look(CONFIG, down, None).interfaces == ("eth0",)
+    assert look(CONFIG, down, None, attached={2, 3}).interfaces == ("eth0", "eth1")  # by a daemon before
+    assert look(CONFIG, down, None, attached={2, 9}).interfaces == ("eth0",)
+    assert look(CONFIG, replace(GATEWAY, routes=routes), None, attached={3}).interfaces == ("eth0",)
     assert look(CONFIG, replace(GATEWAY, routes=routes), before).interfaces == ("eth0",)  # it is up
     assert look(CONFIG, replace(GATEWAY, links=(lo, eth0), routes=routes), before).interfaces == ("eth0",)

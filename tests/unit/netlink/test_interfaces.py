@@ -1,16 +1,18 @@
 """Which interfaces to attach to, and which one a VIP goes on."""
 
+import random
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
 from l4lb.netlink.interfaces import (
     NoInterfaceError,
+    Ways,
+    contains,
     interface_for,
     interface_with_subnet,
-    interfaces_towards,
 )
-from l4lb.netlink.state import Address, KernelState, Link, Route, RouteKind
+from l4lb.netlink.state import LOOPBACK_INDEX, Address, KernelState, Link, Route, RouteKind
 
 LO = Link(1, "lo", bytes(6), 65536, True)
 WAN = Link(2, "wan", b"\2\0\0\0\0\2", 1500, True)
@@ -78,7 +80,51 @@ STATE = KernelState(
     ],
 )
 def test_interfaces_towards(addresses, names):
-    assert interfaces_towards(STATE, map(packed, addresses)) == names
+    assert Ways(STATE.routes).interfaces(STATE.links, map(packed, addresses)) == names
+
+
+def leading_to(routes, address):
+    """Indices of the interfaces, one route after the other."""
+    best, indices, holders = -1, set(), set()
+    for route in routes:
+        if route.kind is RouteKind.UNREACHABLE or route.index in (0, LOOPBACK_INDEX):
+            continue
+        if route.length < best or not contains(route.prefix, route.length, address):
+            continue
+        if route.kind is RouteKind.LOCAL and route.length == 8 * len(address):
+            holders.add(route.index)
+            continue
+        if route.length > best:
+            best, indices = route.length, set()
+        indices.add(route.index)
+    return indices | holders
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_looking_addresses_up_finds_what_going_through_all_routes_does(seed):
+    """In addresses with few bits that are not 0, so that prefixes of all lengths meet."""
+    draw = random.Random(seed)
+
+    def some_address(size):
+        return bytes(draw.choice((0, 0, 128, 129)) for _ in range(size))
+
+    def some_route():
+        size = draw.choice((4, 16))
+        length = draw.choice((0, 8 * size, draw.randint(0, 8 * size)))
+        shift = 8 * size - length
+        prefix = (int.from_bytes(some_address(size)) >> shift << shift).to_bytes(size)
+        kind, metric = draw.choice(list(RouteKind)), draw.choice((0, 100))
+        return Route(prefix, length, draw.randint(0, 6), metric=metric, kind=kind)
+
+    links = [Link(index, f"eth{index}", b"", 1500, draw.random() < 0.5) for index in range(1, 7)]
+    draw.shuffle(links)
+    routes = [some_route() for _ in range(draw.choice((1, 10, 300)))]
+    ways = Ways(routes)
+    for _ in range(200):
+        asked = [some_address(draw.choice((4, 16))) for _ in range(draw.choice((1, 1, 2)))]
+        asked += draw.choices([route.prefix for route in routes], k=draw.choice((0, 0, 1)))
+        indices = {index for address in asked for index in leading_to(routes, address)}
+        assert ways.interfaces(links, asked) == [f"eth{index}" for index in sorted(indices)]
 
 
 @pytest.mark.parametrize(
