@@ -1,4 +1,4 @@
-"""Asks the agents of all services at their intervals and keeps what they say. Edge: tasks, the clock.
+"""Asks the agents of all services at their intervals and keeps what they say. Edge: the clock.
 
 Services that have a backend in common and ask its agent alike share the questions. All are paid from the
 budget of the probes; what it does not allow at once is asked later, those first who wait longest.
@@ -25,6 +25,7 @@ from l4lb.agent.protocol import Refusal
 from l4lb.agent.reports import Reports
 from l4lb.health.budget import Budget
 from l4lb.health.probes.result import ProbeKind
+from l4lb.health.repeated import Repeated
 from l4lb.health.schedule import Schedule
 from l4lb.model import AgentCheck, BackendKey, Endpoint, Service
 
@@ -65,7 +66,6 @@ class _Agent:
     endpoint: Endpoint
     how: AgentCheck
     targets: tuple[BackendKey, ...] = ()
-    task: asyncio.Future[Answer | LineAnswer] | None = None
 
 
 class AgentRunner:
@@ -97,9 +97,10 @@ class AgentRunner:
         self._socket = AgentSocket()
         self._ask = ask or self._ask_network
         self._schedule: Schedule[_Agent] = Schedule(random or Random(), _AT_ONCE)
+        self._questions: Repeated[_Agent, Answer | LineAnswer] = Repeated(
+            self._schedule, clock, due=self._due, start=self._asked, over=self._over, least_pause=_BROKE
+        )
         self._agents: dict[tuple[Endpoint, AgentCheck], _Agent] = {}
-        self._tasks: set[asyncio.Future[Answer | LineAnswer]] = set()
-        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def refused(self) -> Counter[Refusal]:
@@ -133,12 +134,12 @@ class AgentRunner:
                 known = self._agents[key] = _Agent(*key)
                 self._schedule.add(known, key[1].interval, now, _SOON if unasked else inf)
             known.targets = tuple(sharers)
-        self._dispatch()
+        self._questions.go_on()
 
     async def close(self) -> None:
         """Ask nobody any more; returns once the sockets are closed."""
         self.update(())
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._questions.wait()
         self._socket.close()
 
     async def _ask_network(self, endpoint: Endpoint, how: AgentCheck) -> Answer | LineAnswer:
@@ -146,25 +147,14 @@ class AgentRunner:
 
     def _drop(self, agent: _Agent) -> None:
         agent.targets = ()
-        self._schedule.remove(agent)
-        if agent.task is not None:
-            agent.task.cancel()
+        self._questions.drop(agent)
 
-    def _dispatch(self) -> None:
-        """Ask whom it is time to ask, and set the timer for the next."""
-        now = self._clock()
+    def _due(self, now: float) -> list[_Agent]:
         self._budget.release()  # whoever waited may be gone; who still does says so
-        for agent in self._schedule.start_due(now, partial(self._may_ask, now)):
-            agent.task = asyncio.ensure_future(self._ask(agent.endpoint, agent.how))
-            self._tasks.add(agent.task)
-            # A callback, not a finally in the task: a task cancelled before its first step runs none.
-            agent.task.add_done_callback(partial(self._finished, agent))
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if (due := self._schedule.next_start()) is not None:
-            pause = due - now if due > now else _BROKE
-            self._timer = asyncio.get_running_loop().call_later(pause, self._dispatch)
+        return self._schedule.start_due(now, partial(self._may_ask, now))
+
+    def _asked(self, agent: _Agent) -> Awaitable[Answer | LineAnswer]:
+        return self._ask(agent.endpoint, agent.how)
 
     def _may_ask(self, now: float, agent: _Agent, due: float) -> bool:
         """Whether the budget has it."""
@@ -173,16 +163,10 @@ class AgentRunner:
         self.counted.withheld += int((now - due) / agent.how.interval)
         return True
 
-    def _finished(self, agent: _Agent, task: asyncio.Future[Answer | LineAnswer]) -> None:
-        now = self._clock()
-        agent.task = None
-        self._tasks.discard(task)
-        self._schedule.finish(agent, now)
-        if not task.cancelled():
-            self._record(agent, task, now)
-            for target in agent.targets:
-                self._on_news(target)
-        self._dispatch()
+    def _over(self, agent: _Agent, task: asyncio.Future[Answer | LineAnswer], now: float) -> None:
+        self._record(agent, task, now)
+        for target in agent.targets:
+            self._on_news(target)
 
     def _record(self, agent: _Agent, task: asyncio.Future[Answer | LineAnswer], now: float) -> None:
         error = task.exception()

@@ -1,4 +1,4 @@
-"""Keep the health of every backend of every service current. Edge: tasks, timers, the clock.
+"""Keep the health of every backend of every service current. Edge: the clock, see ``repeated``.
 
 A *probe* is one thing that is checked: an address, a port and how. Services that check the same backend
 alike share its probe, and each counts the results with its own rise and fall.
@@ -16,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from math import ceil
 from random import Random
 from typing import Final
@@ -24,6 +23,7 @@ from typing import Final
 from l4lb.agent.protocol import Refusal
 from l4lb.health.agent_check import check_agent
 from l4lb.health.checks import run_check
+from l4lb.health.repeated import Repeated
 from l4lb.health.rise_fall import Health, HealthState, Outcome, Result, advance, initial
 from l4lb.health.schedule import Schedule
 from l4lb.model import AgentCheck, BackendKey, Endpoint, HealthCheck, Service
@@ -97,7 +97,6 @@ class _Probe:
 
     key: _ProbeKey
     members: tuple[_Member, ...] = ()
-    task: asyncio.Future[Result] | None = None
     broken: bool = False  # the check itself has raised; said in the log once
 
 
@@ -131,10 +130,11 @@ class HealthRunner:
         self._check_agent = check_agent or self._check_agent_by_network
         self._max_at_once = max_at_once
         self._schedule: Schedule[_Probe] = Schedule(random or Random(), max_at_once or _AT_ONCE)
+        self._checks: Repeated[_Probe, Result] = Repeated(
+            self._schedule, clock, due=self._due, start=self._made, over=self._over
+        )
         self._members: dict[BackendKey, _Member] = {}
         self._probes: dict[_ProbeKey, _Probe] = {}
-        self._tasks: set[asyncio.Future[Result]] = set()
-        self._timer: asyncio.TimerHandle | None = None
         self._late_again = float("-inf")
         self.made = 0  # checks, since the start
         self.packets = 0  # that they caused, in both directions
@@ -168,7 +168,7 @@ class HealthRunner:
             self._probes[key].members = tuple(sharers)
         if self._max_at_once is None:
             self._schedule.allow(at_once(key.check for key in wanted))
-        self._dispatch()
+        self._checks.go_on()
 
     def state(self, service_name: str, backend: Endpoint) -> Health:
         """What is known of a backend of a service now.
@@ -181,7 +181,7 @@ class HealthRunner:
     async def close(self) -> None:
         """Stop all checks; returns once their sockets are closed."""
         self.update(())
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._checks.wait()
 
     def _member(self, service: Service, backend: Endpoint, now: float) -> _Member:
         check = service.health
@@ -200,26 +200,15 @@ class HealthRunner:
 
     def _drop(self, probe: _Probe) -> None:
         probe.members = ()
-        self._schedule.remove(probe)
-        if probe.task is not None:
-            probe.task.cancel()
+        self._checks.drop(probe)
 
-    def _dispatch(self) -> None:
-        """Start what is due and set the timer for what is due next."""
-        now = self._clock()
-        for probe in self._schedule.start_due(now):
-            probe.task = asyncio.ensure_future(self._made(probe.key))
-            self._tasks.add(probe.task)
-            # A callback, not a finally in the task: a task cancelled before its first step runs none.
-            probe.task.add_done_callback(partial(self._finished, probe))
-        self._watch_lateness(now)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if (due := self._schedule.next_start()) is not None:
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, due - now), self._dispatch)
+    def _due(self, now: float) -> list[_Probe]:
+        due = self._schedule.start_due(now)
+        self._watch_lateness(now)  # of those that may not start yet
+        return due
 
-    def _made(self, key: _ProbeKey) -> Awaitable[Result]:
+    def _made(self, probe: _Probe) -> Awaitable[Result]:
+        key = probe.key
         if key.agent is not None:
             return self._check_agent(key.target, key.check, key.agent)
         return self._check(key.target, key.check)
@@ -229,17 +218,11 @@ class HealthRunner:
     ) -> Result:
         return await check_agent(target, check, agent, self.refused)
 
-    def _finished(self, probe: _Probe, task: asyncio.Future[Result]) -> None:
-        now = self._clock()
-        probe.task = None
-        self._tasks.discard(task)
-        self._schedule.finish(probe, now)
-        if not task.cancelled():
-            result = self._result(probe, task)
-            self.made += 1
-            self.packets += result.packets
-            self._record(probe, result, now)
-        self._dispatch()
+    def _over(self, probe: _Probe, task: asyncio.Future[Result], now: float) -> None:
+        result = self._result(probe, task)
+        self.made += 1
+        self.packets += result.packets
+        self._record(probe, result, now)
 
     def _result(self, probe: _Probe, task: asyncio.Future[Result]) -> Result:
         error = task.exception()
