@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from l4lb.control.backend_signals import signals
 from l4lb.control.convergence import Convergence
 from l4lb.control.desired import DesiredState
 from l4lb.control.drains import Drains
@@ -29,7 +30,6 @@ from l4lb.control.report import (
     service_report,
     vip_report,
 )
-from l4lb.control.signals import signals
 from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.datapath.base import ConnectionFilter, DatapathError
 from l4lb.health.rise_fall import Health, HealthState
