@@ -103,7 +103,7 @@ def _add_latency(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--scenes",
         type=_names("scene", SCENES),
-        default=list(SCENES),
+        default=[],
         metavar="NAME,...",
         help=f"only these: {', '.join(SCENES)}",
     )

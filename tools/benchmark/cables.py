@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from benchmark.hosts import Hosts
-from benchmark.site import alone
+from benchmark.site import only_bench
 from l4lb.model import Endpoint
 from netlab.command import find, inside, run
 from netlab.lab import Lab
@@ -104,7 +104,7 @@ def open_cables(prefix: str) -> Iterator[Cables]:
         BenchError: another benchmark runs, or this machine cannot run one.
         LabError: they cannot be made.
     """
-    with alone(prefix) as lab:
+    with only_bench(prefix) as lab:
         lab.directory.mkdir(parents=True)
         cables = Cables(lab)
         record = Record(lab.directory / "record.json")

@@ -21,6 +21,7 @@ from benchmark import BenchError
 from benchmark.cables import Cables
 from benchmark.daemon import Daemon, Served, config_text, running
 from benchmark.generator import CORE, sender
+from benchmark.transfers import MARK, TOLL
 from l4lb.model import Endpoint
 
 _TRANSFERS: Final = 1_000
@@ -80,14 +81,14 @@ class _Transfers:
         self._broken: list[str] = []  # why, since the last toll
 
     def toll(self) -> tuple[int, tuple[str, ...]]:
-        """How many were lost since the last time, whenever that was, and why."""
-        report = self.mark()
-        intact, reasons = report.open - report.silent, tuple(self._broken)
-        lost, self.intact = self.intact - intact, intact
+        """How many were lost since the last time, whenever that was, and why. Of which nothing has come
+        since the last mark, those are lost, and ended."""
+        report, reasons = self.mark(TOLL), tuple(self._broken)
+        lost, self.intact = self.intact - report.open, report.open
         self._broken.clear()
         return lost, reasons
 
-    def mark(self) -> _Report:
+    def mark(self, command: str = MARK) -> _Report:
         """What has happened since the last time.
 
         Raises:
@@ -96,7 +97,7 @@ class _Transfers:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
-            self._process.stdin.write("\n")
+            self._process.stdin.write(command)
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # it says why

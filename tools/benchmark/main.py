@@ -110,10 +110,14 @@ def _cables(results: Results, options: argparse.Namespace) -> None:
 
 def _latency(results: Results, options: argparse.Namespace) -> None:
     known = scenes(options.seconds)
-    played = [known[name] for name in chosen(options.scenes, list(known))]
     balancers = _able(options.only, BALANCERS, absent)
-    for scene in played:
+    played = []
+    for scene in (known[name] for name in chosen(options.scenes, list(known))):
+        if not options.scenes and not playing(scene, balancers):
+            print(f"tools/bench: {scene.name} is left out: none of {', '.join(balancers)}", file=sys.stderr)
+            continue
         check(scene, balancers, options.rate, options.rounds, options.seconds)
+        played.append(scene)
     total = options.rounds * sum(len(playing(scene, balancers)) for scene in played)
     with _progress(total) as step, open_site(options.prefix) as site, open_pool(site) as pool:
         results.latency += measure_latency(
@@ -158,12 +162,11 @@ def _run(options: argparse.Namespace) -> int:
         )
     try:
         _measure(results, options)
-    except (BenchError, LabError, KeyboardInterrupt, SystemExit) as error:
-        # Hours may have gone into what is there.
-        results.incomplete = str(error) if isinstance(error, (BenchError, LabError)) else "interrupted"
-        if results.is_empty:
-            raise
-        _tell(results, options)
+    except BaseException as error:  # whatever it is: hours may have gone into what is there
+        ended = isinstance(error, KeyboardInterrupt | SystemExit)
+        results.incomplete = "interrupted" if ended else str(error) or type(error).__name__
+        if not results.is_empty:
+            _tell(results, options)
         raise
     return _tell(results, options)
 
@@ -189,10 +192,10 @@ def _tell(results: Results, options: argparse.Namespace) -> int:
     Raises:
         BenchError: nothing that was measured can be drawn, or the picture cannot be written.
     """
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
-    show(results, console)
     if options.json:
         options.json.write_text(json.dumps(results.as_json(), indent=1) + "\n")
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    show(results, console)
     if getattr(options, "plot", None):
         try:
             plot(results, options.plot)

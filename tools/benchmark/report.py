@@ -134,8 +134,8 @@ def _endured(rows: Sequence[Endured]) -> Iterator[Table]:
                 f"{it.datapath}: {it.what}",
                 *(number(it.transfers), number(it.lost), number(it.stalled)),
                 *(number(it.before / 1e9, 2), number(it.during / 1e9, 2)),
-                number(it.starting / 1e9, 2) if it.starting else "-",
-                *(number(it.packets) if it.packets else "-", number(it.passed) if it.packets else "-"),
+                number(it.starting / 1e9, 2) if it.what == "restart" else "-",
+                *(number(it.packets), number(it.passed)) if it.what == "flood" else ("-", "-"),
             )
         yield table
 

@@ -21,6 +21,7 @@ from typing import Final
 
 from benchmark import BenchError
 from benchmark.hosts import READY, Frontend, Hosts
+from netlab import record
 from netlab.command import find, inside, run
 from netlab.lab import Lab
 from netlab.network import SWITCH
@@ -97,7 +98,7 @@ class Site(Hosts):
 
 
 @contextmanager
-def alone(prefix: str) -> Iterator[Lab]:
+def only_bench(prefix: str) -> Iterator[Lab]:
     """The only benchmark on this machine; a lab that is down before and after.
 
     Raises:
@@ -113,8 +114,8 @@ def alone(prefix: str) -> Iterator[Lab]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BenchError("another benchmark runs on this machine: wait for its end") from None
-        lab.down()
-        with ExitStack() as stack:
+        with record.alone(prefix), ExitStack() as stack:
+            lab.down()
             stack.callback(lab.down)
             yield lab
 
@@ -127,7 +128,7 @@ def open_site(prefix: str) -> Iterator[Site]:
         BenchError: another benchmark runs, or this machine cannot run one.
         LabError: there can be no lab.
     """
-    with alone(prefix) as lab:
+    with only_bench(prefix) as lab:
         lab.up()
         site = Site(lab)
         for host in ("client", "gateway"):

@@ -4,7 +4,7 @@
     python3 transfers.py fetch COUNT PORT HOST
 
 `serve` sends to everyone who connects for as long as they like. `fetch` receives over COUNT connections
-and prints, as one line of JSON each time it reads a line, what has happened since the last.
+and prints, as one line of JSON each time it reads MARK or TOLL, what has happened since the last.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ _PIECE: Final = 32 << 10  # bytes
 _PATTERN: Final = memoryview(bytes(number % _PERIOD for number in range(_PIECE + _PERIOD)))
 _BUFFER: Final = 64 << 10  # bytes that a socket keeps: 1,000 must not wait for each other for long
 _BACKLOG: Final = 4096
+
+MARK: Final = "m"
+"""Tells `fetch` to say what has happened."""
+
+TOLL: Final = "t"
+"""The same, and to give up those connections of which nothing has come since it last did."""
 
 
 def serve(port: int) -> None:
@@ -59,7 +65,7 @@ class Fetcher:
         self.bytes = 0
         self.broken: list[str] = []
         self.heard: set[int] = set()  # of which something has come
-        self.open: set[int] = set()
+        self.open: dict[int, socket.socket] = {}
         self.buffer = bytearray(_PIECE)
         self.view = memoryview(self.buffer)
         for _ in range(count):
@@ -67,11 +73,13 @@ class Fetcher:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             connection.setblocking(False)
             self.ready.register(connection, selectors.EVENT_READ, [0])
-            self.open.add(connection.fileno())
+            self.open[connection.fileno()] = connection
 
     def receive(self, key: selectors.SelectorKey) -> None:
         """Take what has come in on a connection."""
         connection = cast(socket.socket, key.fileobj)
+        if connection.fileno() < 0:
+            return None  # given up a moment ago
         try:
             length = connection.recv_into(self.buffer)
         except BlockingIOError:
@@ -92,8 +100,14 @@ class Fetcher:
         """A connection that is no use any more."""
         self.broken.append(why)
         self.ready.unregister(connection)
-        self.open.discard(connection.fileno())
+        del self.open[connection.fileno()]
         connection.close()
+
+    def toll(self) -> str:
+        """What has happened, and those of which nothing has come are given up for good."""
+        for number in self.open.keys() - self.heard:
+            self.end(self.open[number], "nothing came")
+        return self.mark()
 
     def mark(self) -> str:
         """What has happened since the last time."""
@@ -102,7 +116,7 @@ class Fetcher:
             "seconds": now - self.since,
             "bytes": self.bytes,
             "open": len(self.open),
-            "silent": len(self.open - self.heard),
+            "silent": len(self.open.keys() - self.heard),
             "broken": self.broken,
         }
         self.since, self.bytes, self.heard = now, 0, set()
@@ -118,8 +132,8 @@ def fetch(count: int, address: tuple[str, int]) -> None:
         for key, _ in fetcher.ready.select():
             if key.fileobj is not sys.stdin:
                 fetcher.receive(key)
-            elif os.read(key.fd, 1):
-                print(fetcher.mark(), flush=True)
+            elif command := os.read(key.fd, 1):
+                print(fetcher.toll() if command == TOLL.encode() else fetcher.mark(), flush=True)
             else:
                 return
 

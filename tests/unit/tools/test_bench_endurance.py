@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from benchmark.endurance import _Transfers
+from benchmark.transfers import MARK, TOLL
 
 
 def transfers(*reports: dict[str, Any]) -> _Transfers:
@@ -30,6 +31,8 @@ def test_what_broke_before_the_first_mark_is_lost_too():
     assert transfers(report(999, 0, "refused")).toll() == (1, ("refused",))
 
 
-def test_the_silent_are_lost_once():
-    told = transfers(report(1_000, 3), report(1_000, 3), report(997))
-    assert [told.toll()[0] for _ in range(3)] == [3, 0, 0]
+def test_a_toll_is_another_command_than_a_mark():
+    told = transfers(report(1_000), report(997, 0, *["nothing came"] * 3))
+    told.mark()
+    assert told.toll() == (3, ("nothing came",) * 3)
+    assert told._process.stdin.getvalue() == MARK + TOLL  # type: ignore[union-attr]

@@ -1,0 +1,60 @@
+"""Who is measured when."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from benchmark import comparison
+from benchmark.loads import Outcome
+from benchmark.peers import Peer
+
+PEERS = ["ours", "theirs", "third"]
+
+
+class Site:
+    def check_clean(self) -> None:
+        pass
+
+    def next_client(self) -> str:
+        return ""
+
+    def wait_serving(self, frontend: object) -> None:
+        pass
+
+
+def test_of_a_load_all_peers_take_their_turns_one_after_the_other(monkeypatch: pytest.MonkeyPatch):
+    running: list[str] = []
+    happened: list[tuple[str, str]] = []
+
+    def peer(name: str) -> Peer:
+        @contextmanager
+        def serve(hosts: object) -> Iterator[Any]:
+            running.append(name)
+            yield SimpleNamespace()
+            running.remove(name)
+
+        return Peer(name, name, serve)
+
+    def load(name: str) -> Any:
+        def run(site: object, frontend: object, seconds: int) -> Outcome:
+            (alone,) = running
+            happened.append((name, alone))
+            return Outcome({name: 1.0})
+
+        return run
+
+    monkeypatch.setattr(comparison, "PEERS", {name: peer(name) for name in PEERS})
+    monkeypatch.setattr(comparison, "LOADS", {name: load(name) for name in ("bulk", "requests")})
+    told: list[str] = []
+    measured = list(comparison.compare(Site(), PEERS, ["bulk", "requests"], 2, 1, told.append))  # type: ignore[arg-type]
+    assert len(told) == comparison.steps(PEERS, ["bulk", "requests"], 2)
+    first, second = ("ours", "theirs", "third"), ("theirs", "third", "ours")
+    expected = [
+        (load, name) for order in (first, second) for load in ("bulk", "requests") for name in order
+    ]
+    assert happened == expected
+    assert [(it.load, it.peer) for it in measured] == expected
+    assert [it.round for it in measured] == [1] * 6 + [2] * 6
