@@ -48,7 +48,9 @@ class Collector(Server):
 @pytest.fixture(scope="module")
 def collectors(lab, tmp_path_factory):
     """By host."""
-    need("rsyslogd", "logger")
+    if shutil.which("rsyslogd") is None:
+        pytest.skip("no rsyslogd: tools/setup installs it where there is no other logger")
+    need("logger")
     with ExitStack() as stack:
         yield {
             name: stack.enter_context(Collector(lab, name, tmp_path_factory.mktemp(name))) for name in NAMES

@@ -109,8 +109,9 @@ def test_a_real_prometheus_reads_all_of_it(lab, daemon):
 
         (group,) = ask("rules")["groups"]
         assert [rule["name"] for rule in group["rules"] if rule["health"] != "ok"] == []
-        # What is pending may be of one slow answer.
-        assert [alert for alert in ask("alerts")["alerts"] if alert["state"] == "firing"] == []
+        # Pending ones too, but for what one slow answer brings about among so few.
+        names = [alert["labels"]["alertname"] for alert in ask("alerts")["alerts"]]
+        assert [name for name in names if name != "L4lbBackendSlow"] == []
 
 
 def filled_in(expression):

@@ -53,14 +53,16 @@ class Record:
         record = cls(path)
         try:
             data = json.loads(path.read_text())
+            if data["boot"] == _boot():
+                record.complete = data["complete"]
+                record.namespaces = data["namespaces"]
         except FileNotFoundError:
             return record
-        except ValueError as error:
-            hint = f"remove {path.parent} and the namespaces {path.parent.name}-*"
-            raise LabError(f"{path} is no record of a lab ({error}): {hint}") from None
-        if data["boot"] == _boot():
-            record.complete = data["complete"]
-            record.namespaces = data["namespaces"]
+        except (ValueError, KeyError, TypeError) as error:
+            hint = (
+                f"remove {path.parent}, and by 'ip netns delete' its namespaces ({path.parent.name}-HOST)"
+            )
+            raise LabError(f"{path} is no record of a lab ({error!r}): {hint}") from None
         return record
 
     def save(self) -> None:

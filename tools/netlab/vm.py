@@ -181,6 +181,7 @@ def _halt_one(hosts: Machines, directory: Path, environment: Mapping[str, str]) 
     name = seen.names[1]
     _vagrant(directory, environment, "halt", name)
     left = seen.wait_state(name, "down")
+    seen.l4lb("reload")  # what is listed is in place a moment later, and when this answers
     seen.all_answer(lambda: seen.curl(4), [other for other in seen.names if other != name])
     _vagrant(directory, environment, "up", name)
     back = seen.wait_state(name, "up")

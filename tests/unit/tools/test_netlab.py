@@ -1,11 +1,17 @@
 """What the lab says when a command hangs, a file is damaged or another tool is at work: one line each."""
 
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from netlab import LabError, command
 from netlab.record import Record, alone
+
+TOOLS = Path(__file__).parents[3] / "tools"
 
 
 def test_a_command_that_does_not_end_is_named(monkeypatch):
@@ -14,7 +20,7 @@ def test_a_command_that_does_not_end_is_named(monkeypatch):
         command.run(["sleep", "9"])
 
 
-@pytest.mark.parametrize("text", ["", '{"boot": '])
+@pytest.mark.parametrize("text", ["", '{"boot": ', "{}", "[]"])
 def test_a_damaged_record_is_named_with_what_to_remove(tmp_path, text):
     path = tmp_path / "l4lb" / "record.json"
     path.parent.mkdir()
@@ -23,7 +29,7 @@ def test_a_damaged_record_is_named_with_what_to_remove(tmp_path, text):
         Record.load(path)
     said = str(caught.value)
     assert said.startswith(f"{path} is no record of a lab")
-    assert said.endswith(f"remove {path.parent} and the namespaces l4lb-*")
+    assert said.endswith(f"remove {path.parent}, and by 'ip netns delete' its namespaces (l4lb-HOST)")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="not root, whose the locks are")
@@ -41,3 +47,39 @@ def test_a_lab_is_for_one_tool_alone():
     finally:
         for name in (prefix, f"{prefix}-check"):
             os.unlink(f"/run/l4lb-lab.{name}.lock")
+
+
+BOX = """#!/bin/bash
+trap 'sleep 0.5; rm "$1".unfinished' EXIT
+trap 'exit 1' HUP INT TERM
+touch "$1".unfinished
+sleep 60
+"""
+
+INTERRUPTED = """\
+import signal, sys
+from pathlib import Path
+from netlab import vm
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # as tools/lab has it
+vm._ROOT = Path(sys.argv[1])
+vm._make_box(vm._ROOT / "box")
+"""
+
+
+def test_a_box_that_is_not_finished_is_taken_down_by_who_makes_it(tmp_path):
+    maker = tmp_path / "tools" / "vm" / "box"
+    maker.parent.mkdir(parents=True)
+    maker.write_text(BOX)
+    maker.chmod(0o755)
+    unfinished = tmp_path / "box.unfinished"
+    with subprocess.Popen([sys.executable, "-c", INTERRUPTED, tmp_path], cwd=TOOLS) as process:
+        try:
+            deadline = time.monotonic() + 10
+            while not unfinished.exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            process.terminate()
+            assert process.wait(10) == 1
+            assert not unfinished.exists()
+        finally:
+            process.kill()
