@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -67,7 +67,9 @@ class RawDatapath:
         self._services: dict[str, ServicePlan] = {}  # as the packet process knows them
         self._took_over = self._connections_file.exists()
         self._restored = False  # or about to be: the file is the packet process's to read
-        self._following = 0  # changes of links that the shield is being brought up to date with
+        self._following = 0  # changes that the shield is being brought up to date with
+        self._told: KernelState | None = None  # what the packet process knows, but for news of neighbours
+        self._complaint = ""  # the last one about the shield: not to be said every five seconds
         self._unsubscribe: Callable[[], None] = lambda: None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -85,27 +87,31 @@ class RawDatapath:
         # Shielded before their packets are taken and until they no longer are: what both take, the
         # host's stack answers with an RST.
         before = self._interfaces
-        self._interfaces = tuple(dict.fromkeys((*interfaces, *before)))
-        try:
-            await self._apply_shield()
-        except DatapathError:
-            self._interfaces = before
-            raise
-        await self._running.request("attach", tuple(interfaces))
-        if self._interfaces != tuple(interfaces):
-            self._interfaces = tuple(interfaces)
-            await self._apply_shield()
-
-    async def apply(self, plan: Plan) -> None:
-        """See ``Datapath``."""
-        before, self._claim = self._claim, Claim.of(plan, self._claim)
-        if self._claim != before:
-            # The shield first: a packet lost for a moment is sent again, an RST of the host is final.
+        with self._shielding(self._running):
+            self._interfaces = tuple(dict.fromkeys((*interfaces, *before)))
             try:
                 await self._apply_shield()
             except DatapathError:
-                self._claim = before  # so that the next plan tries again
+                self._interfaces = before
                 raise
+        await self._running.request("attach", tuple(interfaces))
+        if self._interfaces != tuple(interfaces):
+            self._interfaces = tuple(interfaces)
+            with self._shielding(self._running):
+                await self._apply_shield()
+
+    async def apply(self, plan: Plan) -> None:
+        """See ``Datapath``."""
+        before, claim = self._claim, Claim.of(plan, self._claim)
+        if claim != before:
+            # The shield first: a packet lost for a moment is sent again, an RST of the host is final.
+            with self._shielding(self._running):
+                self._claim = claim
+                try:
+                    await self._apply_shield()
+                except DatapathError:
+                    self._claim = before  # so that the next plan tries again
+                    raise
         known, self._services = self._services, {}
         services = [each.name if known.get(each.name) == each else each for each in plan.services]
         saved = None if self._restored else self._connections_file
@@ -211,7 +217,8 @@ class RawDatapath:
         await process.start()
         self._process = process
         self._unsubscribe = self._watch.subscribe(self._kernel_changed)
-        await process.request("kernel", self._safe_state())
+        self._told = self._safe_state()
+        await process.request("kernel", self._told)
         self._spawn(self._look_after(process))
 
     def _kernel_changed(self, change: Change) -> None:
@@ -219,11 +226,10 @@ class RawDatapath:
             return
         if change.links:
             # An interface that has come back is shielded before its packets are taken.
-            self._following += 1
             self._spawn(self._follow_links(self._process))
         elif change.routes:
             if not self._following:  # or the routes through that interface would be known before
-                self._process.tell("kernel", self._safe_state())
+                self._tell_kernel(self._process)
         else:
             if change.addresses:
                 self._process.tell("addresses", self._watch.state.addresses)
@@ -231,12 +237,26 @@ class RawDatapath:
                 self._process.tell("neighbours", change.neighbours)
 
     async def _follow_links(self, process: PacketProcess) -> None:
-        try:
+        with self._shielding(process):
             await self._apply_shield()
+
+    @contextlib.contextmanager
+    def _shielding(self, process: PacketProcess) -> Iterator[None]:
+        """Within, the shield is brought up to date. What the kernel says meanwhile is told afterwards:
+        until then, an interface that is about to be shielded would be taken for one that cannot be."""
+        self._following += 1
+        try:
+            yield
         finally:
             self._following -= 1
             if not self._following:
-                process.tell("kernel", self._safe_state())
+                self._tell_kernel(process)
+
+    def _tell_kernel(self, process: PacketProcess) -> None:
+        state = self._safe_state()
+        if state != self._told:  # all of its next hops would be worked out anew
+            self._told = state
+            process.tell("kernel", state)
 
     def _safe_state(self) -> KernelState:
         """What the packet process may know: an interface that could not be shielded is not there for it."""
@@ -286,10 +306,12 @@ class RawDatapath:
                         "they are loaded again"
                     )
                 if removed or self._shield_behind:
-                    self._following += 1
                     await self._follow_links(process)
+                self._complaint = ""
             except DatapathError as error:
-                log.error("%s", error)
+                if str(error) != self._complaint:
+                    log.error("%s", error)
+                self._complaint = str(error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -7,12 +7,13 @@ import pytest
 from l4lb.datapath.base import DatapathError
 from l4lb.datapath.raw import RawDatapath
 from l4lb.model import Plan
-from l4lb.netlink.state import Change, Link
+from l4lb.netlink.state import Change, Link, Route
 from tests.unit.datapath.watch import Watch
 
 ETH0, ETH1, ETH3 = (Link(index + 1, f"eth{index}", bytes(6), 1500, True) for index in (0, 1, 3))
 AGAIN = Link(7, "eth1", bytes(6), 1500, True)
 LINKS, NEW_LINKS = Change(links=True), (ETH0, AGAIN)
+ROUTES, NEW_ROUTES = Change(routes=True), (Route(bytes(4), 0, 1),)
 WITHIN = 5.0
 
 
@@ -108,10 +109,79 @@ def test_nor_is_it_when_routes_change_meanwhile(run):
         datapath._shield.failures = 1
         watch.change(LINKS, links=NEW_LINKS)
         assert await datapath._process.told.get() == {1}
-        watch.change(Change(routes=True), links=NEW_LINKS)
+        watch.change(ROUTES, links=NEW_LINKS, routes=NEW_ROUTES)
         assert await datapath._process.told.get() == {1}
 
     run(test)
+
+
+def route_changes(datapath, watch, links):
+    """From now on a route changes whenever the shield is being loaded."""
+    apply = datapath._shield.apply
+
+    async def meanwhile(claim, interfaces):
+        watch.change(ROUTES, links=links, routes=NEW_ROUTES)
+        return await apply(claim, interfaces)
+
+    datapath._shield.apply = meanwhile
+
+
+async def last_told(datapath):
+    told = await datapath._process.told.get()
+    while not datapath._process.told.empty():
+        told = await datapath._process.told.get()
+    return told
+
+
+def test_a_route_that_changes_while_another_plan_is_shielded_takes_no_interface_away(run):
+    async def test(datapath, watch):
+        datapath._shielded = frozenset()  # as before the first plan
+        datapath._claim = None
+        route_changes(datapath, watch, (ETH0, ETH1, ETH3))
+        await datapath.apply(Plan())
+        assert await last_told(datapath) == {1, 2, 4}
+
+    run(test)
+
+
+def test_nor_while_another_interface_is(run):
+    async def test(datapath, watch):
+        watch.change(LINKS, links=(ETH0, ETH1, ETH3))
+        await datapath._process.told.get()
+        route_changes(datapath, watch, (ETH0, ETH1, ETH3))
+        await datapath.attach(["eth0", "eth1", "eth3"])
+        assert await last_told(datapath) == {1, 2, 4}
+
+    run(test)
+
+
+def test_nor_while_one_is_that_is_refused_at_first(run):
+    async def test(datapath, watch):
+        watch.change(LINKS, links=(ETH0, ETH1, ETH3))
+        await datapath._process.told.get()
+        route_changes(datapath, watch, (ETH0, ETH1, ETH3))
+        datapath._shield.failures = 1
+        with pytest.raises(DatapathError, match="no memory"):
+            await datapath.attach(["eth0", "eth1", "eth3"])
+        await datapath.attach(["eth0", "eth1", "eth3"])
+        assert await last_told(datapath) == {1, 2, 4}
+
+    run(test)
+
+
+def test_what_cannot_be_shielded_is_said_once_and_nothing_is_told_again(run, monkeypatch, caplog):
+    monkeypatch.setattr("l4lb.datapath.raw._LOOK", 0.01)
+
+    async def test(datapath, watch):
+        datapath._shield.failures = 1_000
+        watch.change(LINKS, links=NEW_LINKS)
+        assert await datapath._process.told.get() == {1}
+        await asyncio.sleep(0.2)
+        assert datapath._shield.failures < 995
+        assert datapath._process.told.empty()
+
+    run(test)
+    assert [record.message for record in caplog.records].count("no memory") <= 2  # by the change, by a look
 
 
 def test_an_interface_that_could_not_be_attached_is_still_a_way_out(run):
@@ -121,7 +191,7 @@ def test_an_interface_that_could_not_be_attached_is_still_a_way_out(run):
         datapath._shield.failures = 1
         with pytest.raises(DatapathError, match="no memory"):
             await datapath.attach(["eth0", "eth1", "eth3"])
-        watch.change(Change(routes=True), links=(ETH0, ETH1, ETH3))
+        watch.change(ROUTES, links=(ETH0, ETH1, ETH3), routes=NEW_ROUTES)
         assert await datapath._process.told.get() == {1, 2, 4}
 
     run(test)
