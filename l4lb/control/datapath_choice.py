@@ -52,7 +52,7 @@ def choose_datapath(config: Config, watch: KernelWatch, state_prefix: Path) -> D
 
 def attached_before() -> set[int]:
     """Indices of the interfaces on which pinned programs take packets, those of a daemon before if none is
-    running."""
+    running; also one of another version."""
     from l4lb.datapath.ebpf import hooks, pins
 
     if not pins.is_mounted():
@@ -61,16 +61,19 @@ def attached_before() -> set[int]:
         namespace = pins.namespace_directory()
     except DatapathError:  # a kernel that cannot have any
         return set()
-    return {index for _, index in hooks.attached(pins.version_directory(namespace) / "links")}
+    return {index for links in namespace.glob("*/links") for _, index in hooks.attached(links)}
 
 
 def _is_hopeless() -> bool:
     """Whether no program can be loaded until somebody changes what this host gives us."""
+    from l4lb.datapath.ebpf import programs
     from l4lb.datapath.libbpf.library import LibbpfError, library
 
     try:
         library()
     except LibbpfError:
+        return True
+    if not programs.are_installed():
         return True
     return privileges.missing((Capability.BPF, Capability.PERFMON), privileges.held()) is not None
 

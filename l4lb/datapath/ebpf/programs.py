@@ -27,6 +27,11 @@ _INTERFACES: Final = 65_536
 """That the programs know something of; 1,024 are too few for a host of containers."""
 
 
+def are_installed() -> bool:
+    """Whether there was a clang to compile them when l4lb was built."""
+    return any(_OBJECTS.glob("*.bpf.o"))
+
+
 class Programs:
     """All objects of one datapath, with the maps that they share.
 
@@ -60,7 +65,8 @@ class Programs:
         except BaseException:
             self._loaded.close()
             if not self.adopted:
-                _remove_version(self._directory)
+                if self._directory.is_dir():
+                    _remove_version(self._directory)
                 pins.remove_if_empty(namespace)
                 pins.remove_if_empty(namespace.parent)
             raise
@@ -85,7 +91,7 @@ class Programs:
             affinity=sizes["affinities4"],
             fragments=sizes["fragments"],
         )
-        if not any(_OBJECTS.glob("*.bpf.o")):
+        if not are_installed():
             raise LibbpfError(
                 "l4lb was installed without its eBPF programs: there was no clang to compile them"
             )

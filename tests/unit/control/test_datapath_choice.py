@@ -114,6 +114,23 @@ def test_auto_leaves_alone_what_forwards_if_it_cannot_load_now(host, tmp_path):
     assert host.events == ["load tc"]
 
 
+def test_programs_of_another_version_forward_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("l4lb.datapath.ebpf.pins.is_mounted", lambda: True)
+    monkeypatch.setattr("l4lb.datapath.ebpf.pins.namespace_directory", lambda: tmp_path / "net-1")
+    assert datapath_choice.attached_before() == set()
+    for version, index in (("layout-0", 7), ("layout-8", 9)):
+        links = tmp_path / "net-1" / version / "links"
+        links.mkdir(parents=True)
+        (links / f"clsact-{index}").mkdir()
+    assert datapath_choice.attached_before() == {7, 9}
+
+
+def test_auto_takes_the_place_of_what_forwards_if_l4lb_has_no_programs(host, tmp_path, monkeypatch):
+    monkeypatch.setattr("l4lb.datapath.ebpf.programs.are_installed", lambda: False)
+    host.attached, host.refusal = {2, 3}, "l4lb was installed without its eBPF programs"
+    assert chosen(tmp_path, "auto") == "raw"
+
+
 @pytest.mark.parametrize(
     ("absent", "lacking"),
     [("libbpf", None), (None, Capability.BPF), (None, Capability.PERFMON)],

@@ -58,6 +58,12 @@ def test_it_goes_on_when_this_one_does_not_load(namespace, tmp_path, monkeypatch
     assert names(namespace) == ["layout-0"]
 
 
+def test_why_there_can_be_no_pins_is_said(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        Programs("tc", SMALL, tmp_path / "file" / "net-1")
+
+
 def test_nothing_is_left_where_there_was_nothing(namespace, tmp_path, monkeypatch):
     monkeypatch.setattr(programs, "_OBJECTS", tmp_path)
     programs.remove(namespace)
