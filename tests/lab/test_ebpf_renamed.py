@@ -41,7 +41,8 @@ async def renamed(watch, datapath, old, new):
     """Give an interface another name, and wait until the datapath has taken note of it."""
     ip(GATEWAY, f"link set {old} down\nlink set {old} name {new}\nlink set {new} up")
     await until(watch, lambda state: state.link(new) is not None and state.link(new).up)
-    await datapath.counters()  # by the thread that follows links, one after the other
+    for _ in range(8):  # turns of the thread that follows links too
+        await datapath.counters()
 
 
 def interfaces(pins):

@@ -123,6 +123,7 @@ class EbpfDatapath:
         self._left_out_told = False  # that there are more interfaces than there is room for
         self._interfaces: tuple[str, ...] = ()
         self._taken: dict[int, str] = {}  # those that are there: index -> the name that was wanted
+        self._renamed: set[int] = set()  # of those, at the last look
         self._changed = asyncio.Event()  # anything that hops depend on; of that these in particular:
         self._links_changed = False
         self._routes_changed = False
@@ -346,20 +347,16 @@ class EbpfDatapath:
         await self._follow_routes()
 
     async def _follow_links(self) -> None:
-        await self._work(self._put_programs, self._watch.state.links)
-
-    async def _follow_names(self) -> None:
-        """As ``_follow_links``, and an interface that has got a name which nobody wants is left."""
-        await self._work(self._taken.clear)
-        await self._follow_links()
+        await self._work(self._put_programs, self._watch.state.links, False)
 
     async def _follow_routes(self) -> None:
         await self._work(self._put_routes, self._watch.state.routes)
 
-    def _put_programs(self, links: Sequence[Link]) -> None:
+    def _put_programs(self, links: Sequence[Link], look: bool) -> None:
         """Programs on the interfaces that are there, and pinned, also where somebody has removed them. One
-        that gets another name keeps them until the next look: the names that are wanted may be told anew in
-        a moment, or be about to be told as they were, and the host's stack would reset connections."""
+        that gets another name keeps them, until it still has it at the second look: the names that are
+        wanted may be told anew in a moment, or be about to be told as they were, and the host's stack would
+        reset connections."""
         hooks = self._loaded.hooks
         if self._loaded.pin_again():
             log.warning("somebody removed pins from %s: they are there again", self._loaded.directory)
@@ -367,6 +364,9 @@ class EbpfDatapath:
         renamed = {
             link.index: link.name for link in links if self._taken.get(link.index, link.name) != link.name
         }
+        if look:
+            left, self._renamed = self._renamed & renamed.keys(), set(renamed)
+            renamed = {index: name for index, name in renamed.items() if index not in left}
         self._taken = {index: self._taken[index] for index in renamed} | wanted
         repaired = hooks.put_on(renamed | wanted)
         features = xdp_features(link.index for link in links) if self._kind == "xdp" else {}
@@ -384,7 +384,7 @@ class EbpfDatapath:
         told, self._left_out_told = self._left_out_told, bool(names)
         if names and not told:
             log.warning(
-                "more interfaces than the programs have room for (%d): XDP sends nothing by %s%s",
+                "more interfaces than the programs have room for (%d): frames go the longer way by %s%s",
                 len(self._tables.interfaces),
                 ", ".join(names[:_NAMED]),
                 f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "",
@@ -399,7 +399,7 @@ class EbpfDatapath:
         """Put programs back that somebody else has removed."""
         while True:
             await asyncio.sleep(_LOOK)
-            await self._follow_names()
+            await self._work(self._put_programs, self._watch.state.links, True)
 
     async def _sweep_forever(self) -> None:
         """Forget what has expired, and give back the numbers of paths that no connection has."""

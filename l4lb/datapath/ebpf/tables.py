@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import sys
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import islice
 from typing import Final
@@ -55,6 +55,8 @@ class Tables:
         self._ends = Ends(maps["ends"], self._settings.ends)
         self._interfaces: dict[int, layout.Interface] = {}
         self.numbers = Numbers()
+        self._wanted: Sequence[ServicePlan] = ()  # of the last plan that has its numbers
+        self._is_written = True  # to its end
         self.names: dict[int, str] = {}
         self.to_reset: set[int] = set()
         self._read()
@@ -86,8 +88,12 @@ class Tables:
 
     def _make_way(self, plan: Plan) -> None:
         wanted = {(each.protocol, each.address) for each in plan.services}
-        kept = tuple(each for each in self._services.values() if (each.protocol, each.address) in wanted)
-        if len(kept) < len(self._services):
+        kept = tuple(
+            self._services.get(each.name, each)
+            for each in self._wanted
+            if (each.protocol, each.address) in wanted
+        )
+        if len(kept) < len(self._wanted) or not self._is_written:
             rest = replace(plan, services=kept)
             self.numbers.update(rest)
             self._bring_about(rest, clock=0)
@@ -98,10 +104,12 @@ class Tables:
         for service in plan.services:
             self.names[self.numbers.services[service.protocol, service.address]] = service.name
         self._forget_names()
+        self._wanted, self._is_written = plan.services, False
         self._services = {}  # neither those before nor these, should writing fail
         self._write_settings(plan, clock)
         self._write(wanted)
         self._services = {service.name: service for service in plan.services}
+        self._is_written = True
 
     def reweigh(self, costs: Mapping[str, Costs]) -> None:
         """Other costs, by service, for the backends that the plan in force has them for; see ``Datapath``.

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -112,7 +113,10 @@ def test_interfaces_without_room_in_a_map_that_is_taken_over_are_named_once(
     assert asyncio.run(known()) == 1024
     (line,) = [record.getMessage() for record in caplog.records if "more interfaces" in record.getMessage()]
     left = "none1024, none1025, none1026, none1027, none1028 and 71 more"
-    assert line == f"more interfaces than the programs have room for (1024): XDP sends nothing by {left}"
+    assert (
+        line
+        == f"more interfaces than the programs have room for (1024): frames go the longer way by {left}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -226,3 +230,25 @@ def test_of_neighbours_known_from_the_beginning_it_is_news_that_they_are_silent(
             return generation(datapath) - before
 
     assert asyncio.run(follow()) == 1
+
+
+def test_an_interface_with_another_name_keeps_its_programs_until_the_second_look(bpf_possible, monkeypatch):
+    """The first one may come before those who want it have heard of its name."""
+    put = []
+
+    def put_on(self, interfaces):
+        put.append(dict(interfaces))
+        return []
+
+    async def looks():
+        watch = Watch(links=(ETH1,))
+        async with attached(watch) as datapath:
+            await datapath.attach(["eth901"])
+            watch.change(Change(links=True), links=(replace(ETH1, name="lan9"),))
+            await followed(datapath)
+            for look in (True, False, True):
+                await datapath._work(datapath._put_programs, watch.state.links, look)
+            return put[-4:]
+
+    monkeypatch.setattr("l4lb.datapath.ebpf.hooks.Hooks.put_on", put_on)
+    assert asyncio.run(looks()) == [{901: "lan9"}, {901: "lan9"}, {901: "lan9"}, {}]

@@ -369,6 +369,24 @@ class TestMoreServicesThanNumbers:
         tables.apply(plan(self.SECOND, self.THIRD))
         assert self.ports(maps) == [82, 83]
 
+    def test_they_do_so_too_if_that_failed_at_first(self, maps, monkeypatch):
+        tables = applied(maps, self.FIRST, self.SECOND)
+
+        def fail(self, wanted):
+            raise LibbpfError("no memory")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(Tables, "_write", fail)
+            with pytest.raises(LibbpfError):
+                tables.apply(plan(self.SECOND, self.THIRD))
+        assert self.ports(maps) == [81, 82]
+        with pytest.raises(OutOfNumbers):
+            tables.apply(plan(self.SECOND, self.THIRD))
+        assert self.ports(maps) == [82]
+        tables.free(tables.retired())
+        tables.apply(plan(self.SECOND, self.THIRD))
+        assert self.ports(maps) == [82, 83]
+
     def test_none_that_the_plan_still_has_does(self, maps):
         tables = applied(maps, self.FIRST, self.SECOND)
         with pytest.raises(OutOfNumbers):
