@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from l4lb.datapath.ebpf import datapath as module
+from l4lb.datapath.ebpf import following
 from l4lb.datapath.ebpf.datapath import EbpfDatapath
 from l4lb.datapath.ebpf.hooks import attached
 from l4lb.datapath.ebpf.pins import namespace_directory, version_directory
@@ -66,7 +66,7 @@ def test_an_interface_that_gets_another_name_keeps_its_programs(pins):
 
 
 def test_an_interface_whose_new_name_nobody_wants_is_left_a_little_later(pins, monkeypatch):
-    monkeypatch.setattr(module, "_LOOK", 0.01)
+    monkeypatch.setattr(following, "_LOOK", 0.01)
 
     async def scenario(watch):
         lan, wan = watch.state.link("lan0").index, watch.state.link("wan0").index

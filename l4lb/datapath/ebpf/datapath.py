@@ -1,9 +1,9 @@
 """The ``tc`` and ``xdp`` datapaths as the control plane sees them.
 
 The programs in the kernel do all that packets need. This side says what should be, follows the kernel's
-links and routes for them, forgets what has expired, and resets connections whose backend is gone. It may be
-away for as long as it likes: it finds everything again in the pinned maps, and what has expired is taken
-for nothing meanwhile, and gives way where there is no room.
+links and routes for them (``following``), forgets what has expired, and resets connections whose backend is
+gone. It may be away for as long as it likes: it finds everything again in the pinned maps, and what has
+expired is taken for nothing meanwhile, and gives way where there is no room.
 
 All that touches the maps runs in one thread of its own, a piece at a time, so that neither a plan waits
 for a million connections nor the control plane for the kernel.
@@ -22,7 +22,6 @@ from collections.abc import (
     Callable,
     Collection,
     Coroutine,
-    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -46,7 +45,8 @@ from l4lb.datapath.ebpf.connections import (
 )
 from l4lb.datapath.ebpf.counters import counters, loads, signed
 from l4lb.datapath.ebpf.decisions import decisions
-from l4lb.datapath.ebpf.exits import known_interfaces, missing
+from l4lb.datapath.ebpf.exits import missing
+from l4lb.datapath.ebpf.following import Following
 from l4lb.datapath.ebpf.hooks import NATIVE
 from l4lb.datapath.ebpf.numbers import OutOfNumbers
 from l4lb.datapath.ebpf.programs import Programs, remove, remove_abandoned
@@ -57,9 +57,8 @@ from l4lb.datapath.ebpf.tables import Tables
 from l4lb.datapath.libbpf import LibbpfError
 from l4lb.datapath.privileges import Capability
 from l4lb.model import BackendKey, ConnectionInfo, Costs, Counters, Decision, Limits, Load, Plan, State
-from l4lb.netlink.state import Change, Link, Neighbour, Route
+from l4lb.netlink.state import Link
 from l4lb.netlink.watch import KernelWatch
-from l4lb.netlink.xdp_features import xdp_features
 
 log = logging.getLogger(__name__)
 
@@ -72,12 +71,6 @@ _SWEEP: Final = 5.0
 
 _REST: Final = 20
 """A round over very many connections is followed by a pause of as many times its own length."""
-
-_LOOK: Final = 5.0
-"""Seconds between two looks at whether the programs are where they should be."""
-
-_NAMED: Final = 5
-"""Interfaces named in one line of the log."""
 
 _Result = TypeVar("_Result")
 
@@ -119,18 +112,9 @@ class EbpfDatapath:
         self._connections: Connections
         self._sweep: Sweep
         self._unused: set[int] = set()  # retired paths that no connection had in the last round
-        self._route_mtus: RouteMtus
-        self._left_out_told = False  # that there are more interfaces than there is room for
-        self._interfaces: tuple[str, ...] = ()
-        self._taken: dict[int, str] = {}  # those that are there: index -> the name that was wanted
-        self._renamed: set[int] = set()  # of those, at the last look
-        self._changed = asyncio.Event()  # anything that hops depend on; of that these in particular:
-        self._links_changed = False
-        self._routes_changed = False
-        self._neighbours: set[tuple[int, bytes]] = set()  # link and address of those that have answered
+        self._following: Following
         self._reset_wanted = asyncio.Event()
         self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._unsubscribe: Callable[[], None] = lambda: None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def load(self) -> None:
@@ -155,7 +139,7 @@ class EbpfDatapath:
         try:
             self._programs = Programs(self._kind, self._limits, namespace)
             self._tables = Tables(self._programs.maps)
-            self._route_mtus = RouteMtus(self._programs.maps)
+            mtus = RouteMtus(self._programs.maps)
         except (LibbpfError, OutOfNumbers, OSError) as error:
             programs, self._programs = self._programs, None
             if programs is not None:
@@ -168,6 +152,7 @@ class EbpfDatapath:
         query, sweep = self._programs.query, self._programs.sweep
         self._connections = Connections(query.maps, query.programs, self._tables)
         self._sweep = Sweep(sweep.maps, sweep.programs)
+        self._following = Following(self._watch, self._kind, self._programs, self._tables, mtus, self._work)
 
     # -- the interface of every datapath -------------------------------------------------------
 
@@ -185,15 +170,15 @@ class EbpfDatapath:
         """See ``Datapath``. Called again, it changes the interfaces."""
         if self._programs is None:
             await asyncio.get_running_loop().run_in_executor(self._worker, self.load)
-        self._interfaces = tuple(interfaces)
+        self._following.interfaces = tuple(interfaces)
         if self._tasks:
-            await self._follow_all()
+            await self._following.all()
             return
-        self._subscribe()  # first: what changes from here on is followed when there is who does it
+        self._following.subscribe()  # first: so that nothing is missed of what changes while it begins
         try:
             await self._begin()
         except BaseException:
-            self._unsubscribe()
+            self._following.close()
             raise
 
     async def apply(self, plan: Plan) -> None:
@@ -251,7 +236,8 @@ class EbpfDatapath:
 
     async def close(self, *, hold: bool) -> None:
         """See ``Datapath``. With ``hold``, all stays as it is, and packets take their way."""
-        self._unsubscribe()
+        if self._programs is not None:
+            self._following.close()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -287,119 +273,19 @@ class EbpfDatapath:
     # -- what it does by itself ----------------------------------------------------------------
 
     async def _begin(self) -> None:
-        await self._follow_all()
+        await self._following.all()
         if self._loaded.adopted:
             found = await self.counters()
             log.info("%d established connections taken over", found.established)
         if self._remove_others is not None:
             await self._remove_others()
         for task in (
-            self._follow_forever(),
+            self._following.forever(),
+            self._following.look_after(),
             self._sweep_forever(),
             self._reset_forever(),
-            self._look_after(),
         ):
             self._spawn(task)
-
-    def _subscribe(self) -> None:
-        self._neighbours = {(each.index, each.ip) for each in self._watch.state.neighbours}
-        self._unsubscribe = self._watch.subscribe(self._kernel_changed)
-
-    def _kernel_changed(self, change: Change) -> None:
-        self._links_changed |= change.links
-        self._routes_changed |= change.routes
-        if self._learn(change.neighbours) or change.links or change.routes or change.addresses:
-            self._changed.set()
-
-    def _learn(self, neighbours: Iterable[Neighbour]) -> bool:
-        """False if it makes no difference: no program remembers a hop to who has never answered, and
-        somebody who asks for all addresses of a network in turn must not have all other hops forgotten."""
-        differs = False
-        for each in neighbours:
-            known = (each.index, each.ip) in self._neighbours
-            if each.mac is not None:
-                self._neighbours.add((each.index, each.ip))
-            else:
-                self._neighbours.discard((each.index, each.ip))
-            differs |= known or each.mac is not None
-        return differs
-
-    async def _follow_forever(self) -> None:
-        """What changes while one change is followed is followed together, after it: a plan never waits for
-        more than two."""
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            links, self._links_changed = self._links_changed, False
-            routes, self._routes_changed = self._routes_changed, False
-            if links:
-                await self._follow_links()
-            if routes:
-                await self._follow_routes()
-            else:
-                await self._work(self._tables.routes_changed)
-
-    # The watch is the loop's: what it says crosses into the worker as a snapshot, taken when the work is
-    # handed over, so that the last work has the latest.
-
-    async def _follow_all(self) -> None:
-        await self._follow_links()
-        await self._follow_routes()
-
-    async def _follow_links(self) -> None:
-        await self._work(self._put_programs, self._watch.state.links, False)
-
-    async def _follow_routes(self) -> None:
-        await self._work(self._put_routes, self._watch.state.routes)
-
-    def _put_programs(self, links: Sequence[Link], look: bool) -> None:
-        """Programs on the interfaces that are there, and pinned, also where somebody has removed them. One
-        that gets another name keeps them, until it still has it at the second look: the names that are
-        wanted may be told anew in a moment, or be about to be told as they were, and the host's stack would
-        reset connections."""
-        hooks = self._loaded.hooks
-        if self._loaded.pin_again():
-            log.warning("somebody removed pins from %s: they are there again", self._loaded.directory)
-        wanted = {link.index: link.name for link in links if link.name in self._interfaces}
-        renamed = {
-            link.index: link.name for link in links if self._taken.get(link.index, link.name) != link.name
-        }
-        if look:
-            left, self._renamed = self._renamed & renamed.keys(), set(renamed)
-            renamed = {index: name for index, name in renamed.items() if index not in left}
-        self._taken = {index: self._taken[index] for index in renamed} | wanted
-        repaired = hooks.put_on(renamed | wanted)
-        features = xdp_features(link.index for link in links) if self._kind == "xdp" else {}
-        known = known_interfaces(links, hooks.attached, features)
-        if self._tables.set_interfaces(known):
-            self._tables.routes_changed()
-            self._tell_left_out([link for link in links if link.index in known])
-        if repaired:
-            names = ", ".join(repaired)
-            log.warning("somebody removed the programs from %s: they are attached again", names)
-
-    def _tell_left_out(self, links: Sequence[Link]) -> None:
-        """Once, until there is room for all."""
-        names = [link.name for link in links if link.index not in self._tables.interfaces]
-        told, self._left_out_told = self._left_out_told, bool(names)
-        if names and not told:
-            log.warning(
-                "more interfaces than the programs have room for (%d): frames go the longer way by %s%s",
-                len(self._tables.interfaces),
-                ", ".join(names[:_NAMED]),
-                f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "",
-            )
-
-    def _put_routes(self, routes: Sequence[Route]) -> None:
-        """What the programs remember of them is void."""
-        self._route_mtus.update(routes)
-        self._tables.routes_changed()
-
-    async def _look_after(self) -> None:
-        """Put programs back that somebody else has removed."""
-        while True:
-            await asyncio.sleep(_LOOK)
-            await self._work(self._put_programs, self._watch.state.links, True)
 
     async def _sweep_forever(self) -> None:
         """Forget what has expired, and give back the numbers of paths that no connection has."""

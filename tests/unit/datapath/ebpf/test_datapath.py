@@ -82,7 +82,7 @@ def test_the_snapshot_of_the_kernel_is_taken_where_it_changes(bpf_possible):
         async with attached(watch) as datapath:
             watch.change(Change(links=True, routes=True), links=(ETH1, ETH2), routes=routes)
             await followed(datapath)
-            return datapath._tables.interfaces.keys(), datapath._route_mtus._present
+            return datapath._tables.interfaces.keys(), datapath._following._mtus._present
 
     assert asyncio.run(follow()) == ({901, 902}, {(bytes(4), 0): 1400})
 
@@ -149,7 +149,7 @@ def test_what_changes_while_it_begins_is_not_missed(bpf_possible):
         watch = Watch(links=(ETH1,))
         async with attached(watch, remove_others=change) as datapath:
             await followed(datapath)
-            return datapath._tables.interfaces.keys(), datapath._route_mtus._present
+            return datapath._tables.interfaces.keys(), datapath._following._mtus._present
 
     assert asyncio.run(begin()) == ({901, 902}, {(bytes(4), 0): 1400})
 
@@ -210,7 +210,7 @@ def test_hops_are_void_when_a_neighbour_comes_or_goes(bpf_possible, monkeypatch,
     async def follow():
         watch = Watch()
         async with attached(watch) as datapath:
-            monkeypatch.setattr(datapath, "_route_mtus", None)
+            monkeypatch.setattr(datapath._following, "_mtus", None)
             before = generation(datapath)
             for change in changes:
                 watch.change(change)
@@ -247,7 +247,7 @@ def test_an_interface_with_another_name_keeps_its_programs_until_the_second_look
             watch.change(Change(links=True), links=(replace(ETH1, name="lan9"),))
             await followed(datapath)
             for look in (True, False, True):
-                await datapath._work(datapath._put_programs, watch.state.links, look)
+                await datapath._work(datapath._following._put_programs, watch.state.links, look)
             return put[-4:]
 
     monkeypatch.setattr("l4lb.datapath.ebpf.hooks.Hooks.put_on", put_on)
