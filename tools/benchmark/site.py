@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,9 @@ _LOCK: Final = Path("/run/l4lb-bench.lock")
 _ASK: Final = Path(__file__).with_name("ask.py")
 _ASKED: Final = 30  # times, to see that every backend gets its share
 _PROGRAMS: Final = ("ethtool", "iperf3", "nft", "nginx", "ss", "taskset", "unshare", "wrk")
+
+_CLIENTS: Final = 64
+"""Addresses of the client: a turn may last two seconds, and one is not to be used again within a minute."""
 
 # For hosts that open connections: the client, and the gateway when a proxy runs on it.
 _MANY_CONNECTIONS: Final = ("net.ipv4.ip_local_port_range=1024 65535", "net.ipv4.tcp_tw_reuse=1")
@@ -49,8 +52,14 @@ class Site(Hosts):
         )
         self.lab = lab
         card = lab.topology.hosts["client"].interfaces[0]
-        own = (*card.addresses, *card.more_addresses)
-        self._addresses = cycle([str(address) for address in own if address.version == 4])
+        (network,) = (it for it in lab.topology.networks[card.network] if it.version == 4)
+        self._clients = [str(address) for address in islice(reversed(list(network.hosts())), _CLIENTS)]
+        self._addresses = cycle(self._clients)
+
+    def add_clients(self) -> None:
+        """Give the client all its addresses."""
+        lines = [f"address add {address}/32 dev eth0" for address in self._clients]
+        self.must("client", "ip", "-batch", "-", text="\n".join(lines) + "\n")
 
     def wait_serving(self, frontend: Frontend) -> None:
         """Until all web backends answer at the frontend; then see that they take turns.
@@ -131,6 +140,7 @@ def open_site(prefix: str) -> Iterator[Site]:
     with only_bench(prefix) as lab:
         lab.up()
         site = Site(lab)
+        site.add_clients()
         for host in ("client", "gateway"):
             site.must(host, "sysctl", "-q", "-w", *_MANY_CONNECTIONS)
         yield site
