@@ -101,8 +101,8 @@ def open_cables(prefix: str) -> Iterator[Cables]:
     """The hosts; whatever has this prefix is removed before and after.
 
     Raises:
-        BenchError: another benchmark runs, or this machine cannot run one.
-        LabError: they cannot be made.
+        BenchError: this machine cannot run a benchmark.
+        LabError: another one runs, or they cannot be made.
     """
     with only_bench(prefix) as lab:
         lab.directory.mkdir(parents=True)

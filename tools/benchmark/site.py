@@ -9,7 +9,6 @@ client address of its own, all ports, and leave to reuse them.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sys
@@ -111,22 +110,19 @@ def only_bench(prefix: str) -> Iterator[Lab]:
     """The only benchmark on this machine; a lab that is down before and after.
 
     Raises:
-        BenchError: another benchmark runs, or this machine cannot run one.
+        BenchError: this machine cannot run one.
+        LabError: another benchmark runs, or another tool has the lab.
     """
     if os.geteuid() != 0:
         raise BenchError("balancers are measured on network namespaces: run it as root")
     for program in _PROGRAMS:
         find(program)
     lab = Lab(prefix)
-    with _LOCK.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BenchError("another benchmark runs on this machine: wait for its end") from None
-        with record.alone(prefix), ExitStack() as stack:
-            lab.down()
-            stack.callback(lab.down)
-            yield lab
+    busy = "another benchmark runs on this machine: wait for its end"
+    with record.held(_LOCK, busy), record.alone(prefix), ExitStack() as stack:
+        lab.down()
+        stack.callback(lab.down)
+        yield lab
 
 
 @contextmanager
@@ -134,8 +130,8 @@ def open_site(prefix: str) -> Iterator[Site]:
     """A lab of the benchmark's own; whatever has this prefix is removed before and after.
 
     Raises:
-        BenchError: another benchmark runs, or this machine cannot run one.
-        LabError: there can be no lab.
+        BenchError: this machine cannot run a benchmark.
+        LabError: another one runs, or there can be no lab.
     """
     with only_bench(prefix) as lab:
         lab.up()

@@ -96,16 +96,28 @@ def alone(prefix: str) -> Iterator[None]:
     Raises:
         LabError: another one is at work on it, or the caller is not root.
     """
+    # Not removed: who has opened it and who makes it anew would hold two.
+    refusal = f"another tool is at work on the lab '{prefix}': wait for its end"
+    with held(Path(f"/run/l4lb-lab.{prefix}.lock"), refusal):
+        yield
+
+
+@contextmanager
+def held(path: Path, refusal: str) -> Iterator[None]:
+    """Hold a lock that nobody waits for.
+
+    Raises:
+        LabError: with ``refusal``, another one holds it; or the caller is not root.
+    """
     try:
-        # Not removed: who has opened it and who makes it anew would hold two.
-        handle = os.open(f"/run/l4lb-lab.{prefix}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
     except PermissionError:
         raise LabError("the lab is made of network namespaces: run it as root") from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LabError(f"another tool is at work on the lab '{prefix}': wait for its end") from None
+            raise LabError(refusal) from None
         yield
     finally:
         os.close(handle)

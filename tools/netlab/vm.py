@@ -5,7 +5,6 @@ It needs some minutes where there is KVM, and the better part of an hour where Q
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from netlab import LabError, check, handover, hypervisor
 from netlab.command import find
 from netlab.gateway import DATAPATHS
 from netlab.machines import Machines, machines
+from netlab.record import held
 
 _ROOT: Final = handover.ROOT
 _CASES: Final = ("tests/lab/test_conformance.py", "tests/lab/test_conformance_ebpf.py")
@@ -105,11 +105,8 @@ def _make_box(box: Path) -> None:
 def _directory() -> Iterator[Path]:
     """Where all files are; what a run that was killed has left there is removed too."""
     place = Path(tempfile.gettempdir() if "TMPDIR" in os.environ else "/var/tmp")
-    with (place / "l4lb-vm.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LabError("another lab of virtual machines is up: wait for its end") from None
+    lock, busy = place / "l4lb-vm.lock", "another lab of virtual machines is up: wait for its end"
+    with held(lock, busy):
         directory = place / "l4lb-vm"
         try:
             shutil.rmtree(directory, ignore_errors=True)
@@ -117,7 +114,7 @@ def _directory() -> Iterator[Path]:
             yield directory
         finally:
             shutil.rmtree(directory, ignore_errors=True)
-            (place / "l4lb-vm.lock").unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
 
 
 def inside(directory: Path) -> None:
