@@ -66,12 +66,17 @@ class Clients:
         self._events, self._gateway, self._servers = events, gateway, servers
         self._random = random
         self._waiting: dict[Connection, None] = {}
-        self.pending = 0  # requests that came and have not ended yet, also between two attempts
+        self._came = 0
         self._pools: list[list[Connection]] = [[] for _ in range(pools)]
 
     def start(self) -> None:
         """Begin to come."""
         self._events.at(self._random.expovariate(self._rate), self._arrive)
+
+    @property
+    def pending(self) -> int:
+        """Requests that came and have not ended yet, also between two attempts."""
+        return self._came - len(self.log.latency)
 
     def finish(self) -> Log:
         """The log, with those who still wait: they give up, and have waited in vain for so long."""
@@ -95,7 +100,7 @@ class Clients:
         if events.now >= self._seconds:
             return  # nobody comes any more; those before get their answers
         events.at(events.now + random.expovariate(self._rate), self._arrive)
-        self.pending += 1
+        self._came += 1
         self._request(events.now, self._scene.work(random), 1, int(random.random() * len(self._pools)))
 
     def _request(self, since: float, work: float, tries: int, pool: int) -> None:
@@ -150,7 +155,6 @@ class Clients:
         now, backend = self._events.now, connection.backend
         connection.busy = False
         del self._waiting[connection]
-        self.pending -= 1
         self._gateway.answered(backend, began, now + 2 * DELAY)
         self.log.began.append(connection.since)
         self.log.latency.append(now + 4 * DELAY - connection.since)
@@ -170,7 +174,6 @@ class Clients:
         del self._waiting[connection]
         self.log.failed.append(self._events.now)
         if connection.tries == ATTEMPTS:
-            self.pending -= 1
             self.log.lost += 1
             self.log.began.append(connection.since)
             self.log.latency.append(self._events.now - connection.since)
