@@ -134,11 +134,10 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="N",
                 help=f"turns of each{_ROUNDS_OF.get(name, '')} (default: {rounds})",
             )
+        command.set_defaults(only=[])
         if only := _only(name):
             what, kind = only
-            command.add_argument(
-                "--only", type=kind, default=[], metavar="NAME,...", help=f"only these {what}"
-            )
+            command.add_argument("--only", type=kind, metavar="NAME,...", help=f"only these {what}")
         if name not in ("alone", "micro"):
             seconds = _SECONDS.get(name, 4)
             command.add_argument(

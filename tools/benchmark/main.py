@@ -79,9 +79,8 @@ def _able(only: Sequence[str], known: Sequence[str], absent: Callable[[str], str
 
 
 def _compare(results: Results, options: argparse.Namespace) -> None:
-    only = getattr(options, "only", ())  # "all" has no choice
-    peers = _able(only, traffic_peers(), lambda name: PEERS[name].absent())
-    loads = chosen(only, list(LOADS))
+    peers = _able(options.only, traffic_peers(), lambda name: PEERS[name].absent())
+    loads = chosen(options.only, list(LOADS))
     total = comparison.steps(peers, loads, options.rounds)
     with _progress(total) as step, open_site(options.prefix) as site:
         measured = comparison.compare(site, peers, loads, options.rounds, options.seconds, step)
@@ -91,8 +90,7 @@ def _compare(results: Results, options: argparse.Namespace) -> None:
 def _cables(results: Results, options: argparse.Namespace) -> None:
     """What is measured without a switch: packets, alone, flood, restart."""
     wanted = _ON_CABLES if options.command == "all" else [options.command]
-    only = getattr(options, "only", ())
-    peers, ours = chosen(only, packet_peers()), chosen(only, KERNEL_DATAPATHS)
+    peers, ours = chosen(options.only, packet_peers()), chosen(options.only, KERNEL_DATAPATHS)
     rounds = options.rounds
     turns = {"packets": len(peers), "alone": len(ours) * len(alone.CASES)}
     total = sum(turns.get(name, len(ours)) for name in wanted)
