@@ -214,6 +214,8 @@ class Director:
 
     def _new(self, frame: bytearray, packet: Packet, service: ServiceState, now: float) -> Verdict:
         """First packet of a connection, or one from the middle of a connection nobody knows."""
+        if packet.version == 6 and ipv6.is_link_local(packet.source):
+            return self._drop(DropReason.NO_ROUTE)
         state = State.UDP_NEW
         if packet.protocol == Protocol.TCP:
             if packet.flags not in tcp.VALID_FLAGS:
@@ -264,6 +266,8 @@ class Director:
             return Verdict.PASS
         ip = ipv4 if packet.version == 4 else ipv6
         if not ip.can_be_source(packet.destination):  # a client is no multicast address
+            return Verdict.PASS
+        if packet.version == 6 and ipv6.is_link_local(packet.destination):
             return Verdict.PASS
         if packet.flags & tcp.SYN:
             self._direct.note(packet.key)

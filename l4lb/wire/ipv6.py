@@ -70,6 +70,12 @@ def can_be_source(address: bytes) -> bool:
     return address[0] != 0xFF and (address[:15] != bytes(15) or address[15] > 1)
 
 
+def is_link_local(address: bytes) -> bool:
+    """True for an address that means something on its own link only: no router forwards packets from or to
+    it (RFC 4291 2.5.6)."""
+    return address[0] == 0xFE and address[1] & 0xC0 == 0x80
+
+
 def build(
     source: bytes, destination: bytes, protocol: int, payload: bytes, *, hop_limit: int = 64
 ) -> bytes:

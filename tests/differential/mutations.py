@@ -67,4 +67,12 @@ def _may_be_cut(random: Random, frame: bytes) -> bytes:
     return frame[: IP + 6] + bytes([frame[IP + 6] & 0xBF]) + frame[IP + 7 :]
 
 
-_KINDS: Final = (_flip, _flip, _flip, _set, _cut, _pad, _length, _ttl, _may_be_cut)
+def _link_local(random: Random, frame: bytes) -> bytes:
+    """An IPv6 address of it is link-local, or nearly."""
+    at = IP + random.choice((8, 8, 24))
+    if frame[IP] >> 4 != 6 or len(frame) < IP + 40:
+        return frame
+    return frame[:at] + bytes([0xFE, random.choice((0x7F, 0x80, 0xBF, 0xC0))]) + frame[at + 2 :]
+
+
+_KINDS: Final = (_flip, _flip, _flip, _set, _cut, _pad, _length, _ttl, _may_be_cut, _link_local)

@@ -91,6 +91,8 @@ CHECKED_ALONE int begin(struct work *w, const struct service *service, const str
 	c->state = UDP_NEW;
 	c->seen = p->now;
 	w->choice.turned = 0;
+	if (is_link_local(&p->source, p->version))
+		return dropped(NO_ROUTE);
 	if (p->protocol == IPPROTO_TCP) {
 		if (!flags_are_valid(p->flags))
 			return dropped(BAD_TCP_FLAGS);
@@ -188,7 +190,8 @@ CHECKED_ALONE int unknown_reply(struct work *w, const struct backend *backend, c
 		return HOOK_PASS;
 	p = &w->packet;
 	c = &w->new;
-	if (p->protocol != IPPROTO_TCP || p->flags & RST || !can_be_source(&p->destination, p->version))
+	if (p->protocol != IPPROTO_TCP || p->flags & RST || !can_be_source(&p->destination, p->version) ||
+	    is_link_local(&p->destination, p->version))
 		return HOOK_PASS; /* a client is no multicast address */
 	w->seen = p->destination;
 	w->seen.id = backend->number;

@@ -31,6 +31,12 @@ ALWAYS_INLINE int can_be_source(const struct end *end, int version)
 	return version == 4 ? can_be_source4(end->ip[3]) : can_be_source6(end->ip);
 }
 
+/* No router forwards packets from or to these (RFC 4291 2.5.6). */
+ALWAYS_INLINE int is_link_local(const struct end *end, int version)
+{
+	return version == 6 && (end->ip[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+}
+
 ALWAYS_INLINE int source_is_possible(const struct packet *p)
 {
 	/* Or forged: RFC 1812 5.3.7. */

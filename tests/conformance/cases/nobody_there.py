@@ -25,6 +25,7 @@ from tests.conformance.exchanges import (
 )
 from tests.conformance.packets import icmp, plain, quote, rst, tcp, udp
 from tests.conformance.plans import NOBODY, UDP, plan, service
+from tests.conformance.world import V6, Side
 
 
 def nobody_answers(net, packet):
@@ -149,4 +150,17 @@ def client_behind_a_router(net):
     return plan(service(net)), [
         handshake(net, net.web1, net.far),
         from_client(net, net.web1, client=net.far),
+    ]
+
+
+@packet_case(V6)
+def from_a_link_local_address(net):
+    """It means something on its own link only, so no router sends on what comes from it (RFC 4291
+    2.5.6)."""
+    neighbour = net.client._replace(ip="fe80::2")
+    return plan(service(net), service(net, protocol=UDP)), [
+        drop(tcp(neighbour, net.vip, "S", seq=CLIENT_SEQ), DropReason.NO_ROUTE, side=Side.CLIENTS),
+        drop(tcp(neighbour, net.vip, "R", seq=CLIENT_SEQ), DropReason.NO_ROUTE, side=Side.CLIENTS),
+        drop(udp(neighbour, net.vip), DropReason.NO_ROUTE, side=Side.CLIENTS),
+        table(),
     ]

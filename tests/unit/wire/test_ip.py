@@ -76,6 +76,21 @@ class TestIpv6:
         assert ipv6.can_be_source(ipaddress.ip_address(address).packed) is possible
 
 
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("fe80::1", True),
+        ("febf:ffff::1", True),
+        ("fe7f::1", False),
+        ("fec0::1", False),
+        ("ff80::1", False),
+        ("2001:db8::fe80", False),
+    ],
+)
+def test_link_local(address, local):
+    assert ipv6.is_link_local(ipaddress.ip_address(address).packed) is local
+
+
 def option(after, length=0):
     """A destination options header, ``length`` times eight bytes longer than the shortest."""
     return bytes([after, length]) + bytes(6 + 8 * length)
