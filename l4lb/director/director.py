@@ -477,7 +477,13 @@ class Director:
                 return client
             source, among = client.ip, _ANY_PORT
         return ports.allocate(
-            taken, source, path.address, among, self._random, lambda held: self.table.gives_way(held, now)
+            taken,
+            source,
+            path.address,
+            among,
+            self._random,
+            gives_way=lambda held: self.table.gives_way(held, now),
+            is_service=lambda port: (path.protocol, source, port) in self.services.by_vip,
         )
 
     def _hop(self, connection: Connection, from_client: bool) -> Hop | None:

@@ -27,9 +27,11 @@ def allocate(
     ports: tuple[int, int],
     random: Random,
     gives_way: Callable[[Connection], bool],
+    is_service: Callable[[int], bool],
 ) -> Endpoint | None:
     """A source endpoint whose tuple towards ``backend`` no connection of ``flows`` has, or only one
-    that ``gives_way``; None if none was found.
+    that ``gives_way``; None if none was found. A port that ``is_service`` of the same address is left out:
+    the answers would be taken for its clients' packets.
 
     Starts at a random port (RFC 6056 3.3.1) within ``ports``, both inclusive, and walks on from
     there.
@@ -42,6 +44,8 @@ def allocate(
     spare: Endpoint | None = None
     for step in range(min(TRIES, size)):
         port = low + (start + step) % size
+        if is_service(port):
+            continue
         holder = flows.get(towards_backend + port.to_bytes(2, "big"))
         if holder is None:
             return Endpoint(source, port)

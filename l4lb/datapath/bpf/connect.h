@@ -26,6 +26,11 @@ CHECKED_ALONE int end_state(const struct end *seen, const struct packet *p, cons
 	if (!seen || !p || !settings || !backend || !c)
 		return TAKEN;
 	own = *seen;
+	/* Answers to a service's port would be taken for its clients' packets. */
+	own.id = p->protocol;
+	if (c->flags & OTHER_SOURCE && find_service(&own, p->version, settings))
+		return TAKEN;
+	own.id = seen->id;
 	key = reverse_entry(&own, p->version);
 	if (key) {
 		other = entry_of(key, p->version, &half_open);

@@ -125,6 +125,34 @@ def the_port_of_a_half_open_connection(net):
 
 
 @packet_case()
+def the_port_of_a_service(net):
+    """The gateway's address may be a VIP too: an answer to its service's port would be taken for a
+    client's packet, so such a port is no connection's source."""
+    source = net.wan.at(20_001)
+    balanced = full(net, ports=(20_000, 20_001))
+    other = service(net, net.web2, vip=net.wan.at(20_000))
+    return replace(balanced, services=(*balanced.services, other)), [
+        handshake(net, net.web1, source=source),
+        drop(tcp(net.second, net.vip, "S", seq=CLIENT_SEQ), DropReason.NO_FREE_PORT),
+        handshake(net, net.web2, net.second, vip=net.wan.at(20_000)),
+        from_backend(net, net.web1, source=source),
+    ]
+
+
+@packet_case()
+def no_port_but_a_service(net):
+    """The backend asks from its own port for the one VIP whose port is all there is: the connection would
+    be its own answer."""
+    balanced = full(net)
+    vip = net.wan.at(20_000)
+    return replace(balanced, services=(service(net, net.web1, nat=FULL, vip=vip),)), [
+        drop(tcp(net.web1, vip, "S", seq=CLIENT_SEQ), DropReason.NO_FREE_PORT),
+        drop(tcp(net.client, vip, "S", seq=CLIENT_SEQ), DropReason.NO_FREE_PORT),
+        table(),
+    ]
+
+
+@packet_case()
 def one_port_for_many_backends(net):
     """A port is taken towards one backend only (RFC 4787 calls it address and port dependent): the
     number of connections is limited for each backend, not for all together."""

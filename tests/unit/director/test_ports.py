@@ -25,6 +25,11 @@ GATEWAY = Endpoint.parse("10.0.0.254:1").ip
 PORTS = (20_000, 20_003)
 
 
+def is_none(port):
+    """Of a service."""
+    return False
+
+
 def table_with(states):
     """A connection in each of these states, on one port after the other."""
     table = ConnectionTable(0.0, Timeouts(), Limits())
@@ -42,7 +47,9 @@ def ports(states, backend=BACKEND, now=0.0):
     def gives_way(connection):
         return table.gives_way(connection, now)
 
-    found = [allocate(table.tcp, GATEWAY, backend, PORTS, Random(seed), gives_way) for seed in range(50)]
+    found = [
+        allocate(table.tcp, GATEWAY, backend, PORTS, Random(seed), gives_way, is_none) for seed in range(50)
+    ]
     return {endpoint.port if endpoint else None for endpoint in found}
 
 
@@ -86,6 +93,28 @@ def test_a_syn_flood_does_not_use_up_the_ports():
     assert gateway.director.table.evicted == 4
 
 
+def test_a_port_of_a_service_is_nobodys_source():
+    table = table_with([State.ESTABLISHED, State.TIME_WAIT])
+    for services, expected in (
+        ({20_002}, {20_003}),
+        ({20_002, 20_003}, {20_001}),
+        (set(range(65_536)), {None}),
+    ):
+        found = {
+            allocate(
+                table.tcp,
+                GATEWAY,
+                BACKEND,
+                PORTS,
+                Random(seed),
+                gives_way=lambda held: table.gives_way(held, 0.0),
+                is_service=services.__contains__,
+            )
+            for seed in range(50)
+        }
+        assert {endpoint.port if endpoint else None for endpoint in found} == expected
+
+
 def test_a_search_has_an_end():
     """All 22,528 ports are not looked at for one packet."""
 
@@ -99,5 +128,5 @@ def test_a_search_has_an_end():
     table = table_with([State.ESTABLISHED])
     flows = Looked()
     wide = (1024, 65_535)
-    assert allocate(flows, GATEWAY, BACKEND, wide, Random(1), lambda connection: False) is None
+    assert allocate(flows, GATEWAY, BACKEND, wide, Random(1), lambda held: False, is_none) is None
     assert flows.looked == TRIES
