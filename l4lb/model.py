@@ -410,6 +410,7 @@ class Traffic:
     unanswered: int = 0  # connections that ended without a word of the backend
     handshakes: Times = field(default_factory=Times)  # SYN to SYN/ACK
     responses: Times = field(default_factory=Times)  # a request's first packet to its answer's
+    confirmed: int = 0  # connections that were established, or of UDP answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,7 +423,7 @@ class Load:
     waiting: float = 0.0  # seconds that the outstanding have waited by now, together
     answers: int = 0  # since the datapath started
     answer_time: float = 0.0  # seconds that these took, together
-    connections_total: int = 0
+    confirmed: int = 0  # connections that were established, or of UDP answered: none by forged SYNs
     resets: int = 0
     retransmissions: int = 0  # of SYNs that it has not answered
     unanswered: int = 0

@@ -32,6 +32,7 @@ def counters(director: Director, overruns: int, now: float) -> Counters:
             resets=path.resets,
             retransmissions=path.retransmissions,
             unanswered=path.unanswered,
+            confirmed=path.confirmed,
             handshakes=path.handshakes.read(),
             responses=path.responses.read(),
         )
@@ -63,7 +64,7 @@ def loads(director: Director, services: Collection[str], now: float) -> dict[Bac
             waiting=_waiting(path, now),
             answers=path.responses.count,
             answer_time=path.responses.total,
-            connections_total=path.connections_total,
+            confirmed=path.confirmed,
             resets=path.resets,
             retransmissions=path.retransmissions,
             unanswered=path.unanswered,

@@ -38,6 +38,7 @@ class Path:
         "bytes_in",
         "bytes_out",
         "closed",
+        "confirmed",
         "connections_total",
         "established",
         "forward",
@@ -74,6 +75,7 @@ class Path:
         self.usable = False  # takes new connections
         self.reset_when_down = True
         self.connections_total = 0
+        self.confirmed = 0  # of these: those that were established, or of UDP answered
         self.half_open = 0
         self.established = 0
         self.closed = 0  # of the established: those that both ends have closed
@@ -114,8 +116,10 @@ class Path:
 
 SHIFT_MASK: Final = 0x0F
 BACKEND_SHIFT: Final = 4
-UNKNOWN_SHIFTS: Final = 0xEE
-"""Of a connection whose handshake was not seen: the largest there are (RFC 7323 2.3)."""
+LARGEST_SHIFT: Final = 14
+"""RFC 7323 2.3."""
+UNKNOWN_SHIFTS: Final = LARGEST_SHIFT | LARGEST_SHIFT << BACKEND_SHIFT
+"""Of a connection whose handshake was not seen."""
 
 
 class Connection:
@@ -139,6 +143,7 @@ class Connection:
         "seen",
         "shifts",
         "state",
+        "syn",
     )
 
     def __init__(
@@ -164,6 +169,7 @@ class Connection:
         self.asked: float | None = None  # when what waits for the backend began to; see measure.py
         self.shifts = 0  # window scales: the client's in bits 0-3, the backend's in bits 4-7
         self.bucket: set[Connection] | None = None  # of the expiry wheel
+        self.syn = 0  # behind a SYN that the client sent on it, until it sends anything else; 0: none
 
 
 class Ends:

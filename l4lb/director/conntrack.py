@@ -5,7 +5,8 @@ counted, limited and listed apart from established ones: a flood of forged SYNs 
 half-open connections and nothing else. One that is reset before its handshake is over stays among
 them: forged SYNs that a backend refuses are a flood like any other. An entry younger than
 ``HANDSHAKE`` is not pushed out, its handshake may be under way; if only such are left, the newcomer
-is refused.
+is refused. Established ones that are over and only remembered (TIME_WAIT) take room until it is needed:
+then the first of them gives its place to a connection that becomes established, not to a SYN.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from l4lb.model import DropReason, Limits, Protocol, State, Timeouts
 HANDSHAKE: Final = 1.0
 """Seconds a half-open connection cannot be pushed out: one initial RTO (RFC 6298 2.1)."""
 
+_AT_ONCE: Final = 64
+"""Connections that are pushed out for one packet at most, where the limit was lowered."""
+
 
 class ConnectionTable:
     """All connections of a datapath. ``tcp`` and ``udp`` map tuple to connection, both directions."""
@@ -37,6 +41,7 @@ class ConnectionTable:
         }
         self.half_open: OrderedDict[Connection, float] = OrderedDict()  # value: when it began, or went on
         self.established = 0
+        self.over: OrderedDict[Connection, None] = OrderedDict()  # of the established, by when they ended
         self.evicted = 0
         self._wheel = Wheel(now)
         self.set_policy(timeouts, limits)
@@ -58,7 +63,7 @@ class ConnectionTable:
 
     def refuses(self, half_open: bool, now: float) -> DropReason | None:
         """Why a new connection cannot be added, None if it can."""
-        if self.established >= self.limits.established:
+        if self.established >= self.limits.established and not (half_open and self.over):
             return DropReason.ESTABLISHED_FULL
         if half_open and len(self.half_open) >= self.limits.half_open:
             oldest = next(iter(self.half_open), None)
@@ -78,6 +83,21 @@ class ConnectionTable:
         if now - self.half_open[connection] >= HANDSHAKE:
             self.half_open[connection] = now
             self.half_open.move_to_end(connection)
+
+    def _make_room(self) -> bool:
+        """True if there is room for one more established connection, be it that of one that is over."""
+        for _ in range(_AT_ONCE):
+            if self.established < self.limits.established:
+                return True
+            first = self.first_over()
+            if first is None:
+                return False
+            self.remove(first)
+        return self.established < self.limits.established
+
+    def first_over(self) -> Connection | None:
+        """Of the established connections that are over, the one that gives way first."""
+        return next(iter(self.over), None)
 
     def _push_out(self, connection: Connection) -> None:
         """Forget a connection that gives way."""
@@ -105,32 +125,48 @@ class ConnectionTable:
         else:
             self.established += 1
             path.established += 1
-            path.closed += connection.state in REUSABLE
+            path.confirmed += 1
+            if connection.state in REUSABLE:
+                self._is_over(connection)
         self._wheel.place(connection, connection.seen + self.timeouts[connection.state])
 
     def set_state(self, connection: Connection, state: State) -> bool:
         """Move a connection to ``state``; False, and nothing changed, if it would become
-        established and the limit is reached."""
+        established and there is no room."""
         path = connection.path
         if connection not in self.half_open:
-            path.closed += (state in REUSABLE) - (connection.state in REUSABLE)
-            if state in REUSABLE:
+            if state in REUSABLE and connection.state not in REUSABLE:
+                self._is_over(connection)
                 release(connection)
         elif state is State.CLOSED:
             path.half_open -= 1
             connection.asked = None
         elif state not in HALF_OPEN:
-            if self.established >= self.limits.established:
+            if not self._make_room():
                 return False
             del self.half_open[connection]
             self.established += 1
             path.half_open -= 1
             path.established += 1
             if path.protocol is Protocol.TCP:
+                path.confirmed += 1
                 connection.asked = None  # of the handshake
+        path.confirmed += state is State.UDP_ANSWERED
         connection.state = state
         self._wheel.place(connection, connection.seen + self.timeouts[state])
         return True
+
+    def begin_anew(self, connection: Connection) -> None:
+        """Of an established one that its ends have begun once more: it is as a new one."""
+        release(connection)
+        connection.path.connections_total += 1
+        connection.path.confirmed += 1
+        self.set_state(connection, State.ESTABLISHED)
+
+    def _is_over(self, connection: Connection) -> None:
+        """Of an established one: its backend has a connection less, and it is the last to give way."""
+        connection.path.closed += 1
+        self.over[connection] = None
 
     def doubt(self, connection: Connection) -> None:
         """It may be over: unless another packet comes, it is forgotten as soon as one that is.
@@ -158,7 +194,9 @@ class ConnectionTable:
         else:
             self.established -= 1
             path.established -= 1
-            path.closed -= connection.state in REUSABLE
+            if connection in self.over:
+                del self.over[connection]
+                path.closed -= 1
         self._wheel.remove(connection)
 
     def expires(self, connection: Connection) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from l4lb.director.connection import BACKEND_SHIFT, SHIFT_MASK, Connection
+from l4lb.director.connection import BACKEND_SHIFT, LARGEST_SHIFT, SHIFT_MASK, Connection
 from l4lb.director.conntrack import ConnectionTable
 from l4lb.director.parse import Packet
 from l4lb.director.states import (
@@ -58,7 +58,7 @@ def _track_tcp(
         if event is Event.RST and not from_client and connection.state not in REUSABLE:
             connection.path.resets += 1
     elif event is not Event.ACK and connection.state in HALF_OPEN:
-        scale = tcp.window_scale(frame, packet.transport + tcp.MINIMUM, packet.end - packet.payload)
+        scale = _window_scale(frame, packet)
         if from_client:
             connection.shifts = connection.shifts & ~SHIFT_MASK | (scale or 0)
         elif scale is None:
@@ -69,6 +69,20 @@ def _track_tcp(
             # The last one counts: a backend that has forgotten its first answer, or keeps none (SYN
             # cookies), may choose another number for the next.
             connection.acked_by_client = (packet.sequence + 1) & 0xFFFF_FFFF
+    elif event is Event.SYN and from_client and connection.state not in REUSABLE:
+        behind = (packet.sequence + 1) & 0xFFFF_FFFF
+        # Not the first one once more. A live backend refuses it, and the client's next segment says what it
+        # waits for.
+        if behind != connection.acked_by_backend:
+            connection.acked_by_client = None
+            connection.syn = behind
+    elif event is Event.SYN_ACK and not from_client and _is_begun_anew(connection, packet):
+        table.begin_anew(connection)
+        scale = _window_scale(frame, packet)
+        connection.shifts = 0 if scale is None else LARGEST_SHIFT | scale << BACKEND_SHIFT
+        connection.acked_by_client = (packet.sequence + 1) & 0xFFFF_FFFF
+        connection.acked_by_backend = packet.acknowledgement
+        return True
     if connection.state is State.SYN_RECEIVED and from_client and event in (Event.ACK, Event.FIN):
         expected = connection.acked_by_client
         if expected is not None and not ends_handshake(packet.acknowledgement, expected):
@@ -80,3 +94,15 @@ def _track_tcp(
             connection.acked_by_backend = packet.acknowledgement
     state = advance(connection.state, event, from_client)
     return state is connection.state or table.set_state(connection, state)
+
+
+def _is_begun_anew(connection: Connection, packet: Packet) -> bool:
+    """True for a SYN/ACK that answers the SYN which the client has just sent on a connection that was not
+    over yet: the backend had lost it, and both ends have another one by now. Any other SYN/ACK is late
+    (nf_conntrack_proto_tcp.c, where it acknowledges a SYN that was ignored)."""
+    answers = connection.acked_by_client is None and connection.syn == packet.acknowledgement != 0
+    return answers and connection.state not in REUSABLE
+
+
+def _window_scale(frame: bytearray, packet: Packet) -> int | None:
+    return tcp.window_scale(frame, packet.transport + tcp.MINIMUM, packet.end - packet.payload)

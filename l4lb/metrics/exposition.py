@@ -220,6 +220,11 @@ def _counts(rows: _Rows) -> Iterator[Metric]:
     yield from (outstanding, waited)
     for name, about, field in (
         ("connections_opened", "Connections that the scheduler or affinity gave it.", "connections_total"),
+        (
+            "connections_confirmed",
+            "Of these, those that were established, or of UDP answered.",
+            "confirmed",
+        ),
         ("resets", "Connections that it has reset.", "resets"),
         ("syn_retransmissions", "SYNs sent again for want of its answer.", "retransmissions"),
         ("unanswered_connections", "Connections that ended before it said anything.", "unanswered"),

@@ -20,7 +20,7 @@ class Measured:
     outstanding: int = 0  # established connections that wait for an answer now
     idle: int = 0  # established connections that wait for nothing now
     waiting: float = 0.0  # how long the outstanding ones have waited by now, together
-    opened: int = 0  # connections placed since the last look
+    opened: int = 0  # connections established, or of UDP answered, since the last look
     answers: int = 0  # answers begun since the last look
     answer_time: float = 0.0  # how long those were waited for, together
     silences: int = 0  # SYNs since the last look that were sent again, as the backend had not answered
@@ -35,7 +35,7 @@ def between(before: Load, after: Load, *, hot: bool = False) -> Measured:
         outstanding=after.outstanding,
         idle=after.established - after.outstanding,
         waiting=after.waiting,
-        opened=after.connections_total - before.connections_total,
+        opened=after.confirmed - before.confirmed,
         answers=after.answers - before.answers,
         answer_time=after.answer_time - before.answer_time,
         silences=after.retransmissions - before.retransmissions,

@@ -128,12 +128,16 @@ class Measured:
     resets: int = 0
     retransmissions: int = 0
     unanswered: int = 0
+    confirmed: int | None = field(default=None, compare=False)
+    """Connections; None: however many."""
     average: float | None = field(default=None, compare=False)
     """Seconds, of the responses; None: whatever it is. Programs count in units, see ``close_to``."""
 
     def close_to(self, other: Measured) -> bool:
-        """Whether two engines can have come to both averages: in the programs each time is a unit too short
-        at most, and their division loses another."""
+        """Whether two engines can have come to both averages, and to the same of what not every case names:
+        in the programs each time is a unit too short at most, and their division loses another."""
+        if None not in (self.confirmed, other.confirmed) and self.confirmed != other.confirmed:
+            return False
         if self.average is None or other.average is None:
             return True
         return abs(self.average - other.average) <= 3 * UNIT

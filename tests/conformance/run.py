@@ -75,7 +75,7 @@ class _Play:
             case Measured():
                 learnt = self._engine.measured(step.backend)
                 _compare("what is learnt", learnt, step)
-                assert learnt.close_to(step), f"the average is {learnt.average}, expected {step.average}"
+                assert learnt.close_to(step), f"learnt was {learnt}, expected {step}"
             case Decisions():
                 _compare("what is kept of decisions", tuple(self._engine.decisions()), step.kept)
             case _:

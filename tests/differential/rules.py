@@ -11,6 +11,8 @@ A run compares a program with ``Reference``: the pure core, changed in exactly t
   lost is left out.
 - Both ends reset. Of the two RSTs that end a connection from the middle a program sends the one to who
   sent the packet at hand; the other end hears it with its own next packet, or from the daemon.
+- Connections that are over. A program has their tuples in a queue, where one that was used again keeps its
+  former place as well.
 - Ports of half-open connections. A program takes a port from a connection that was silent for a second,
   not from one that is a second old.
 - Backends of several services, or of full NAT. Their segments of a connection that nobody knows are a
@@ -41,6 +43,7 @@ the program drew, see ``follow``.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Container, Iterable
 from random import Random
 
@@ -53,7 +56,7 @@ from l4lb.director.lookup import EndpointKey
 from l4lb.director.parse import Packet
 from l4lb.director.select import ServiceState
 from l4lb.director.states import REUSABLE
-from l4lb.model import DropReason, Endpoint, Nat, Plan, Protocol, Verdict
+from l4lb.model import DropReason, Endpoint, Limits, Nat, Plan, Protocol, Timeouts, Verdict
 from l4lb.wire import ipv4, ipv6, tcp
 from tests.conformance.engines.engine import Result
 from tests.conformance.engines.pure import PureEngine
@@ -62,7 +65,25 @@ from tests.differential.steps import Subject
 
 
 class _Table(ConnectionTable):
-    """Takes a port from what is over, or silent."""
+    """Takes a port from what is over, or silent; and a place from what a queue has first."""
+
+    def __init__(self, now: float, timeouts: Timeouts, limits: Limits) -> None:
+        super().__init__(now, timeouts, limits)
+        self._ended: deque[tuple[Protocol, bytes]] = deque()
+
+    def _is_over(self, connection: Connection) -> None:
+        super()._is_over(connection)
+        self._ended.append((connection.path.protocol, connection.original))
+
+    def first_over(self) -> Connection | None:
+        """See ``ConnectionTable``."""
+        while self._ended:
+            protocol, original = self._ended[0]
+            connection = self.by_protocol[protocol].get(original)
+            if connection is not None and connection in self.over:
+                return connection
+            self._ended.popleft()
+        return None
 
     def gives_way(self, connection: Connection, now: float) -> bool:
         silent = connection in self.half_open and now - connection.seen >= HANDSHAKE

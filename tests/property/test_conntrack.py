@@ -32,6 +32,7 @@ class Table(RuleBasedStateMachine):
         self.table = ConnectionTable(self.now, TIMEOUTS, self.limits)
         self.paths = {protocol: paths(protocol) for protocol in Protocol}
         self.alive: dict[Connection, float] = {}  # value: when it began
+        self.ended: list[Connection] = []
         self.ports = iter(range(1, 65_536))
         self.total = self.pushed_out = 0
 
@@ -44,6 +45,7 @@ class Table(RuleBasedStateMachine):
         reason = self.table.refuses(state in HALF_OPEN, self.now)
         if reason is DropReason.ESTABLISHED_FULL:
             assert self.table.established >= self.limits.established
+            assert state not in HALF_OPEN or not self.over()
         elif reason is DropReason.HALF_OPEN_FULL:
             assert len(self.table.half_open) >= self.limits.half_open
             assert all(self.now - began < HANDSHAKE for began in self.table.half_open.values())
@@ -67,6 +69,8 @@ class Table(RuleBasedStateMachine):
             self.pushed_out += one.state in HALF_OPEN
         self.alive[made] = self.now
         self.total += 1
+        if made.state in REUSABLE:
+            self.ended.append(made)
 
     @precondition(lambda self: self.alive)
     @rule(which=st.integers(0, 99), event=st.sampled_from(Event), from_client=st.booleans())
@@ -77,9 +81,21 @@ class Table(RuleBasedStateMachine):
             state = advance_udp(before, from_client)
         else:
             state = advance(before, event, from_client)
+        first = self.over()
         if state is not before and not self.table.set_state(one, state):
             assert one.state is before
             assert self.table.established >= self.limits.established
+            assert not self.over()
+        gone = [each for each in self.alive if each.bucket is None]
+        assert gone == first[: len(gone)], "those that ended first, and only for one that is established"
+        for each in gone:
+            del self.alive[each]
+        if state in REUSABLE and before not in REUSABLE:
+            self.ended.append(one)
+
+    def over(self):
+        """The established ones that are over, by when they ended."""
+        return [one for one in self.ended if one in self.alive and one not in self.table.half_open]
 
     @precondition(lambda self: self.alive)
     @rule(which=st.integers(0, 99))
@@ -153,6 +169,7 @@ class Table(RuleBasedStateMachine):
                 assert path.half_open == sum(one.state in HALF_OPEN for one in mine)
                 assert path.established == len(settled)
                 assert path.closed == sum(one.state in REUSABLE for one in settled)
+        assert list(self.table.over) == self.over()
         everything = [path for protocol in Protocol for path in self.paths[protocol]]
         assert sum(path.connections_total for path in everything) == self.total
         assert self.table.evicted == self.pushed_out

@@ -185,6 +185,7 @@ CHECKED_ALONE int add(const struct end *key, const struct connection *c, const s
 			return result == -EEXIST;
 		count_total(0, 1);
 		count_load(c->path, 0, 1);
+		count_event(c->path, CONNECTION_CONFIRMED);
 	}
 	count_event(c->path, CONNECTION_BEGAN);
 	return 1;

@@ -36,7 +36,7 @@ ALWAYS_INLINE void count_packet(__u32 path, const struct packet *p, int from_cli
 }
 
 /* Something that happens to a connection. */
-enum event_counted { CONNECTION_BEGAN, BACKEND_RESET, SYN_SENT_AGAIN, NOBODY_ANSWERED };
+enum event_counted { CONNECTION_BEGAN, CONNECTION_CONFIRMED, BACKEND_RESET, SYN_SENT_AGAIN, NOBODY_ANSWERED };
 
 ALWAYS_INLINE void count_event(__u32 path, enum event_counted what)
 {
@@ -45,6 +45,8 @@ ALWAYS_INLINE void count_event(__u32 path, enum event_counted what)
 		return;
 	if (what == CONNECTION_BEGAN)
 		__sync_fetch_and_add(&load->connections, 1);
+	else if (what == CONNECTION_CONFIRMED)
+		__sync_fetch_and_add(&load->confirmed, 1);
 	else if (what == BACKEND_RESET)
 		__sync_fetch_and_add(&load->resets, 1);
 	else if (what == SYN_SENT_AGAIN)

@@ -11,7 +11,7 @@
 
 #include <linux/types.h>
 
-#define LAYOUT_VERSION 8
+#define LAYOUT_VERSION 9
 
 /* One end of something, and what it is one end of: the key of every hash. Of IPv4 only the last 8 bytes
  * are the key, so one struct serves the maps of both versions. */
@@ -78,7 +78,7 @@ struct connection {
 	struct hop hop; /* towards the client */
 };
 
-#define SEEN_BY_CLIENT 1  /* acked_by_client is known */
+#define SEEN_BY_CLIENT 1  /* acked_by_client is known; or it may be the number behind a SYN, see track.h */
 #define SEEN_BY_BACKEND 2 /* acked_by_backend is known */
 #define REVERSED 4	  /* it has an entry in reverse* or half_open_reverse* */
 #define OTHER_SOURCE 8	  /* the backend sees another address or port than the client's */
@@ -88,6 +88,14 @@ struct connection {
 struct slot {
 	__u64 key; /* SLOT_TAKEN, then the last 8 bytes of struct end: the address, the port, the service's number */
 	struct connection connection;
+};
+
+/* Values of rested, a queue: the key of a connection when it became RESTED. It may be forgotten by now, or another
+ * one. */
+struct rested {
+	struct end key;
+	__u8 version; /* of IP */
+	__u8 reserved[3];
 };
 
 #define SLOT_TAKEN (1ull << 63) /* a service's number does not come so far */
@@ -193,6 +201,7 @@ struct load {
 	__u64 answers;
 	__u64 answered; /* TIME_UNITs: the sum of what these took */
 	__u64 connections; /* all there were */
+	__u64 confirmed;	   /* of these: those that were established, or of UDP answered */
 	__u64 resets;	       /* by the backend */
 	__u64 retransmissions; /* of SYNs without an answer */
 	__u64 unanswered;      /* connections that ended before the backend said anything */

@@ -142,6 +142,62 @@ CHECKED_ALONE int reclaim(__u32 pair, const struct settings *settings, __u64 now
 	return 0;
 }
 
+/* An established connection is over: the last to give way. */
+CHECKED_ALONE int queue_rested(const struct end *key, int version)
+{
+	struct rested entry = {};
+
+	if (!key)
+		return 0;
+	entry.key = *key;
+	entry.version = version;
+	bpf_map_push_elem(&rested, &entry, BPF_EXIST);
+	return 0;
+}
+
+#define RESTED_LOOKS 64 /* at connections that are gone or have begun anew */
+
+/* True if a connection that is over can give way to another; with `take` the first one does. What the queue has of
+ * others is taken out on the way; where another CPU was faster, one that is over perhaps, which then expires. */
+CHECKED_ALONE int gives_place(int take)
+{
+	for (int i = 0; i < RESTED_LOOKS; i++) {
+		struct rested first;
+		struct connection *c;
+
+		if (take ? bpf_map_pop_elem(&rested, &first) : bpf_map_peek_elem(&rested, &first))
+			return 0;
+		c = find_established(&first.key, first.version);
+		if (c && c->flags & RESTED) {
+			if (take)
+				forget(&first.key, c, first.version, 0);
+			return 1;
+		}
+		if (!take)
+			bpf_map_pop_elem(&rested, &first);
+	}
+	return 0;
+}
+
+#define AT_ONCE 64 /* connections that give way to one, where the limit was lowered: as l4lb/director/conntrack.py */
+
+/* True if there is room for one more established connection, be it that of one that is over. */
+CHECKED_ALONE int make_room(const struct settings *settings)
+{
+	__u32 zero = 0;
+	struct totals *all = bpf_map_lookup_elem(&totals, &zero);
+
+	if (!settings || !all)
+		return 0;
+	for (int i = 0; i < AT_ONCE; i++) {
+		if (all->established < settings->established)
+			return 1;
+		if (!gives_place(1))
+			return 0;
+	}
+	return all->established < settings->established;
+}
+
 /* True if one more may become established. Every half-open connection may: where there is no room for all of them,
  * as it comes to be while the daemon is away, each new one makes some. */
 ALWAYS_INLINE int has_room(const struct settings *settings, __u64 now)
@@ -153,7 +209,7 @@ ALWAYS_INLINE int has_room(const struct settings *settings, __u64 now)
 		return 0;
 	if (all->established + all->half_open >= settings->established)
 		reclaim(bpf_get_prandom_u32() % settings->pairs, settings, now);
-	return all->established < settings->established;
+	return all->established < settings->established || gives_place(0);
 }
 
 /* The connection of this key, which may have expired, and whether it is among the half-open ones. */

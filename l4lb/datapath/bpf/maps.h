@@ -81,6 +81,13 @@ MAP(ARRAY, connections4, sizeof(__u32), sizeof(struct slots), 1000000, BPF_F_MMA
 /* Without values: the daemon's walk over connections4, so many pairs at a step. */
 MAP(ARRAY, blocks, sizeof(__u32), sizeof(__u32), 1000000 / BLOCK_PAIRS, 0);
 MAP(HASH, connections6, KEY6, sizeof(struct connection), 1000000, BPF_F_NO_PREALLOC);
+/* Those that are over and give way where there is no room. The oldest are left out where they are more. */
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(value_size, sizeof(struct rested));
+	__uint(max_entries, 65536);
+} rested SEC(".maps");
+
 PAIR(LRU_HASH, half_open, sizeof(struct connection), 65536, 0);
 
 /* The end that the backend sees with the backend's number -> the connection's key, where the backend's

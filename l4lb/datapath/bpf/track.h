@@ -14,8 +14,10 @@
  * nf_conntrack_proto_tcp.c). */
 #define VALID_FLAGS 0x3000400170014ull
 
-/* Window scales of a connection whose handshake was not seen: the largest there are (RFC 7323 2.3). */
-#define UNKNOWN_SHIFTS 0xee
+#define LARGEST_SHIFT 14 /* RFC 7323 2.3 */
+
+/* Window scales of a connection whose handshake was not seen. */
+#define UNKNOWN_SHIFTS (LARGEST_SHIFT | LARGEST_SHIFT << 4)
 
 #define WINDOW_SCALE 3
 #define NO_SCALE 0xff
@@ -132,22 +134,19 @@ ALWAYS_INLINE __u8 advance_udp(__u8 state, int from_client)
 	return state;
 }
 
-/* Out of the half-open ones, where a flood could push it out. False if there is no room. Two of its packets may
- * come to this on two CPUs. */
-CHECKED_ALONE int promote(const struct end *its_key, struct connection *c, const struct packet *p,
-			  const struct settings *settings, __u32 state)
+/* Out of the half-open ones, where a flood could push it out. False if that cannot be. Two of its packets may come to
+ * this on two CPUs. */
+CHECKED_ALONE int promote(const struct end *its_key, struct connection *c, const struct packet *p, __u32 state)
 {
-	__u32 zero = 0, number, reversed;
-	struct totals *all;
+	__u32 number, reversed;
 	struct path *path;
 	struct end key, seen;
 	long result;
 
-	if (!its_key || !c || !p || !settings)
+	if (!its_key || !c || !p)
 		return 0;
-	all = bpf_map_lookup_elem(&totals, &zero);
 	path = path_of(c);
-	if (!all || !path || all->established >= settings->established)
+	if (!path)
 		return 0;
 	key = *its_key;
 	/* Of an LRU map an entry may be another one at any time. */
@@ -174,6 +173,8 @@ CHECKED_ALONE int promote(const struct end *its_key, struct connection *c, const
 	DELETE(half_open, p->version, &key);
 	count_total(-1, 1);
 	count_load(number, -1, 1);
+	if (p->protocol == IPPROTO_TCP)
+		count_event(number, CONNECTION_CONFIRMED);
 	return 1;
 }
 
@@ -195,6 +196,7 @@ ALWAYS_INLINE int set_state(struct flow *flow, struct connection *c, const struc
 			c->flags |= RESTED;
 			count_load(c->path, 0, -1);
 			release(c);
+			queue_rested(&flow->key, p->version);
 		}
 	} else if (state == CLOSED) {
 		c->asked = 0;
@@ -203,12 +205,15 @@ ALWAYS_INLINE int set_state(struct flow *flow, struct connection *c, const struc
 	} else if (!is_half_open(state)) {
 		__u32 path = c->path;
 
-		if (!promote(&flow->key, c, p, settings, state))
+		/* One after the other they need less of the stack. */
+		if (!make_room(settings) || !promote(&flow->key, c, p, state))
 			return 0;
 		/* By its client's packet: that one's address is not forged. */
 		if (flow->from_client && flow->service && flow->service->affinity)
 			remember(p, flow->service, path, 1);
 		return 1;
+	} else if (state == UDP_ANSWERED) {
+		count_event(c->path, CONNECTION_CONFIRMED);
 	}
 	c->state = state;
 	return 1;
@@ -226,6 +231,23 @@ CHECKED_ALONE int doubt(struct connection *c, const struct settings *settings, _
 	state = c->state;
 	if (state < STATES && settings->timeouts[state] > settings->timeouts[CLOSED])
 		c->seen = now - (settings->timeouts[state] - settings->timeouts[CLOSED]);
+	return 0;
+}
+
+/* An established connection was begun once more by its ends: with this SYN/ACK, as a new one. */
+CHECKED_ALONE int begin_anew(struct connection *c, const struct packet *p, int scale)
+{
+	if (!c || !p)
+		return 0;
+	release(c);
+	count_event(c->path, CONNECTION_BEGAN);
+	count_event(c->path, CONNECTION_CONFIRMED);
+	c->shifts = scale == NO_SCALE ? 0 : LARGEST_SHIFT | scale << 4;
+	c->acked_by_client = p->sequence + 1;
+	set_flag(c, SEEN_BY_CLIENT);
+	c->acked_by_backend = p->acknowledgement;
+	set_flag(c, SEEN_BY_BACKEND);
+	c->state = ESTABLISHED;
 	return 0;
 }
 
@@ -268,6 +290,18 @@ ALWAYS_INLINE int track(context *ctx, struct flow *flow, struct connection *c, c
 			c->acked_by_client = p->sequence + 1;
 			set_flag(c, SEEN_BY_CLIENT);
 		}
+	} else if (event == EVENT_SYN && from_client && !is_reusable(c->state) &&
+		   !(c->flags & SEEN_BY_BACKEND && c->acked_by_backend == p->sequence + 1)) {
+		/* Not the first one once more. A live backend refuses it, and the client's next segment says what it
+		 * waits for. */
+		c->acked_by_client = p->sequence + 1;
+		c->flags &= ~SEEN_BY_CLIENT;
+	} else if (event == EVENT_SYN_ACK && !from_client && !is_reusable(c->state) && !(c->flags & SEEN_BY_CLIENT) &&
+		   c->acked_by_client && c->acked_by_client == p->acknowledgement) {
+		/* The backend had lost the connection. Any other SYN/ACK is late (nf_conntrack_proto_tcp.c, where
+		 * it acknowledges a SYN that was ignored). */
+		begin_anew(c, p, window_scale(ctx, p));
+		return 1;
 	}
 	if (c->state == SYN_RECEIVED && from_client && (event == EVENT_ACK || event == EVENT_FIN)) {
 		/* Who forged the SYN has not seen the number of the SYN/ACK; the backend will reset it. */

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from l4lb.metrics.times import BUCKETS
 from l4lb.model import DropReason, State, Verdict
 
-LAYOUT_VERSION: Final = 8
+LAYOUT_VERSION: Final = 9
 
 _Value = TypeVar("_Value", bound=tuple[object, ...])
 
@@ -275,6 +275,7 @@ class Load(NamedTuple):
     answers: int = 0
     answered: int = 0  # TIME_UNITs
     connections: int = 0
+    confirmed: int = 0
     resets: int = 0
     retransmissions: int = 0
     unanswered: int = 0
@@ -291,6 +292,7 @@ LOAD: Final = Layout(
     answers="Q",
     answered="Q",
     connections="Q",
+    confirmed="Q",
     resets="Q",
     retransmissions="Q",
     unanswered="Q",

@@ -123,6 +123,81 @@ def established_full(net):
     ]
 
 
+def closed(net, client):
+    """A connection that both ends have closed."""
+    return [
+        *handshake(net, net.web1, client),
+        from_client(net, net.web1, "FA", client),
+        from_backend(net, net.web1, "FA", client, ack=CLIENT_NEXT + 1),
+        from_client(net, net.web1, "A", client, seq=CLIENT_NEXT + 1, ack=BACKEND_NEXT + 1),
+    ]
+
+
+@packet_case()
+def what_is_over_gives_way(net):
+    """TIME_WAIT is remembered as long as there is room: a connection that becomes established takes the
+    place of one that is over, as with early_drop() in nf_conntrack_core.c. A SYN, which may be forged,
+    does not."""
+    return limited(net, established=1), [
+        closed(net, net.client),
+        syn(net, net.web1, net.second),
+        syn_ack(net, net.web1, net.second),
+        table(
+            row(net, net.web1, State.TIME_WAIT),
+            row(net, net.web1, State.SYN_RECEIVED, net.second),
+        ),
+        from_client(net, net.web1, client=net.second),
+        table(row(net, net.web1, State.ESTABLISHED, net.second)),
+        refused(net, DropReason.ESTABLISHED_FULL, net.client.at(40_001)),
+        reply(
+            tcp(net.client, net.vip, "A", seq=CLIENT_NEXT + 1, ack=BACKEND_NEXT + 1),
+            DropReason.NO_CONNECTION,
+            rst(net.vip, net.client, seq=BACKEND_NEXT + 1),
+        ),
+    ]
+
+
+@packet_case()
+def the_first_that_is_over_gives_way_first(net):
+    """In the order in which they ended, which is not that in which they began; then nobody gives way."""
+    one, two, three = (net.client.at(40_000 + number) for number in range(1, 4))
+    return limited(net, established=3), [
+        handshake(net, net.web1, one),
+        handshake(net, net.web1, two),
+        closed(net, three),
+        from_client(net, net.web1, "FA", one),
+        from_backend(net, net.web1, "FA", one, ack=CLIENT_NEXT + 1),
+        handshake(net, net.web1, net.second),
+        table(
+            row(net, net.web1, State.LAST_ACK, one),
+            row(net, net.web1, State.ESTABLISHED, two),
+            row(net, net.web1, State.ESTABLISHED, net.second),
+        ),
+        handshake(net, net.web1, three),
+        table(
+            row(net, net.web1, State.ESTABLISHED, two),
+            row(net, net.web1, State.ESTABLISHED, net.second),
+            row(net, net.web1, State.ESTABLISHED, three),
+        ),
+        refused(net, DropReason.ESTABLISHED_FULL, net.second.at(50_000)),
+    ]
+
+
+@packet_case()
+def one_that_is_over_and_used_again_does_not_give_way(net):
+    """A tuple that was closed once and is a connection again is as good as any."""
+    return limited(net, established=2), [
+        closed(net, net.client),
+        handshake(net, net.web1),
+        handshake(net, net.web1, net.client.at(40_001)),
+        refused(net, DropReason.ESTABLISHED_FULL, net.second),
+        table(
+            row(net, net.web1, State.ESTABLISHED),
+            row(net, net.web1, State.ESTABLISHED, net.client.at(40_001)),
+        ),
+    ]
+
+
 @packet_case()
 def established_full_at_the_end_of_a_handshake(net):
     """Two handshakes for one place: who comes second is told, and so is the backend, which believed

@@ -1,7 +1,7 @@
 """The life of a TCP connection as the gateway sees it (RFC 9293 3.3.2, 3.10; l4lb/director/states.py)."""
 
 from l4lb.model import State
-from tests.conformance.case import forward, packet_case, table
+from tests.conformance.case import forward, measured, packet_case, table, wait
 from tests.conformance.exchanges import (
     BACKEND_NEXT,
     BACKEND_SEQ,
@@ -287,4 +287,131 @@ def port_reuse_after_a_reset(net):
         table(row(net, net.web1, State.CLOSED)),
         syn(net, net.web2),
         table(row(net, net.web2, State.SYN_SENT)),
+    ]
+
+
+# -- a port that is used again while the connection is thought to be alive -------------------------
+
+ANEW = 500_000_000
+BACKEND_ANEW = 700_000_000
+"""Initial sequence numbers of the second connection."""
+
+
+def syn_anew(net):
+    """The client has forgotten the connection, and its SYN goes where that one is."""
+    return forward(
+        tcp(net.client, net.vip, "S", seq=ANEW),
+        tcp(net.client, net.web1, "S", seq=ANEW, ttl=HOP),
+    )
+
+
+def syn_ack_anew(net, ack=ANEW + 1, **fields):
+    """So has the backend."""
+    numbers = {"seq": BACKEND_ANEW, "ack": ack, **fields}
+    return forward(
+        tcp(net.web1, net.client, "SA", **numbers), tcp(net.vip, net.client, "SA", **numbers, ttl=HOP)
+    )
+
+
+AGAIN = {"seq": ANEW + 1, "ack": BACKEND_ANEW + 1}
+
+
+@packet_case()
+def port_reuse_after_both_ends_lost_the_connection(net):
+    """A SYN/ACK that acknowledges the SYN shows that the backend has a new connection too: state, numbers
+    and what was waiting are those of that one (nf_conntrack_proto_tcp.c, of a SYN/ACK that acknowledges a
+    SYN which was ignored)."""
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        from_client(net, net.web1, "PA", data=b"question"),
+        measured(net.web1, handshakes=1, outstanding=1, confirmed=1),
+        syn_anew(net),
+        syn_ack_anew(net),
+        measured(net.web1, handshakes=1, confirmed=2),
+        from_client(net, net.web1, **AGAIN),
+        from_backend(net, net.web1, "PA", seq=BACKEND_ANEW + 1, ack=ANEW + 1, data=b"unasked"),
+        measured(net.web1, handshakes=1, confirmed=2),
+        table(row(net, net.web1, State.ESTABLISHED)),
+        from_backend(net, net.web1, "R", seq=BACKEND_NEXT),
+        table(row(net, net.web1, State.ESTABLISHED)),
+        from_client(net, net.web1, "A", seq=ANEW + 1, ack=BACKEND_ANEW + 8),
+        from_backend(net, net.web1, "R", seq=BACKEND_ANEW + 8),
+        table(row(net, net.web1, State.CLOSED)),
+    ]
+
+
+@packet_case()
+def port_reuse_after_the_backend_lost_one_that_was_closing(net):
+    """It was half closed, and its time was short; the new one has that of a live one."""
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        from_client(net, net.web1, "FA"),
+        table(row(net, net.web1, State.CLIENT_FIN)),
+        syn_anew(net),
+        syn_ack_anew(net),
+        table(row(net, net.web1, State.ESTABLISHED)),
+        from_client(net, net.web1, **AGAIN),
+        from_client(net, net.web1, "FA", **AGAIN),
+        table(row(net, net.web1, State.CLIENT_FIN)),
+    ]
+
+
+@packet_case()
+def its_time_is_that_of_a_live_one(net):
+    """See above."""
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        from_backend(net, net.web1, "FA"),
+        syn_anew(net),
+        syn_ack_anew(net),
+        wait(3_600.0),
+        from_client(net, net.web1, **AGAIN),
+        table(row(net, net.web1, State.ESTABLISHED)),
+    ]
+
+
+@packet_case()
+def a_late_syn_ack(net):
+    """Without a SYN before it, or with another number than that SYN's, it is an old one that was under way
+    for long: nothing begins."""
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        from_client(net, net.web1, "FA"),
+        syn_ack(net, net.web1),
+        syn_anew(net),
+        syn_ack(net, net.web1),
+        syn_ack_anew(net, ack=ANEW),
+        syn_ack_anew(net, ack=0),
+        table(row(net, net.web1, State.CLIENT_FIN)),
+        measured(net.web1, handshakes=1, confirmed=1),
+        syn_ack_anew(net),
+        syn_ack_anew(net),
+        table(row(net, net.web1, State.ESTABLISHED)),
+        measured(net.web1, handshakes=1, confirmed=2),
+    ]
+
+
+@packet_case()
+def a_late_syn_and_its_syn_ack(net):
+    """The first SYN once more, and the first answer: both ends are where they were."""
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        from_client(net, net.web1, "FA"),
+        syn(net, net.web1),
+        syn_ack(net, net.web1),
+        table(row(net, net.web1, State.CLIENT_FIN)),
+    ]
+
+
+@packet_case()
+def a_syn_that_was_refused_in_between(net):
+    """The client goes on in the old connection, so the SYN was another's: its answer begins nothing."""
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        syn_anew(net),
+        from_backend(net, net.web1),
+        from_client(net, net.web1),
+        from_client(net, net.web1, "FA"),
+        syn_ack_anew(net),
+        table(row(net, net.web1, State.CLIENT_FIN)),
     ]

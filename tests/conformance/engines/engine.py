@@ -125,5 +125,6 @@ def learnt(backend: Host, counters: Counters) -> Measured:
         resets=sum(traffic.resets for traffic in known),
         retransmissions=sum(traffic.retransmissions for traffic in known),
         unanswered=sum(traffic.unanswered for traffic in known),
+        confirmed=sum(traffic.confirmed for traffic in known),
         average=added([traffic.responses for traffic in known]).average,
     )

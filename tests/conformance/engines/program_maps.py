@@ -6,7 +6,9 @@ next case, which a daemon never has to.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
+from ctypes import CDLL, create_string_buffer
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
@@ -70,6 +72,7 @@ class ProgramMaps:
             if name != "connections4":
                 self._maps[name].delete_batch([key for key, _ in self._maps[name].items()])
         self._established[:] = bytes(len(self._established))
+        _empty(self._maps["rested"])
         for number in self._services:
             self._maps["turns"].update(word(number), word(0))
             self._maps["keep_at"].update(word(number), bytes(8))
@@ -136,6 +139,14 @@ class ProgramMaps:
     def counters(self, clock: int) -> Counters:
         """All of them."""
         return counters(self._maps, self._tables, clock)
+
+
+def _empty(queue: Map) -> None:
+    """Take all out. No daemon does that, so the bindings have no call for it."""
+    take, value = CDLL("libbpf.so.1").bpf_map_lookup_and_delete_elem, create_string_buffer(queue.value_size)
+    while (result := take(queue.fd, None, value)) == 0:
+        pass
+    assert result == -errno.ENOENT
 
 
 def _routes() -> Iterator[Route]:

@@ -183,7 +183,7 @@ def test_what_a_backend_did_while_it_was_away_is_not_held_against_it():
     bench.follow(candidates=CANDIDATES[:1])
     bench.look(Load(), Load())
     bench.follow()
-    bench.look(Load(), Load(unanswered=50, resets=50, connections_total=100))
+    bench.look(Load(), Load(unanswered=50, resets=50, confirmed=100))
     assert not bench.adaptation.pool("web").backends[TWO].failing
 
 

@@ -265,6 +265,7 @@ def test_services_and_backends(tmp_path):
             "resets": 0,
             "retransmissions": 0,
             "unanswered": 0,
+            "confirmed": 0,
             "handshakes": UNTIMED,
             "responses": {
                 "count": 2,

@@ -49,9 +49,9 @@ class TestLoads:
         found = loads(gateway.director, {"web"}, gateway.now + 2.0)
         assert list(found) == [("web", BACKEND)]
         load = found["web", BACKEND]
-        for name in ("half_open", "established", "outstanding", "waiting", "connections_total"):
+        for name in ("half_open", "established", "outstanding", "waiting"):
             assert getattr(load, name) == getattr(counted, name)
-        assert (load.answers, load.answer_time) == (0, 0.0)
+        assert (load.confirmed, load.answers, load.answer_time) == (1, 0, 0.0)
 
 
 class TestCounters:
@@ -74,6 +74,7 @@ class TestCounters:
                 outstanding=1,
                 waiting=2.0,
                 handshakes=counted.handshakes,
+                confirmed=1,
             ),
             ("web", OTHER): Traffic(connections_total=1, half_open=1, packets_in=1, bytes_in=40),
         }
@@ -179,12 +180,12 @@ class TestConnections:
     @pytest.mark.parametrize("limit", [1, 2, 3, 4])
     def test_the_limit_leaves_those_with_the_latest_packet(self, limit):
         gateway = Gateway(service(BACKEND))
-        opened = {}
+        confirmed = {}
         for port in (1, 2, 3, 4):
             gateway.now += 10
-            opened[port], _ = gateway.open(replace(CLIENT, port=port))
+            confirmed[port], _ = gateway.open(replace(CLIENT, port=port))
         gateway.now += 10
-        gateway.forwarded(replace(opened[1], payload=b"x"))
+        gateway.forwarded(replace(confirmed[1], payload=b"x"))
         infos, total = shown(gateway, limit=limit)
         assert total == 4
         assert {info.client.port for info in infos} == set([1, 4, 3, 2][:limit])

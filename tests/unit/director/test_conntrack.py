@@ -102,6 +102,64 @@ class TestLimits:
         assert len(connections) == 3
         assert connections.refuses(True, 0.0) is DropReason.ESTABLISHED_FULL
 
+    def test_no_packet_waits_until_a_table_is_as_small_as_a_lowered_limit(self):
+        connections = table(established=1_000)
+        for port in range(1, 1_001):
+            add(connections, port, State.TIME_WAIT)
+        last = add(connections, 1_001)
+        connections.set_policy(TIMEOUTS, Limits(established=1, half_open=1))
+        assert not connections.set_state(last, State.ESTABLISHED)
+        assert 900 < connections.established < 1_000
+
+
+class TestGivingPlace:
+    def test_of_those_that_are_over_the_one_that_ended_first(self):
+        connections = table(established=3)
+        one, two, three = (add(connections, port, State.ESTABLISHED) for port in (1, 2, 3))
+        for ended in (two, one):
+            connections.set_state(ended, State.LAST_ACK)
+        connections.set_state(two, State.TIME_WAIT)
+        made = [add(connections, port) for port in (4, 5, 6)]
+        assert [connections.set_state(each, State.ESTABLISHED) for each in made] == [True, True, False]
+        assert list(connections) == [three, *made]
+        assert (connections.established, connections.evicted) == (3, 0)
+
+    def test_not_to_one_that_is_picked_up_as_nobody_has_heard_its_client(self):
+        connections = table(established=1)
+        add(connections, 1, State.TIME_WAIT)
+        assert connections.refuses(True, 0.0) is None
+        assert connections.refuses(False, 0.0) is DropReason.ESTABLISHED_FULL
+
+    def test_a_handshake_that_was_reset_is_none_of_them(self):
+        connections = table(established=1)
+        reset = add(connections, 1)
+        connections.set_state(reset, State.CLOSED)
+        add(connections, 2, State.ESTABLISHED)
+        assert connections.first_over() is None
+        assert connections.refuses(True, 0.0) is DropReason.ESTABLISHED_FULL
+
+
+class TestConfirmed:
+    def test_a_handshake_counts_when_its_client_ends_it(self):
+        connections, on = table(), path()
+        one = add(connections, 1, on=on)
+        for state, confirmed in ((State.SYN_RECEIVED, 0), (State.ESTABLISHED, 1), (State.CLIENT_FIN, 1)):
+            connections.set_state(one, state)
+            assert on.confirmed == confirmed
+
+    def test_a_question_when_its_backend_answers_it(self):
+        connections, on = table(), path(Protocol.UDP)
+        one = add(connections, 1, State.UDP_NEW, on=on)
+        assert on.confirmed == 0
+        for state, confirmed in ((State.UDP_ANSWERED, 1), (State.UDP, 1)):
+            connections.set_state(one, state)
+            assert on.confirmed == confirmed
+
+    def test_one_that_was_picked_up_or_saved_at_once(self):
+        on = path()
+        add(table(), 1, State.ESTABLISHED, on=on)
+        assert on.confirmed == 1
+
 
 class TestGivingWay:
     def test_the_oldest_half_open_one_gives_way(self):

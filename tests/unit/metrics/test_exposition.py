@@ -43,7 +43,7 @@ def timed(*seconds):
 
 
 TRAFFIC = Traffic(
-    7, 1, 3, 10, 20, 1_000, 2_000, 2, 0.5, 4, 5, 6, timed(0.0001, 0.001), timed(0.02, 0.02, 3.0, 100.0)
+    7, 1, 3, 10, 20, 1_000, 2_000, 2, 0.5, 4, 5, 6, timed(0.0001, 0.001), timed(0.02, 0.02, 3.0, 100.0), 3
 )
 SNAPSHOT = Snapshot(
     "0.1.0",
@@ -150,6 +150,7 @@ def test_its_backends(read):
     assert value(read, "l4lb_backend_outstanding_wait_seconds", **one) == 0.5
     for name, count in (
         ("connections_opened", 7),
+        ("connections_confirmed", 3),
         ("resets", 4),
         ("syn_retransmissions", 5),
         ("unanswered_connections", 6),
