@@ -74,4 +74,4 @@ def is_denied(connection: Connection) -> bool:
     seen before was the backend's: it was picked up from the middle of a connection that is another
     one, which the RST must not end."""
     picked_up = connection.state is State.ESTABLISHED and connection.shifts == UNKNOWN_SHIFTS
-    return picked_up and connection.acked_by_client is None
+    return picked_up and connection.acked_by_client is None and not connection.syn

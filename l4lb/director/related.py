@@ -8,6 +8,7 @@ from l4lb.director.connection import Connection, Ends
 from l4lb.director.conntrack import ConnectionTable
 from l4lb.director.parse import Packet
 from l4lb.model import Endpoint
+from l4lb.wire import ipv6
 
 
 class Related(NamedTuple):
@@ -28,7 +29,8 @@ def related(table: ConnectionTable, packet: Packet) -> Related | None:
     The error's own source is hidden behind the VIP on its way to the client, as the kernel's NAT
     does (nf_nat_icmp_reply_translation): routers of the backends' network are not the client's
     concern. Towards the backend it stays as it is, or becomes the SNAT address, the only one that a
-    backend without a route to the clients can answer.
+    backend without a route to the clients can answer, or the VIP where it is link-local, and means
+    nothing on the backend's link.
     """
     quoted = packet.quoted
     if quoted is None or quoted.sport < 0 or quoted.source != packet.destination:
@@ -40,5 +42,7 @@ def related(table: ConnectionTable, packet: Packet) -> Related | None:
     ends = Ends(connection.original, connection.reply)
     if quoted.reverse_key == connection.original:
         source = packet.source if ends.source.ip == ends.client.ip else ends.source.ip
+        if packet.version == 6 and ipv6.is_link_local(source):
+            source = ends.vip.ip
         return Related(connection, True, (source, ends.backend.ip), (ends.backend, ends.source))
     return Related(connection, False, (ends.vip.ip, ends.client.ip), (ends.client, ends.vip))

@@ -160,7 +160,7 @@ ALWAYS_INLINE int next_for(const struct packet *p, const struct flow *flow, cons
 			/* Picked up from the middle of what was the backend's own connection: the client says
 			 * that it has none to the VIP. */
 			if (c->state == ESTABLISHED && c->shifts == UNKNOWN_SHIFTS &&
-			    !(c->flags & SEEN_BY_CLIENT))
+			    !(c->flags & SEEN_BY_CLIENT) && !c->acked_by_client)
 				return DENIED;
 		}
 	} else if (p->flags & SYN && is_reusable(c->state) && !(path->flags & PATH_FULL_NAT)) {

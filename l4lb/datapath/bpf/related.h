@@ -176,13 +176,13 @@ CHECKED_ALONE int process_icmp_error(context *ctx, struct work *w, const struct 
 	answer = &q->answer;
 	translation_of(answer, &q->reply, &flow, c, path);
 	/* The error goes where the answer would. Its own source is hidden behind the VIP on the way to a client
-	 * (nf_nat_icmp_reply_translation); towards a backend it stays, or becomes the only address that the
-	 * backend can answer. */
+	 * (nf_nat_icmp_reply_translation), and so is that of a router which has a link-local one; towards a backend
+	 * it stays, or becomes the only address that the backend can answer. */
 	to->destination = answer->destination;
 	to->source = p->source;
-	if (!from_client)
+	if (!from_client || is_link_local(&p->source, p->version))
 		__builtin_memcpy(to->source.ip, path->vip, sizeof(path->vip));
-	else if (!same_address(answer->source.ip, flow.key.ip))
+	if (from_client && !same_address(answer->source.ip, flow.key.ip))
 		to->source = answer->source;
 	if (next_hop(ctx, w, from_client ? &path->hop : &c->hop, settings) == NOT_ROUTED)
 		return dropped(NO_ROUTE);

@@ -5,6 +5,8 @@ packet (RFC 5508 REQ-5). Their source stays, as the client's does; under full NA
 gateway's, since that is all a backend can reach.
 """
 
+from dataclasses import replace
+
 from scapy.layers.inet6 import IPv6ExtHdrDestOpt, PadN
 
 from l4lb.model import DropReason, State
@@ -21,7 +23,7 @@ from tests.conformance.exchanges import (
 )
 from tests.conformance.packets import cut, fragments, icmp, patched, quote, tcp, udp
 from tests.conformance.plans import UDP, full, plan, service, snat
-from tests.conformance.world import V4
+from tests.conformance.world import V4, V6, Side
 
 LATER = HOP - 1
 DATA = {"seq": BACKEND_NEXT, "ack": CLIENT_NEXT, "data": b"an odd number of bytes."}
@@ -60,6 +62,30 @@ def too_big_from_a_router(net):
         error(net, net.router, net.too_big, value=1400, **tcp_quoted(net)),
         from_backend(net, net.web1),
         table(row(net, net.web1, State.ESTABLISHED)),
+    ]
+
+
+@packet_case(V6)
+def too_big_from_a_link_local_address(net):
+    """A router should not say it so (RFC 4443 2.2), and no other sends it on (RFC 4291 2.5.6), but a
+    backend that does not hear it waits for ever: it comes from the VIP."""
+    router = net.router._replace(ip="fe80::fe")
+    from_router = error(net, router, net.too_big, value=1400, source=net.vip, **tcp_quoted(net))
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        replace(from_router, side=Side.CLIENTS),
+    ]
+
+
+@packet_case(V6)
+def too_big_from_a_link_local_address_under_full_nat(net):
+    """From the gateway, as any other."""
+    source = snat(net)
+    router = net.router._replace(ip="fe80::fe")
+    from_router = error(net, router, net.too_big, value=1400, source=source, **tcp_quoted(net, source))
+    return full(net), [
+        handshake(net, net.web1, source=source),
+        replace(from_router, side=Side.CLIENTS),
     ]
 
 

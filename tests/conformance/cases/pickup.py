@@ -180,6 +180,20 @@ def a_guess_that_was_wrong(net):
 
 
 @packet_case()
+def a_reset_behind_a_syn(net):
+    """The client has forgotten the connection and says so, on its port, by way of the VIP: the reset that
+    answers the backend's challenge is the backend's."""
+    return consistent(net), [
+        from_client(net, net.web1),
+        from_backend(net, net.web1, ack=CLIENT_NEXT + 7),
+        syn(net, net.web1),
+        from_backend(net, net.web1, ack=CLIENT_NEXT + 7),
+        from_client(net, net.web1, "R", seq=CLIENT_NEXT + 7, ack=0),
+        table(row(net, net.web1, State.CLOSED)),
+    ]
+
+
+@packet_case()
 def a_reset_is_not_picked_up(net):
     """An RST begins nothing, in neither direction; the backend's is left to the host."""
     client = net.client.at(42_023)
