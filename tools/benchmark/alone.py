@@ -35,6 +35,7 @@ _BACKEND_PORT: Final = 80
 _REPEATS: Final = 5
 _RUNS: Final = 1_000_000  # of a program in one repeat
 _TRIALS: Final = 1_000  # single runs in which the program's verdict is looked at
+_TRIES: Final = 3  # at all of these being sent on
 _KEY: Final = bytes(4)
 _REDIRECT: Final = {"xdp": 4, "tc": 7}  # XDP_REDIRECT, TC_ACT_REDIRECT
 _TABLE: Final = "connections4"  # of the established connections
@@ -179,9 +180,14 @@ def _times(
                 finder = restore.programs["restore_tc"]
                 finder.test_run(order.frame(), ctx=sk_buff(interface), repeat=_ENOUGH)
 
-            find_hops()
-            verdicts = Counter(run(program, 1).retval for _ in range(_TRIALS))
-            if set(verdicts) != {_REDIRECT[datapath]}:
+            # Where a neighbour or route changes meanwhile, the XDP program finds its hops again, and leaves
+            # one of those packets a second to the kernel, which is to know that the neighbour is in use.
+            for _ in range(_TRIES):
+                find_hops()
+                verdicts = Counter(run(program, 1).retval for _ in range(_TRIALS))
+                if set(verdicts) == {_REDIRECT[datapath]}:
+                    break
+            else:
                 raise BenchError(
                     f"{datapath} does not send on all packets of {order.flows} established connections: "
                     f"its verdicts are {dict(verdicts)}"
