@@ -423,7 +423,7 @@ class Load:
     waiting: float = 0.0  # seconds that the outstanding have waited by now, together
     answers: int = 0  # since the datapath started
     answer_time: float = 0.0  # seconds that these took, together
-    confirmed: int = 0  # connections that were established, or of UDP answered: none by forged SYNs
+    confirmed: int = 0  # connections that were established, or of UDP answered: not by forged SYNs alone
     resets: int = 0
     retransmissions: int = 0  # of SYNs that it has not answered
     unanswered: int = 0

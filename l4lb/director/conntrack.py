@@ -5,8 +5,9 @@ counted, limited and listed apart from established ones: a flood of forged SYNs 
 half-open connections and nothing else. One that is reset before its handshake is over stays among
 them: forged SYNs that a backend refuses are a flood like any other. An entry younger than
 ``HANDSHAKE`` is not pushed out, its handshake may be under way; if only such are left, the newcomer
-is refused. Established ones that are over and only remembered (TIME_WAIT) take room until it is needed:
-then the first of them gives its place to a connection that becomes established, not to a SYN.
+is refused. Established ones that are over and only remembered (``REUSABLE``) take room until it is needed:
+then the one that ended first gives its place to a connection that becomes established, not to a SYN, which
+may be forged. An end has its time as well as a beginning, so not within ``HANDSHAKE`` of the last packet.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from l4lb.model import DropReason, Limits, Protocol, State, Timeouts
 HANDSHAKE: Final = 1.0
 """Seconds a half-open connection cannot be pushed out: one initial RTO (RFC 6298 2.1)."""
 
-_AT_ONCE: Final = 64
-"""Connections that are pushed out for one packet at most, where the limit was lowered."""
+_YOUNG_LOOKS: Final = 8
+"""Connections that are over, but not for long, looked at for one packet: behind them there are hardly
+others, and nobody who keeps one of them young may keep all from giving way."""
 
 
 class ConnectionTable:
@@ -63,7 +65,7 @@ class ConnectionTable:
 
     def refuses(self, half_open: bool, now: float) -> DropReason | None:
         """Why a new connection cannot be added, None if it can."""
-        if self.established >= self.limits.established and not (half_open and self.over):
+        if self.established >= self.limits.established and not self.over:
             return DropReason.ESTABLISHED_FULL
         if half_open and len(self.half_open) >= self.limits.half_open:
             oldest = next(iter(self.half_open), None)
@@ -84,30 +86,35 @@ class ConnectionTable:
             self.half_open[connection] = now
             self.half_open.move_to_end(connection)
 
-    def _make_room(self) -> bool:
+    def _make_room(self, now: float) -> bool:
         """True if there is room for one more established connection, be it that of one that is over."""
-        for _ in range(_AT_ONCE):
-            if self.established < self.limits.established:
-                return True
-            first = self.first_over()
+        return self.established < self.limits.established or self.give_place(now)
+
+    def give_place(self, now: float) -> bool:
+        """Forget the established connection that was over first, but for young ones; False if there are
+        no others."""
+        for _ in range(_YOUNG_LOOKS):
+            first = next(iter(self.over), None)
             if first is None:
                 return False
-            self.remove(first)
-        return self.established < self.limits.established
-
-    def first_over(self) -> Connection | None:
-        """Of the established connections that are over, the one that gives way first."""
-        return next(iter(self.over), None)
+            if now - first.seen >= HANDSHAKE:
+                self.remove(first)
+                return True
+            self.over.move_to_end(first)
+        return False
 
     def _push_out(self, connection: Connection) -> None:
         """Forget a connection that gives way."""
         self.evicted += connection.state in HALF_OPEN
         self.remove(connection)
 
-    def add(self, connection: Connection, now: float) -> None:
+    def add(self, connection: Connection, now: float) -> bool:
         """Add a connection that the table does not refuse, in the place of one that gives way if
         there is no other: the one with its reply tuple, the oldest of the half-open. Its original
-        tuple must be free, and differ from the other."""
+        tuple must be free, and differ from the other. False, and nothing changed, if it is to be among
+        the established and those that are over are all too young."""
+        if connection.state not in HALF_OPEN and not self._make_room(now):
+            return False
         flows = self.by_protocol[connection.path.protocol]
         former = flows.get(connection.reply)
         crowded = connection.state in HALF_OPEN and len(self.half_open) >= self.limits.half_open
@@ -129,10 +136,11 @@ class ConnectionTable:
             if connection.state in REUSABLE:
                 self._is_over(connection)
         self._wheel.place(connection, connection.seen + self.timeouts[connection.state])
+        return True
 
     def set_state(self, connection: Connection, state: State) -> bool:
-        """Move a connection to ``state``; False, and nothing changed, if it would become
-        established and there is no room."""
+        """Move a connection, which a packet has just been ``seen`` of, to ``state``; False, and nothing
+        changed, if it would become established and there is no room."""
         path = connection.path
         if connection not in self.half_open:
             if state in REUSABLE and connection.state not in REUSABLE:
@@ -142,7 +150,7 @@ class ConnectionTable:
             path.half_open -= 1
             connection.asked = None
         elif state not in HALF_OPEN:
-            if not self._make_room():
+            if not self._make_room(connection.seen):
                 return False
             del self.half_open[connection]
             self.established += 1
@@ -157,7 +165,7 @@ class ConnectionTable:
         return True
 
     def begin_anew(self, connection: Connection) -> None:
-        """Of an established one that its ends have begun once more: it is as a new one."""
+        """Of an established one that its ends have begun once more: it counts as a new one."""
         release(connection)
         connection.path.connections_total += 1
         connection.path.confirmed += 1

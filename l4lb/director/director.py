@@ -335,8 +335,8 @@ class Director:
             return self._answer(
                 answer.too_big(frame, packet, path.vip.ip, hop.mtu), packet, DropReason.TOO_BIG, now
             )
-        if new:
-            self.table.add(connection, now)
+        if new and not self.table.add(connection, now):
+            return self._drop(DropReason.ESTABLISHED_FULL)
         if not from_client:
             measure.from_backend(connection, packet, now)
         half_open = connection in self.table.half_open
@@ -462,8 +462,7 @@ class Director:
             return False
         if self.table.refuses(False, now) is not None:
             return False
-        self.table.add(connection, now)
-        return True
+        return self.table.add(connection, now)
 
     def _source(self, path: Path, client: Endpoint, now: float) -> Endpoint | None:
         """What the backend will see: under destination NAT the client itself, unless that tuple is

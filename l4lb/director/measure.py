@@ -29,7 +29,7 @@ def from_backend(connection: Connection, packet: Packet, now: float) -> None:
         if packet.flags & tcp.SYN:
             connection.path.handshakes.took(now - connection.asked)
             connection.asked = None
-    elif _has_new_data(packet, connection.acked_by_client):
+    elif not packet.flags & tcp.SYN and _has_new_data(packet, connection.acked_by_client):
         answered(connection, now)
     elif packet.flags & tcp.FIN:
         release(connection)

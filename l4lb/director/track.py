@@ -73,7 +73,7 @@ def _track_tcp(
         behind = (packet.sequence + 1) & 0xFFFF_FFFF
         # Not the first one once more. A live backend refuses it, and the client's next segment says what it
         # waits for.
-        if behind != connection.acked_by_backend:
+        if behind and behind != connection.acked_by_backend:
             connection.acked_by_client = None
             connection.syn = behind
     elif event is Event.SYN_ACK and not from_client and _is_begun_anew(connection, packet):

@@ -80,7 +80,8 @@ def _tables(snapshot: Snapshot) -> Iterator[Metric]:
     counters, limits = snapshot.counters, snapshot.limits
     entries = GaugeMetricFamily(
         "l4lb_connections",
-        "Connections that a table holds, those that are over and only remembered too.",
+        "Connections that a table holds. Those that are over are remembered while there is room beside the "
+        "established ones.",
         labels=("table",),
     )
     room = GaugeMetricFamily(
@@ -89,12 +90,11 @@ def _tables(snapshot: Snapshot) -> Iterator[Metric]:
         "of this size, and l4lb_connections has both.",
         labels=("table",),
     )
-    for table, count, limit in (
-        ("established", counters.established + counters.remembered, counters.room or limits.established),
-        ("half_open", counters.half_open, limits.half_open),
-    ):
-        entries.add_metric((table,), count)
-        room.add_metric((table,), limit)
+    entries.add_metric(("established",), counters.established)
+    entries.add_metric(("over",), counters.remembered)
+    entries.add_metric(("half_open",), counters.half_open)
+    room.add_metric(("established",), counters.room or limits.established)
+    room.add_metric(("half_open",), limits.half_open)
     yield entries
     yield room
 

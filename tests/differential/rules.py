@@ -35,6 +35,9 @@ And of these no run has any:
 - Half-open connections pushed out. Among too many a program pushes out the least recently used one,
   uncounted, and refuses nobody; it remembers as many clients and datagrams as its maps hold. All that
   is far more than a run has.
+- More connections that are over than are in a program's queue, 65,536, or more that are gone in front of it
+  than it passes for one packet, 1,024.
+- A service that is added where full NAT has a source port.
 - Tables that are drawn from.
 
 Where a connection needs another port of its client's, each engine draws one. The reference is told what
@@ -75,15 +78,20 @@ class _Table(ConnectionTable):
         super()._is_over(connection)
         self._ended.append((connection.path.protocol, connection.original))
 
-    def first_over(self) -> Connection | None:
+    def give_place(self, now: float) -> bool:
         """See ``ConnectionTable``."""
-        while self._ended:
-            protocol, original = self._ended[0]
+        young = 0
+        while self._ended and young < 8:
+            protocol, original = first = self._ended.popleft()
             connection = self.by_protocol[protocol].get(original)
-            if connection is not None and connection in self.over:
-                return connection
-            self._ended.popleft()
-        return None
+            if connection is None or connection not in self.over:
+                continue
+            if now - connection.seen >= HANDSHAKE:
+                self.remove(connection)
+                return True
+            self._ended.append(first)
+            young += 1
+        return False
 
     def gives_way(self, connection: Connection, now: float) -> bool:
         silent = connection in self.half_open and now - connection.seen >= HANDSHAKE

@@ -32,7 +32,6 @@ class Table(RuleBasedStateMachine):
         self.table = ConnectionTable(self.now, TIMEOUTS, self.limits)
         self.paths = {protocol: paths(protocol) for protocol in Protocol}
         self.alive: dict[Connection, float] = {}  # value: when it began
-        self.ended: list[Connection] = []
         self.ports = iter(range(1, 65_536))
         self.total = self.pushed_out = 0
 
@@ -45,7 +44,7 @@ class Table(RuleBasedStateMachine):
         reason = self.table.refuses(state in HALF_OPEN, self.now)
         if reason is DropReason.ESTABLISHED_FULL:
             assert self.table.established >= self.limits.established
-            assert state not in HALF_OPEN or not self.over()
+            assert not self.table.over
         elif reason is DropReason.HALF_OPEN_FULL:
             assert len(self.table.half_open) >= self.limits.half_open
             assert all(self.now - began < HANDSHAKE for began in self.table.half_open.values())
@@ -56,8 +55,12 @@ class Table(RuleBasedStateMachine):
     def add_one(self, state, path, port):
         client = Endpoint(bytes([203, 0, 113, 1]), port)
         made = make_connection(path, client, client, state, self.now)
-        self.table.add(made, self.now)
-        self.account_for(made)
+        over = list(self.table.over)
+        if self.table.add(made, self.now):
+            self.account_for(made)
+        else:
+            assert state not in HALF_OPEN
+            assert all(self.now - each.seen < HANDSHAKE for each in over)
 
     def account_for(self, made):
         """One was added; those that had to give way for it could be pushed out."""
@@ -69,8 +72,6 @@ class Table(RuleBasedStateMachine):
             self.pushed_out += one.state in HALF_OPEN
         self.alive[made] = self.now
         self.total += 1
-        if made.state in REUSABLE:
-            self.ended.append(made)
 
     @precondition(lambda self: self.alive)
     @rule(which=st.integers(0, 99), event=st.sampled_from(Event), from_client=st.booleans())
@@ -81,21 +82,17 @@ class Table(RuleBasedStateMachine):
             state = advance_udp(before, from_client)
         else:
             state = advance(before, event, from_client)
-        first = self.over()
+        one.seen = self.now
+        over = list(self.table.over)
+        young = [each for each in over if self.now - each.seen < HANDSHAKE]
         if state is not before and not self.table.set_state(one, state):
             assert one.state is before
             assert self.table.established >= self.limits.established
-            assert not self.over()
-        gone = [each for each in self.alive if each.bucket is None]
-        assert gone == first[: len(gone)], "those that ended first, and only for one that is established"
-        for each in gone:
+            assert over == young, "at most six"
+        for each in [each for each in self.alive if each.bucket is None]:
+            assert each is next(old for old in over if old not in young), "that ended first"
+            assert before in HALF_OPEN
             del self.alive[each]
-        if state in REUSABLE and before not in REUSABLE:
-            self.ended.append(one)
-
-    def over(self):
-        """The established ones that are over, by when they ended."""
-        return [one for one in self.ended if one in self.alive and one not in self.table.half_open]
 
     @precondition(lambda self: self.alive)
     @rule(which=st.integers(0, 99))
@@ -169,7 +166,9 @@ class Table(RuleBasedStateMachine):
                 assert path.half_open == sum(one.state in HALF_OPEN for one in mine)
                 assert path.established == len(settled)
                 assert path.closed == sum(one.state in REUSABLE for one in settled)
-        assert list(self.table.over) == self.over()
+        assert set(self.table.over) == {
+            one for one in self.alive if one.state in REUSABLE and one not in listed
+        }
         everything = [path for protocol in Protocol for path in self.paths[protocol]]
         assert sum(path.connections_total for path in everything) == self.total
         assert self.table.evicted == self.pushed_out

@@ -9,8 +9,6 @@
 
 #define TRIES 128 /* ports looked at before giving up, as l4lb/director/ports.py */
 
-#define HANDSHAKE 1000000000ull /* ns: one initial RTO (RFC 6298 2.1), as l4lb/director/conntrack.py */
-
 enum end_state { TAKEN, FREE, GIVES_WAY };
 
 /* Whether the backend can tell this end from those of its other connections, enum end_state. A connection

@@ -43,6 +43,8 @@ ALWAYS_INLINE int forward(context *ctx, struct work *w, struct flow *flow, struc
 	if (segment_length(ctx, p) > w->way.hop.mtu)
 		return too_big(ctx, w, settings, path->vip);
 	if (begins) {
+		if (!is_half_open(w->new.state) && !make_room(settings, p->now))
+			return dropped(ESTABLISHED_FULL);
 		if (!add(&flow->key, &w->new, &w->seen, p->version))
 			return dropped(is_half_open(w->new.state) ? HALF_OPEN_FULL : ESTABLISHED_FULL);
 		c = find(flow, settings, p);
@@ -202,7 +204,7 @@ CHECKED_ALONE int unknown_reply(struct work *w, const struct backend *backend, c
 	path = bpf_map_lookup_elem(&paths, &number);
 	all = bpf_map_lookup_elem(&totals, &zero);
 	if (!path || !all || backend->flags & BACKEND_SHARED || p->flags & SYN ||
-	    all->established >= settings->established)
+	    (all->established >= settings->established && !is_any_over()))
 		goto direct;
 	w->to.source = p->source; /* of what we would send: from the VIP */
 	__builtin_memcpy(w->to.source.ip, path->vip, sizeof(path->vip));

@@ -78,7 +78,8 @@ struct connection {
 	struct hop hop; /* towards the client */
 };
 
-#define SEEN_BY_CLIENT 1  /* acked_by_client is known; or it may be the number behind a SYN, see track.h */
+/* acked_by_client is known. Else it is the number behind a SYN that the client has sent on it, or 0. */
+#define SEEN_BY_CLIENT 1
 #define SEEN_BY_BACKEND 2 /* acked_by_backend is known */
 #define REVERSED 4	  /* it has an entry in reverse* or half_open_reverse* */
 #define OTHER_SOURCE 8	  /* the backend sees another address or port than the client's */
@@ -110,8 +111,10 @@ struct slots {
 #define BLOCK_PAIRS 64 /* for a key of blocks */
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define ONE_DISPLACED (1u << 24) /* in the word of `state`, `shifts`, `flags` and `displaced` */
+#define ONE_FLAG (1u << 16)	 /* the first of `flags` there */
 #else
 #define ONE_DISPLACED 1u
+#define ONE_FLAG (1u << 8)
 #endif
 
 /* Keys of route_mtus6; of route_mtus4 only the first word of the address. */

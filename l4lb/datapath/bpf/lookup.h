@@ -142,7 +142,9 @@ CHECKED_ALONE int reclaim(__u32 pair, const struct settings *settings, __u64 now
 	return 0;
 }
 
-/* An established connection is over: the last to give way. */
+#define HANDSHAKE 1000000000ull /* ns: one initial RTO (RFC 6298 2.1), as l4lb/director/conntrack.py */
+
+/* An established connection is over: the last to give its place. */
 CHECKED_ALONE int queue_rested(const struct end *key, int version)
 {
 	struct rested entry = {};
@@ -155,51 +157,91 @@ CHECKED_ALONE int queue_rested(const struct end *key, int version)
 	return 0;
 }
 
-#define RESTED_LOOKS 64 /* at connections that are gone or have begun anew */
+#define RESTED_LOOKS 1024 /* at connections that are gone or have begun anew; the daemon takes them out, too */
+#define YOUNG_LOOKS 8	  /* at such that have not been over for long, as l4lb/director/conntrack.py */
 
-/* True if a connection that is over can give way to another; with `take` the first one does. What the queue has of
- * others is taken out on the way; where another CPU was faster, one that is over perhaps, which then expires. */
-CHECKED_ALONE int gives_place(int take)
+enum first { NOBODY, GONE, YOUNG, OVER };
+
+/* What is first in the queue. One that is gone is taken out: where another CPU was faster, one that is over
+ * perhaps, which then expires. */
+CHECKED_ALONE int look_at_first(void)
 {
-	for (int i = 0; i < RESTED_LOOKS; i++) {
-		struct rested first;
-		struct connection *c;
+	struct rested first;
+	struct connection *c;
 
-		if (take ? bpf_map_pop_elem(&rested, &first) : bpf_map_peek_elem(&rested, &first))
-			return 0;
-		c = find_established(&first.key, first.version);
-		if (c && c->flags & RESTED) {
-			if (take)
-				forget(&first.key, c, first.version, 0);
-			return 1;
-		}
-		if (!take)
-			bpf_map_pop_elem(&rested, &first);
-	}
-	return 0;
+	if (bpf_map_peek_elem(&rested, &first))
+		return NOBODY;
+	c = find_established(&first.key, first.version);
+	if (c && c->flags & RESTED)
+		return OVER;
+	bpf_map_pop_elem(&rested, &first);
+	return GONE;
 }
 
-#define AT_ONCE 64 /* connections that give way to one, where the limit was lowered: as l4lb/director/conntrack.py */
+/* Take the first out of the queue, and forget it if it is over. A young one goes to the end of the queue. */
+CHECKED_ALONE int take_first(__u64 now)
+{
+	struct rested first;
+	struct connection *c;
 
-/* True if there is room for one more established connection, be it that of one that is over. */
-CHECKED_ALONE int make_room(const struct settings *settings)
+	if (bpf_map_pop_elem(&rested, &first))
+		return NOBODY;
+	c = find_established(&first.key, first.version);
+	if (!c || !(c->flags & RESTED))
+		return GONE;
+	if ((__s64)(now - c->seen) < (__s64)HANDSHAKE) {
+		bpf_map_push_elem(&rested, &first, BPF_EXIST);
+		return YOUNG;
+	}
+	forget(&first.key, c, first.version, 0);
+	return OVER;
+}
+
+/* True if a connection is over, whose place another one may have. */
+ALWAYS_INLINE int is_any_over(void)
+{
+	for (int i = 0; i < RESTED_LOOKS; i++) {
+		int first = look_at_first();
+
+		if (first != GONE)
+			return first == OVER;
+	}
+	return 1;
+}
+
+/* The same of the first one that is not gone. */
+CHECKED_ALONE int take_next(__u64 now)
+{
+	for (int i = 0; i < RESTED_LOOKS; i++) {
+		int first = take_first(now);
+
+		if (first != GONE)
+			return first;
+	}
+	return NOBODY;
+}
+
+/* True if there is room for one more established connection, be it the place of one that is over. */
+ALWAYS_INLINE int make_room(const struct settings *settings, __u64 now)
 {
 	__u32 zero = 0;
 	struct totals *all = bpf_map_lookup_elem(&totals, &zero);
 
-	if (!settings || !all)
+	if (!all)
 		return 0;
-	for (int i = 0; i < AT_ONCE; i++) {
-		if (all->established < settings->established)
-			return 1;
-		if (!gives_place(1))
-			return 0;
+	if (all->established < settings->established)
+		return 1;
+	for (int i = 0; i < YOUNG_LOOKS; i++) {
+		int next = take_next(now);
+
+		if (next != YOUNG)
+			return next == OVER;
 	}
-	return all->established < settings->established;
+	return 0;
 }
 
 /* True if one more may become established. Every half-open connection may: where there is no room for all of them,
- * as it comes to be while the daemon is away, each new one makes some. */
+ * and none that is over has any, as it comes to be while the daemon is away, each new one makes some. */
 ALWAYS_INLINE int has_room(const struct settings *settings, __u64 now)
 {
 	__u32 zero = 0;
@@ -207,9 +249,10 @@ ALWAYS_INLINE int has_room(const struct settings *settings, __u64 now)
 
 	if (!all)
 		return 0;
-	if (all->established + all->half_open >= settings->established)
-		reclaim(bpf_get_prandom_u32() % settings->pairs, settings, now);
-	return all->established < settings->established || gives_place(0);
+	if (all->established + all->half_open < settings->established || is_any_over())
+		return 1;
+	reclaim(bpf_get_prandom_u32() % settings->pairs, settings, now);
+	return all->established < settings->established;
 }
 
 /* The connection of this key, which may have expired, and whether it is among the half-open ones. */

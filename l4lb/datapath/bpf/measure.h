@@ -76,7 +76,7 @@ ALWAYS_INLINE void learn_from_backend(struct connection *c, const struct packet 
 	if (!c->asked)
 		return;
 	handshake = is_handshake(c->state);
-	if (handshake ? p->flags & SYN : has_new_data(p, c->flags & SEEN_BY_CLIENT, c->acked_by_client)) {
+	if (handshake ? p->flags & SYN : !(p->flags & SYN) && has_new_data(p, c->flags & SEEN_BY_CLIENT, c->acked_by_client)) {
 		asked = __sync_lock_test_and_set(&c->asked, 0);
 		if (!asked)
 			return;

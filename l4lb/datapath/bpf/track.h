@@ -185,6 +185,12 @@ ALWAYS_INLINE void set_flag(struct connection *c, __u8 flag)
 		c->flags |= flag;
 }
 
+/* At once, as nobody but who sends packets says when. */
+ALWAYS_INLINE void clear_flag(struct connection *c, __u8 flag)
+{
+	__sync_fetch_and_and((__u32 *)&c->state, ~(flag * ONE_FLAG));
+}
+
 /* Move to a state. False, and nothing changed, if it would become established and there is no room. */
 ALWAYS_INLINE int set_state(struct flow *flow, struct connection *c, const struct packet *p,
 			    const struct settings *settings, __u8 state)
@@ -194,9 +200,12 @@ ALWAYS_INLINE int set_state(struct flow *flow, struct connection *c, const struc
 	if (!flow->half_open) {
 		if (is_reusable(state) && !(c->flags & RESTED)) {
 			c->flags |= RESTED;
+			c->state = state;
 			count_load(c->path, 0, -1);
 			release(c);
+			/* Last: from then on another CPU may forget it. */
 			queue_rested(&flow->key, p->version);
+			return 1;
 		}
 	} else if (state == CLOSED) {
 		c->asked = 0;
@@ -206,7 +215,7 @@ ALWAYS_INLINE int set_state(struct flow *flow, struct connection *c, const struc
 		__u32 path = c->path;
 
 		/* One after the other they need less of the stack. */
-		if (!make_room(settings) || !promote(&flow->key, c, p, state))
+		if (!make_room(settings, p->now) || !promote(&flow->key, c, p, state))
 			return 0;
 		/* By its client's packet: that one's address is not forged. */
 		if (flow->from_client && flow->service && flow->service->affinity)
@@ -291,13 +300,13 @@ ALWAYS_INLINE int track(context *ctx, struct flow *flow, struct connection *c, c
 			set_flag(c, SEEN_BY_CLIENT);
 		}
 	} else if (event == EVENT_SYN && from_client && !is_reusable(c->state) &&
-		   !(c->flags & SEEN_BY_BACKEND && c->acked_by_backend == p->sequence + 1)) {
+		   p->sequence + 1 && !(c->flags & SEEN_BY_BACKEND && c->acked_by_backend == p->sequence + 1)) {
 		/* Not the first one once more. A live backend refuses it, and the client's next segment says what it
 		 * waits for. */
+		clear_flag(c, SEEN_BY_CLIENT);
 		c->acked_by_client = p->sequence + 1;
-		c->flags &= ~SEEN_BY_CLIENT;
 	} else if (event == EVENT_SYN_ACK && !from_client && !is_reusable(c->state) && !(c->flags & SEEN_BY_CLIENT) &&
-		   c->acked_by_client && c->acked_by_client == p->acknowledgement) {
+		   c->acked_by_client && p->acknowledgement == c->acked_by_client) {
 		/* The backend had lost the connection. Any other SYN/ACK is late (nf_conntrack_proto_tcp.c, where
 		 * it acknowledges a SYN that was ignored). */
 		begin_anew(c, p, window_scale(ctx, p));

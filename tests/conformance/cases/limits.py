@@ -1,7 +1,9 @@
 """A full table refuses by reason, and whoever is established is left alone (DESIGN 3, 7)."""
 
+from dataclasses import replace
+
 from l4lb.model import DropReason, Limits, State
-from tests.conformance.case import drop, forward, packet_case, reply, table, wait
+from tests.conformance.case import Need, Row, drop, forward, packet_case, reply, table, wait
 from tests.conformance.exchanges import (
     BACKEND_NEXT,
     CLIENT_NEXT,
@@ -17,7 +19,7 @@ from tests.conformance.exchanges import (
     syn_ack,
 )
 from tests.conformance.packets import rst, tcp, udp
-from tests.conformance.plans import UDP, plan, service
+from tests.conformance.plans import UDP, full, plan, service
 
 
 def limited(net, *, half_open=100, established=100, **settings):
@@ -140,6 +142,7 @@ def what_is_over_gives_way(net):
     does not."""
     return limited(net, established=1), [
         closed(net, net.client),
+        wait(1.5),
         syn(net, net.web1, net.second),
         syn_ack(net, net.web1, net.second),
         table(
@@ -158,6 +161,43 @@ def what_is_over_gives_way(net):
 
 
 @packet_case()
+def what_has_just_ended_does_not_give_way(net):
+    """A segment that was lost may still be sent again: an end has the time that a handshake has, from its
+    last packet on. One that is older gives way, though it ended later."""
+    one, two = net.client.at(40_001), net.client.at(40_002)
+    again = from_backend(net, net.web1, "FA", one, ack=CLIENT_NEXT + 1)
+    return limited(net, established=2), [
+        closed(net, one),
+        closed(net, two),
+        syn(net, net.web1),
+        syn_ack(net, net.web1),
+        wait(1.5),
+        again,
+        from_client(net, net.web1),
+        table(row(net, net.web1, State.TIME_WAIT, one), row(net, net.web1, State.ESTABLISHED)),
+        again,
+    ]
+
+
+@packet_case(needs=[Need.SEVERAL_OUT])
+def nothing_but_what_has_just_ended(net):
+    """The newcomer is told, and so is its backend."""
+    late = tcp(net.second, net.vip, "A", seq=CLIENT_NEXT, ack=BACKEND_NEXT)
+    return limited(net, established=1), [
+        closed(net, net.client),
+        syn(net, net.web1, net.second),
+        syn_ack(net, net.web1, net.second),
+        reply(
+            late,
+            DropReason.ESTABLISHED_FULL,
+            rst(net.vip, net.second, seq=BACKEND_NEXT),
+            rst(net.second, net.web1, seq=CLIENT_NEXT),
+        ),
+        table(row(net, net.web1, State.TIME_WAIT)),
+    ]
+
+
+@packet_case()
 def the_first_that_is_over_gives_way_first(net):
     """In the order in which they ended, which is not that in which they began; then nobody gives way."""
     one, two, three = (net.client.at(40_000 + number) for number in range(1, 4))
@@ -167,6 +207,7 @@ def the_first_that_is_over_gives_way_first(net):
         closed(net, three),
         from_client(net, net.web1, "FA", one),
         from_backend(net, net.web1, "FA", one, ack=CLIENT_NEXT + 1),
+        wait(1.5),
         handshake(net, net.web1, net.second),
         table(
             row(net, net.web1, State.LAST_ACK, one),
@@ -190,11 +231,67 @@ def one_that_is_over_and_used_again_does_not_give_way(net):
         closed(net, net.client),
         handshake(net, net.web1),
         handshake(net, net.web1, net.client.at(40_001)),
+        wait(1.5),
         refused(net, DropReason.ESTABLISHED_FULL, net.second),
         table(
             row(net, net.web1, State.ESTABLISHED),
             row(net, net.web1, State.ESTABLISHED, net.client.at(40_001)),
         ),
+    ]
+
+
+@packet_case()
+def many_that_ended_and_were_forgotten(net):
+    """Those that have expired are not in the way of one that is over now."""
+    return limited(net, established=100), [
+        *[step for port in range(100) for step in closed(net, net.second.at(50_000 + port))],
+        wait(70.0),
+        *[step for port in range(99) for step in handshake(net, net.web1, net.client.at(40_001 + port))],
+        closed(net, net.client),
+        wait(1.5),
+        handshake(net, net.web1, net.second),
+        refused(net, DropReason.ESTABLISHED_FULL, net.client),
+    ]
+
+
+@packet_case()
+def what_is_over_gives_way_to_a_datagram(net):
+    """When its client goes on after an answer."""
+    flows = service(net, net.web1, protocol=UDP)
+    limits = Limits(half_open=100, established=1)
+    return plan(service(net, net.web1), flows, limits=limits), [
+        closed(net, net.client),
+        wait(1.5),
+        asked(net, net.web1, net.second),
+        answered(net, net.web1, net.second),
+        table(
+            row(net, net.web1, State.TIME_WAIT),
+            row(net, net.web1, State.UDP_ANSWERED, net.second),
+        ),
+        asked(net, net.web1, net.second),
+        table(row(net, net.web1, State.UDP, net.second)),
+    ]
+
+
+@packet_case()
+def what_is_over_gives_its_place_and_its_port(net):
+    """Under full NAT its source port is free again as well."""
+    one, two = net.wan.at(20_000), net.client.at(40_001)
+    balanced = full(net, net.web1, net.web2)
+    source = {"source": one}
+    return replace(balanced, limits=Limits(half_open=100, established=1)), [
+        handshake(net, net.web1, **source),
+        from_client(net, net.web1, "FA", **source),
+        from_backend(net, net.web1, "FA", **source, ack=CLIENT_NEXT + 1),
+        from_client(net, net.web1, "A", **source, seq=CLIENT_NEXT + 1, ack=BACKEND_NEXT + 1),
+        wait(1.5),
+        handshake(net, net.web2, net.second, **source),
+        table(Row(net.second, net.web2, State.ESTABLISHED, one)),
+        from_client(net, net.web2, "FA", net.second, **source),
+        from_backend(net, net.web2, "FA", net.second, **source, ack=CLIENT_NEXT + 1),
+        wait(1.5),
+        handshake(net, net.web1, two, **source),
+        table(Row(two, net.web1, State.ESTABLISHED, one)),
     ]
 
 

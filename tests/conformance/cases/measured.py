@@ -269,3 +269,18 @@ def data_behind_the_end_of_the_backend(net):
         from_client(net, net.web1, "PA", ack=BACKEND_NEXT + 1, data=b"too late"),
         measured(net.web1, handshakes=1),
     ]
+
+
+@packet_case()
+def data_in_the_answer_to_another_syn(net):
+    """TCP Fast Open on a port that is used again: it is no answer to what the old connection waited for."""
+    new, numbers = {"seq": 5_000}, {"seq": 6_000, "ack": 5_001, "data": b"early"}
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        from_client(net, net.web1, "PA", data=b"question"),
+        forward(tcp(net.client, net.vip, "S", **new), tcp(net.client, net.web1, "S", **new, ttl=HOP)),
+        forward(
+            tcp(net.web1, net.client, "SA", **numbers), tcp(net.vip, net.client, "SA", **numbers, ttl=HOP)
+        ),
+        measured(net.web1, handshakes=1, confirmed=2),
+    ]

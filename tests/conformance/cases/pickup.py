@@ -4,14 +4,17 @@ Where the scheduler is a consistent hash the backend is found again; where it is
 told at once.
 """
 
+from dataclasses import replace
+
 from l4lb.model import DropReason, Limits, State
-from tests.conformance.case import Need, drop, forward, leave, packet_case, reply, table
+from tests.conformance.case import Need, drop, forward, leave, packet_case, reply, table, wait
 from tests.conformance.exchanges import (
     BACKEND_NEXT,
     CLIENT_NEXT,
     HOP,
     from_backend,
     from_client,
+    handshake,
     row,
     syn,
 )
@@ -194,6 +197,20 @@ def a_reset_behind_a_syn(net):
 
 
 @packet_case()
+def a_forged_reset_behind_a_forged_syn(net):
+    """Whatever numbers they have, the connection goes on: a reset is judged by its number."""
+    last = 0xFFFF_FFFF
+    return consistent(net), [
+        from_client(net, net.web1),
+        from_backend(net, net.web1),
+        forward(tcp(net.client, net.vip, "S", seq=last), tcp(net.client, net.web1, "S", seq=last, ttl=HOP)),
+        from_client(net, net.web1, "R", seq=77, ack=0),
+        table(row(net, net.web1, State.ESTABLISHED)),
+        from_backend(net, net.web1),
+    ]
+
+
+@packet_case()
 def a_reset_is_not_picked_up(net):
     """An RST begins nothing, in neither direction; the backend's is left to the host."""
     client = net.client.at(42_023)
@@ -298,6 +315,24 @@ def into_a_full_table(net):
         drop(tcp(client, net.vip, "A", **NUMBERS), DropReason.ESTABLISHED_FULL),
         passed_on((net.web1, client, "A", BACK), *told(net, client)),
         from_client(net, net.web1),
+    ]
+
+
+@packet_case()
+def from_the_backend_into_a_table_full_of_what_is_over(net):
+    """One that is over gives its place, if it has been so for a second; else the backend will send its
+    segment again, and is no direct client's for that."""
+    client = net.second.at(42_022)
+    segment = tcp(net.web1, client, "PA", **BACK, data=b"still here")
+    balanced = replace(consistent(net), limits=Limits(established=1))
+    return balanced, [
+        handshake(net, net.web1),
+        from_client(net, net.web1, "FA"),
+        from_backend(net, net.web1, "FA", ack=CLIENT_NEXT + 1),
+        drop(segment, DropReason.ESTABLISHED_FULL),
+        wait(1.5),
+        from_backend(net, net.web1, "PA", client, data=b"still here"),
+        table(row(net, net.web1, State.ESTABLISHED, client)),
     ]
 
 

@@ -357,6 +357,28 @@ def port_reuse_after_the_backend_lost_one_that_was_closing(net):
 
 
 @packet_case()
+def its_windows_are_those_of_the_new_one(net):
+    """Of the backend as its SYN/ACK says; of the client, whose SYN was not taken for one, the largest."""
+    scaled = {"seq": BACKEND_ANEW, "ack": ANEW + 1, "tcp_options": [("WScale", 3)]}
+    last = ANEW + 1 + (0xFFFF << 3)
+    return plan(service(net)), [
+        handshake(net, net.web1),
+        syn_anew(net),
+        forward(
+            tcp(net.web1, net.client, "SA", **scaled), tcp(net.vip, net.client, "SA", **scaled, ttl=HOP)
+        ),
+        from_client(net, net.web1, **AGAIN),
+        from_client(net, net.web1, "FA", seq=last + 1, ack=BACKEND_ANEW + 1),
+        from_backend(net, net.web1, "FA", seq=BACKEND_ANEW + 2 + (0xFFFF << 14), ack=ANEW + 1),
+        table(row(net, net.web1, State.ESTABLISHED)),
+        from_client(net, net.web1, "FA", seq=last, ack=BACKEND_ANEW + 1),
+        table(row(net, net.web1, State.CLIENT_FIN)),
+        from_backend(net, net.web1, "FA", seq=BACKEND_ANEW + 1 + (0xFFFF << 14), ack=ANEW + 1),
+        table(row(net, net.web1, State.LAST_ACK)),
+    ]
+
+
+@packet_case()
 def its_time_is_that_of_a_live_one(net):
     """See above."""
     return plan(service(net)), [
@@ -414,4 +436,19 @@ def a_syn_that_was_refused_in_between(net):
         from_client(net, net.web1, "FA"),
         syn_ack_anew(net),
         table(row(net, net.web1, State.CLIENT_FIN)),
+    ]
+
+
+@packet_case()
+def a_syn_ack_that_acknowledges_nothing(net):
+    """Of a backend that has spoken before, to a client that has sent one SYN: nothing begins anew."""
+    numbers = {"seq": BACKEND_SEQ, "ack": 0}
+    return plan(service(net)), [
+        syn(net, net.web1),
+        from_backend(net, net.web1, "PA", ack=0, data=b"early"),
+        forward(
+            tcp(net.web1, net.client, "SA", **numbers), tcp(net.vip, net.client, "SA", **numbers, ttl=HOP)
+        ),
+        table(row(net, net.web1, State.ESTABLISHED)),
+        measured(net.web1, confirmed=1),
     ]

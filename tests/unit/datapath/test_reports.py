@@ -180,12 +180,12 @@ class TestConnections:
     @pytest.mark.parametrize("limit", [1, 2, 3, 4])
     def test_the_limit_leaves_those_with_the_latest_packet(self, limit):
         gateway = Gateway(service(BACKEND))
-        confirmed = {}
+        opened = {}
         for port in (1, 2, 3, 4):
             gateway.now += 10
-            confirmed[port], _ = gateway.open(replace(CLIENT, port=port))
+            opened[port], _ = gateway.open(replace(CLIENT, port=port))
         gateway.now += 10
-        gateway.forwarded(replace(confirmed[1], payload=b"x"))
+        gateway.forwarded(replace(opened[1], payload=b"x"))
         infos, total = shown(gateway, limit=limit)
         assert total == 4
         assert {info.client.port for info in infos} == set([1, 4, 3, 2][:limit])

@@ -102,40 +102,71 @@ class TestLimits:
         assert len(connections) == 3
         assert connections.refuses(True, 0.0) is DropReason.ESTABLISHED_FULL
 
-    def test_no_packet_waits_until_a_table_is_as_small_as_a_lowered_limit(self):
-        connections = table(established=1_000)
-        for port in range(1, 1_001):
+    def test_above_a_lowered_limit_each_new_one_takes_the_place_of_one(self):
+        connections = table()
+        for port in (1, 2, 3):
             add(connections, port, State.TIME_WAIT)
-        last = add(connections, 1_001)
+        last = add(connections, 4)
+        last.seen = 60.0
         connections.set_policy(TIMEOUTS, Limits(established=1, half_open=1))
-        assert not connections.set_state(last, State.ESTABLISHED)
-        assert 900 < connections.established < 1_000
+        assert connections.set_state(last, State.ESTABLISHED)
+        assert connections.established == 3
 
 
 class TestGivingPlace:
+    def opened(self, connections, port, now):
+        """Whether a handshake ends with a connection; if not it is given up."""
+        connections.add(made := connection(port, now=now), now)
+        if connections.set_state(made, State.ESTABLISHED):
+            return True
+        connections.remove(made)
+        return False
+
     def test_of_those_that_are_over_the_one_that_ended_first(self):
         connections = table(established=3)
         one, two, three = (add(connections, port, State.ESTABLISHED) for port in (1, 2, 3))
         for ended in (two, one):
             connections.set_state(ended, State.LAST_ACK)
         connections.set_state(two, State.TIME_WAIT)
-        made = [add(connections, port) for port in (4, 5, 6)]
-        assert [connections.set_state(each, State.ESTABLISHED) for each in made] == [True, True, False]
-        assert list(connections) == [three, *made]
+        assert self.opened(connections, 4, 5.0)
+        assert list(connections)[:2] == [one, three]
+        assert self.opened(connections, 5, 5.0)
+        assert next(iter(connections)) is three
+        assert not self.opened(connections, 6, 5.0)
         assert (connections.established, connections.evicted) == (3, 0)
 
-    def test_not_to_one_that_is_picked_up_as_nobody_has_heard_its_client(self):
-        connections = table(established=1)
-        add(connections, 1, State.TIME_WAIT)
-        assert connections.refuses(True, 0.0) is None
-        assert connections.refuses(False, 0.0) is DropReason.ESTABLISHED_FULL
+    def test_not_of_one_that_has_just_ended(self):
+        connections = table(established=2)
+        one, _ = (add(connections, port, State.TIME_WAIT) for port in (1, 2))
+        one.seen = 10.0
+        assert self.opened(connections, 3, 10.5)
+        assert next(iter(connections)) is one, "which ended first, but may have to send something again"
+        assert not self.opened(connections, 4, 10.5)
+        assert self.opened(connections, 5, 10.0 + HANDSHAKE)
 
-    def test_a_handshake_that_was_reset_is_none_of_them(self):
+    def test_no_packet_has_to_look_at_all_that_have_just_ended(self):
+        connections = table(established=100)
+        made = [add(connections, port, State.TIME_WAIT, now=5.0) for port in range(1, 100)]
+        made.append(add(connections, 100, State.TIME_WAIT, now=0.0))
+        tries = [self.opened(connections, 200 + number, 5.5) for number in range(13)]
+        assert tries == [False] * 12 + [True], "eight at a time"
+        assert made[-1] not in connections.over
+
+    def test_to_one_that_is_picked_up(self):
+        connections = table(established=1)
+        one = add(connections, 1, State.TIME_WAIT)
+        assert connections.refuses(False, 0.5) is None
+        assert not connections.add(connection(2, State.ESTABLISHED), 0.5)
+        assert list(connections) == [one]
+        assert connections.add(two := connection(2, State.ESTABLISHED), 1.5)
+        assert list(connections) == [two]
+
+    def test_not_of_a_handshake_that_was_reset(self):
         connections = table(established=1)
         reset = add(connections, 1)
         connections.set_state(reset, State.CLOSED)
         add(connections, 2, State.ESTABLISHED)
-        assert connections.first_over() is None
+        assert not connections.over
         assert connections.refuses(True, 0.0) is DropReason.ESTABLISHED_FULL
 
 

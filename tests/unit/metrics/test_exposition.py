@@ -59,7 +59,7 @@ SNAPSHOT = Snapshot(
             ],
         )
     ],
-    Counters({}, {Verdict.FORWARD: 30, Verdict.DROP: 2}, {DropReason.NO_ROUTE: 2}, 11, 22),
+    Counters({}, {Verdict.FORWARD: 30, Verdict.DROP: 2}, {DropReason.NO_ROUTE: 2}, 11, 22, 5),
     Limits(half_open=100, established=200),
     ProbeCounters(
         answered=1, refused=2, wrong=3, lost=4, unsent=5, late=6, forged=7, withheld=8, packets=9
@@ -103,6 +103,8 @@ def test_the_gateway(read):
     assert value(read, "l4lb_packets_total", verdict="reply") == 0
     assert value(read, "l4lb_dropped_packets_total", reason="no_route") == 2
     assert value(read, "l4lb_connections", table="established") == 22
+    assert value(read, "l4lb_connections", table="over") == 5
+    assert value(read, "l4lb_connections_limit", table="established") == 200
     assert value(read, "l4lb_connections_limit", table="half_open") == 100
 
 
