@@ -24,11 +24,6 @@ CHECKED_ALONE int end_state(const struct end *seen, const struct packet *p, cons
 	if (!seen || !p || !settings || !backend || !c)
 		return TAKEN;
 	own = *seen;
-	/* Answers to a service's port would be taken for its clients' packets. */
-	own.id = p->protocol;
-	if (c->flags & OTHER_SOURCE && find_service(&own, p->version, settings))
-		return TAKEN;
-	own.id = seen->id;
 	key = reverse_entry(&own, p->version);
 	if (key) {
 		other = entry_of(key, p->version, &half_open);
@@ -53,6 +48,18 @@ CHECKED_ALONE int end_state(const struct end *seen, const struct packet *p, cons
 	    !(other->flags & (OTHER_SOURCE | REVERSED)))
 		return TAKEN;
 	return state;
+}
+
+/* True if answers to this end would be taken for the packets of a service's clients. */
+CHECKED_ALONE int is_service(const struct end *end, const struct packet *p, const struct settings *settings)
+{
+	struct end vip;
+
+	if (!end || !p || !settings)
+		return 1;
+	vip = *end;
+	vip.id = p->protocol;
+	return find_end(&vip, p->version, settings, END_SERVICE) != NO_END;
 }
 
 /* The source that the backend sees, in c and `seen`: under destination NAT the client itself, unless that
@@ -97,6 +104,8 @@ CHECKED_ALONE int choose_source(struct connection *c, struct end *seen, const st
 		int state;
 
 		seen->port = bpf_htons(first + (start + i) % size);
+		if (is_service(seen, p, settings))
+			continue;
 		state = end_state(seen, p, settings, backend, c);
 		if (state == FREE) {
 			c->source_port = seen->port;

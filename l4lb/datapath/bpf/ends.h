@@ -10,73 +10,76 @@
 #include "maps.h"
 #include "packet.h"
 
-/* Where the search for an end begins in a table of so many slots: as ends.py. */
-ALWAYS_INLINE __u32 first_slot(const struct end *end, int version, __u32 slots)
+/* An end as a number of END_BITS, all of which a search looks at: those on top say where it begins, the others are
+ * in the slot. Of IPv4 it is the end itself, by a factor that can be divided by again: who has the same is the same.
+ * Of IPv6 it is a hash. */
+ALWAYS_INLINE __u64 end_number(const struct end *end, int version)
 {
-	__u64 word = end->ip[3] | (__u64)(end->port | (__u32)end->id << 16) << 32;
+	__u64 word = end->ip[3] | (__u64)(end->port | (__u32)(end->id & END_PROTOCOL) << 16) << 32;
 
 	if (version == 6) {
 		__u64 rest = (end->ip[0] | (__u64)end->ip[1] << 32) * END_MULTIPLIER + end->ip[2];
 
-		word += rest * END_MULTIPLIER;
+		word = (word + rest * END_MULTIPLIER) * END_MULTIPLIER >> (64 - END_BITS);
 	}
-	return (word * END_MULTIPLIER >> 32) * slots >> 32;
+	return word * END_FACTOR & ((1ull << END_BITS) - 1);
 }
 
-/* The slot of a search's next step; 0: it ends here. */
-ALWAYS_INLINE __u32 probe(__u32 first, __u32 step, __u32 slots)
+ALWAYS_INLINE int is_end(const struct end *known, const struct end *end)
 {
-	__u32 at = slots | ((first + step) & (slots - 1));
-	__u64 *slot = bpf_map_lookup_elem(&ends, &at);
-
-	return slot ? *slot : 0;
+	return known->ip[3] == end->ip[3] && known->port == end->port && known->id == end->id &&
+	       same_address(known->ip, end->ip);
 }
 
-ALWAYS_INLINE int is_end(const struct end *known, __u8 known_version, const struct end *end, int version)
+/* Whether a number that was found for an end of IPv6 is that one's. */
+ALWAYS_INLINE int is_of_end(__u32 number, __u32 kind, const struct end *end)
 {
-	if (known->ip[3] != end->ip[3] || known->port != end->port || known->id != end->id ||
-	    known_version != version)
-		return 0;
-	return version == 4 ||
-	       (known->ip[0] == end->ip[0] && known->ip[1] == end->ip[1] && known->ip[2] == end->ip[2]);
+	if (kind == END_SERVICE) {
+		struct service *service = bpf_map_lookup_elem(&services, &number);
+
+		return service && service->version == 6 && is_end(&service->end, end);
+	} else {
+		struct backend *backend = bpf_map_lookup_elem(&backends, &number);
+
+		return backend && backend->version == 6 && is_end(&backend->end, end);
+	}
 }
 
-/* The service of a VIP, whose id is the protocol. */
+/* The number of a service or backend, NO_END if the end, whose id is the protocol, is none. */
+ALWAYS_INLINE __u32 find_end(const struct end *end, int version, const struct settings *settings, __u32 kind)
+{
+	__u32 slots = settings->ends;
+	__u64 number = end_number(end, version);
+	__u32 first = (number >> (END_BITS - 32)) * slots >> 32;
+	__u64 wanted = number << END_REST | kind | (version == 6 ? END_IPV6 : 0);
+
+	for (__u32 step = 0; step < END_PROBES; step++) {
+		__u32 at = slots | ((first + step) & (slots - 1));
+		__u64 *slot = bpf_map_lookup_elem(&ends, &at);
+
+		if (!slot || !*slot)
+			return NO_END;
+		if ((*slot & ~END_NUMBER_MASK) == wanted) {
+			__u32 found = *slot >> END_NUMBER & 0xffff;
+
+			if (version == 4 || is_of_end(found, kind, end))
+				return found;
+		}
+		wanted += END_STEP;
+	}
+	return NO_END;
+}
+
 ALWAYS_INLINE struct service *find_service(const struct end *end, int version, const struct settings *settings)
 {
-	__u32 slots = settings->ends, first = first_slot(end, version, slots);
+	__u32 number = find_end(end, version, settings, END_SERVICE);
 
-	for (__u32 step = 0; step < END_PROBES; step++) {
-		__u32 slot = probe(first, step, slots), number = slot >> 2;
-		struct service *service;
-
-		if (!slot)
-			return 0;
-		if ((slot & END_KIND) != END_SERVICE)
-			continue;
-		service = bpf_map_lookup_elem(&services, &number);
-		if (service && is_end(&service->end, service->version, end, version))
-			return service;
-	}
-	return 0;
+	return bpf_map_lookup_elem(&services, &number);
 }
 
-/* The same of a backend. */
 ALWAYS_INLINE struct backend *find_backend(const struct end *end, int version, const struct settings *settings)
 {
-	__u32 slots = settings->ends, first = first_slot(end, version, slots);
+	__u32 number = find_end(end, version, settings, END_BACKEND);
 
-	for (__u32 step = 0; step < END_PROBES; step++) {
-		__u32 slot = probe(first, step, slots), number = slot >> 2;
-		struct backend *backend;
-
-		if (!slot)
-			return 0;
-		if ((slot & END_KIND) != END_BACKEND)
-			continue;
-		backend = bpf_map_lookup_elem(&backends, &number);
-		if (backend && is_end(&backend->end, backend->version, end, version))
-			return backend;
-	}
-	return 0;
+	return bpf_map_lookup_elem(&backends, &number);
 }

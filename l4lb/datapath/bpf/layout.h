@@ -131,10 +131,21 @@ struct prefix {
 #define END_PROBES 16
 #define END_MULTIPLIER 0x9e3779b97f4a7c15ull /* 2^64 by the golden ratio (Knuth, TAOCP 3, 6.4) */
 
-#define END_KIND 3 /* bits of a slot; the others are the number */
+/* A slot, from its lowest bit on: kind, version, number, how many steps it is from where its search begins, and as
+ * much of the end's number as fits. What does not is where that is: in the smallest table 10 bits of the 49. */
+#define END_BITS 49 /* of an end of IPv4: address, port, and the one bit in which protocols differ */
+#define END_PROTOCOL 1
+#define END_FACTOR 0x13c6ef372fe95ull /* 2^49 by the golden ratio */
+#define END_KIND 3
 #define END_SERVICE 1
 #define END_BACKEND 2
-#define END_REMOVED 3 /* go on looking */
+#define END_REMOVED 3 /* all there is in the slot: go on looking */
+#define END_IPV6 4
+#define END_NUMBER 3 /* where it begins, */
+#define END_NUMBER_MASK (0xffffull << END_NUMBER)
+#define END_STEP (1ull << 19)
+#define END_REST 23
+#define NO_END 0xffffffff
 
 /* Values of services, by number. */
 struct service {

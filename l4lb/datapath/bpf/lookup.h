@@ -348,11 +348,13 @@ ALWAYS_INLINE struct connection *find_reply(struct flow *flow, const struct end 
 /* True if the packet is ours in some way. */
 ALWAYS_INLINE int lookup(struct flow *flow, const struct settings *settings, const struct packet *p)
 {
-	flow->service = find_service(&p->destination, p->version, settings);
+	__u32 number = find_end(&p->destination, p->version, settings, END_SERVICE);
+
+	flow->service = bpf_map_lookup_elem(&services, &number);
 	if (flow->service) {
 		flow->from_client = 1;
 		flow->key = p->source;
-		flow->key.id = flow->service->number;
+		flow->key.id = number;
 		find(flow, settings, p);
 		return 1;
 	}

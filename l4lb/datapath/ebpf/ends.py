@@ -51,21 +51,21 @@ class Ends:
         Raises:
             OutOfNumbers: no slot is free as far as programs search, which 70,000 ends do not come near.
         """
-        for at in self._search(key):
+        for at, slot in self._search(key, kind, number):
             if self._slots[at] in (_EMPTY, layout.END_REMOVED):
-                self._slots[at] = number << 2 | kind
+                self._slots[at] = slot
                 return
         end = Endpoint(*layout.read_end(key)[:2])
         raise OutOfNumbers(f"no place for {end} in the table of VIPs and backends: it is too crowded there")
 
     def has(self, key: bytes, kind: int, number: int) -> bool:
         """True if packets find it."""
-        return any(self._slots[at] == number << 2 | kind for at in self._search(key))
+        return any(self._slots[at] == slot for at, slot in self._search(key, kind, number))
 
     def remove(self, key: bytes, kind: int, number: int) -> None:
         """No packet finds it any more."""
-        for at in self._search(key):
-            if self._slots[at] == number << 2 | kind:
+        for at, slot in self._search(key, kind, number):
+            if self._slots[at] == slot:
                 self._slots[at] = layout.END_REMOVED
                 self._clear(at)
                 return
@@ -78,21 +78,27 @@ class Ends:
             self._slots[at] = _EMPTY
             at = (at - 1) % self.size
 
-    def _search(self, key: bytes) -> Iterator[int]:
-        """The slots where a key may be."""
-        first = first_slot(key, self.size)
-        return ((first + step) % self.size for step in range(layout.END_PROBES))
+    def _search(self, key: bytes, kind: int, number: int) -> Iterator[tuple[int, int]]:
+        """The slots where an end may be, each with what is in it if it is there."""
+        mark = end_number(key)
+        first = mark * self.size >> layout.END_BITS
+        slot = mark << layout.END_REST & _ALL | number << layout.END_NUMBER | kind
+        if layout.version_of(key) == 6:
+            slot |= layout.END_IPV6
+        for step in range(layout.END_PROBES):
+            yield (first + step) % self.size, slot + step * layout.END_STEP
 
 
-def first_slot(key: bytes, size: int) -> int:
-    """Where the search for a key begins in a table of this size, as in ends.h. Distinct ends spread well,
-    also neighbouring ones (Fibonacci hashing); who sends packets cannot make a search longer than it is for
-    what is there."""
+def end_number(key: bytes) -> int:
+    """An end as a number of ``END_BITS``, as in ends.h. Distinct ends spread well, also neighbouring ones
+    (Fibonacci hashing); who sends packets cannot make a search longer than it is for what is there."""
     end = layout.wide_end(key)
     at = [int.from_bytes(end[begin : begin + 4], sys.byteorder) for begin in (0, 4, 8, 12)]
     port, number = (int.from_bytes(end[begin : begin + 2], sys.byteorder) for begin in (16, 18))
-    word = at[3] | (port | number << 16) << 32
+    word = at[3] | (port | (number & layout.END_PROTOCOL) << 16) << 32
     if layout.version_of(key) == 6:
         rest = ((at[0] | at[1] << 32) * layout.END_MULTIPLIER + at[2]) & _ALL
-        word += rest * layout.END_MULTIPLIER
-    return ((word * layout.END_MULTIPLIER & _ALL) >> 32) * size >> 32
+        word = (
+            (word + rest * layout.END_MULTIPLIER) * layout.END_MULTIPLIER & _ALL
+        ) >> 64 - layout.END_BITS
+    return word * layout.END_FACTOR & (1 << layout.END_BITS) - 1

@@ -158,10 +158,17 @@ FEWEST_ENDS: Final = 1 << 10
 MOST_ENDS: Final = 1 << 19
 END_PROBES: Final = 16
 END_MULTIPLIER: Final = 0x9E37_79B9_7F4A_7C15
+END_BITS: Final = 49
+END_PROTOCOL: Final = 1
+END_FACTOR: Final = 0x1_3C6E_F372_FE95
 END_KIND: Final = 3
 END_SERVICE: Final = 1
 END_BACKEND: Final = 2
 END_REMOVED: Final = 3
+END_IPV6: Final = 4
+END_NUMBER: Final = 3
+END_STEP: Final = 1 << 19
+END_REST: Final = 23
 """Of the values of ends, see ``ends.py``."""
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import build_bpf
 from l4lb.datapath.ebpf import layout
-from l4lb.datapath.ebpf.ends import first_slot
+from l4lb.datapath.ebpf.ends import end_number
 from l4lb.datapath.ebpf.layout import word
 from l4lb.datapath.libbpf import LibbpfError, Map, Object
 
@@ -161,13 +161,15 @@ def by_end(maps, key, kind):
         layout.END_BACKEND: ("backends", layout.BACKEND),
     }[kind]
     size = layout.SETTINGS.unpack(maps["settings"].lookup(word(0))).ends
-    first = first_slot(key, size)
+    number = end_number(key)
+    first = number * size >> layout.END_BITS
+    rest = number & (1 << 64 - layout.END_REST) - 1
     for step in range(layout.END_PROBES):
         slot = int.from_bytes(maps["ends"].lookup(word(size + (first + step) % size)), sys.byteorder)
         if not slot:
             return None
-        if slot & layout.END_KIND == kind:
-            found = struct.unpack(maps[name].lookup(word(slot >> 2)))
+        if slot & layout.END_KIND == kind and slot >> layout.END_REST == rest:
+            found = struct.unpack(maps[name].lookup(word(slot >> layout.END_NUMBER & 0xFFFF)))
             if (found.end, found.version) == (layout.wide_end(key), layout.version_of(key)):
                 return found
     return None

@@ -6,11 +6,11 @@ import sys
 import pytest
 
 from l4lb.datapath.ebpf import layout
-from l4lb.datapath.ebpf.ends import Ends, first_slot, size_for
+from l4lb.datapath.ebpf.ends import Ends, end_number, size_for
 from l4lb.datapath.ebpf.layout import END_BACKEND, END_REMOVED, END_SERVICE, end_key
 from l4lb.datapath.ebpf.numbers import BACKENDS, SERVICES, OutOfNumbers
 
-TCP = 6
+TCP, UDP = 6, 17
 SIZE = 1 << 14  # slots
 
 
@@ -29,13 +29,14 @@ def address(number, version=4):
 
 
 def found(slots, key):
-    """What a search for a key comes by."""
-    first, seen = first_slot(key, SIZE), []
+    """What a search for a key comes by: the number in the slot and its kind."""
+    number = end_number(key)
+    first, seen = number * SIZE >> layout.END_BITS, []
     for step in range(layout.END_PROBES):
         slot = slots[SIZE + (first + step) % SIZE]
         if not slot:
             break
-        seen.append(slot)
+        seen.append((slot >> layout.END_NUMBER & 0xFFFF, slot & layout.END_KIND))
     return seen
 
 
@@ -49,11 +50,22 @@ def slots(memory):
     return memory.values.cast("Q")
 
 
+def key_of(word):
+    """The key of an end of IPv4 from the 49 bits that it is."""
+    ip, port, of_udp = word & 0xFFFF_FFFF, word >> 32 & 0xFFFF, word >> 48
+    return (
+        ip.to_bytes(4, sys.byteorder)
+        + port.to_bytes(2, sys.byteorder)
+        + (UDP if of_udp else TCP).to_bytes(2, sys.byteorder)
+    )
+
+
 def colliding(count):
     """Keys whose searches begin at the same slot: what is multiplied can be divided again."""
-    inverse = pow(layout.END_MULTIPLIER, -1, 1 << 64)
-    products = ((1 << 64) // SIZE * 12_345 + number for number in range(count))
-    return [(product * inverse % (1 << 64)).to_bytes(8, sys.byteorder) for product in products]
+    everything = 1 << layout.END_BITS
+    inverse = pow(layout.END_FACTOR, -1, everything)
+    words = ((everything // SIZE * 12_345 + number) * inverse % everything for number in range(count))
+    return [key_of(word) for word in words]
 
 
 class TestASlot:
@@ -61,7 +73,7 @@ class TestASlot:
     def test_is_found_until_it_is_removed(self, memory, slots, version):
         table, key = Ends(memory, SIZE), end_key(address(1, version), 80, TCP)
         table.add(key, END_BACKEND, 7)
-        assert found(slots, key) == [7 << 2 | END_BACKEND]
+        assert found(slots, key) == [(7, END_BACKEND)]
         table.remove(key, END_BACKEND, 7)
         assert not any(slots)
 
@@ -69,14 +81,14 @@ class TestASlot:
         table, key = Ends(memory, SIZE), end_key(address(1), 80, TCP)
         table.add(key, END_SERVICE, 0)
         table.add(key, END_BACKEND, 0)
-        assert found(slots, key) == [END_SERVICE, END_BACKEND]
+        assert found(slots, key) == [(0, END_SERVICE), (0, END_BACKEND)]
 
     def test_what_is_behind_a_removed_one_is_still_found(self, memory, slots):
         table, (one, two, three) = Ends(memory, SIZE), colliding(3)
         for number, key in enumerate((one, two, three)):
             table.add(key, END_BACKEND, number)
         table.remove(two, END_BACKEND, 1)
-        assert found(slots, three) == [END_BACKEND, END_REMOVED, 2 << 2 | END_BACKEND]
+        assert found(slots, three) == [(0, END_BACKEND), (0, END_REMOVED), (2, END_BACKEND)]
 
     def test_the_mark_of_a_removed_one_is_taken_again_or_goes(self, memory, slots):
         table, (one, two, three) = Ends(memory, SIZE), colliding(3)
@@ -84,7 +96,7 @@ class TestASlot:
             table.add(key, END_BACKEND, number)
         table.remove(one, END_BACKEND, 0)
         table.add(three, END_BACKEND, 2)
-        assert found(slots, three) == [2 << 2 | END_BACKEND, 1 << 2 | END_BACKEND]
+        assert found(slots, three) == [(2, END_BACKEND), (1, END_BACKEND)]
         table.remove(three, END_BACKEND, 2)
         table.remove(two, END_BACKEND, 1)
         assert not any(slots)
@@ -111,7 +123,7 @@ def test_tables_of_different_sizes_have_nothing_in_common(memory, slots):
         Ends(memory, size).clear()
         table = Ends(memory, size)
         for number in range(size // 8):
-            table.add(end_key(address(number), 80, TCP), END_BACKEND, size + number)
+            table.add(end_key(address(number), 80, TCP), END_BACKEND, number)
     assert sum(slot != 0 for slot in slots) == sum(size // 8 for size in sizes)
     Ends(memory, sizes[3]).clear()
     assert sum(slot != 0 for slot in slots) == sum(size // 8 for size in sizes if size != sizes[3])
@@ -140,7 +152,46 @@ def test_random_changes_leave_what_a_dictionary_has(memory, slots):
             table.add(key, END_BACKEND, number)
             model[key] = number
         for known, owner in model.items():
-            assert owner << 2 | END_BACKEND in found(slots, known)
+            assert (owner, END_BACKEND) in found(slots, known)
     for key, owner in model.items():
         table.remove(key, END_BACKEND, owner)
     assert not any(slots)
+
+
+class TestWhatIsInASlot:
+    """Of IPv4 it is the end, together with where it is: no program looks at what the number stands for."""
+
+    def marks(self, key, kind=END_SERVICE):
+        """Where programs look for an end, and for what, but for the number."""
+        return set(Ends(Memory(), layout.FEWEST_ENDS)._search(key, kind, 0))
+
+    def test_no_two_ends_have_the_same_in_the_same_place(self):
+        """Also where their searches meet: neighbours in every bit, and ends in each other's way."""
+        rng, seen = random.Random(2), {}
+        base = [rng.getrandbits(layout.END_BITS) for _ in range(20)]
+        near = [word ^ 1 << bit for word in base for bit in range(layout.END_BITS)]
+        for key in {*map(key_of, base + near), *colliding(40)}:
+            for kind in (END_SERVICE, END_BACKEND):
+                for mark in self.marks(key, kind):
+                    assert seen.setdefault(mark, (key, kind)) == (key, kind)
+
+    def test_a_number_stands_for_one_end(self):
+        """What makes it one can be undone."""
+        inverse = pow(layout.END_FACTOR, -1, 1 << layout.END_BITS)
+        rng = random.Random(3)
+        for _ in range(1_000):
+            word = rng.getrandbits(layout.END_BITS)
+            assert end_number(key_of(word)) * inverse % (1 << layout.END_BITS) == word
+
+    def test_enough_of_it_is_in_the_slot(self):
+        """With the bits that are known of where its search begins, all."""
+        known = layout.FEWEST_ENDS.bit_length() - 1
+        assert known + 64 - layout.END_REST >= layout.END_BITS
+        assert layout.END_STEP * layout.END_PROBES == 1 << layout.END_REST
+        assert layout.END_STEP == 1 << layout.END_NUMBER + 16
+
+    def test_versions_are_apart(self):
+        """An end of IPv6 may have the number of one of IPv4."""
+        four = {slot & layout.END_IPV6 for _, slot in self.marks(end_key(address(1), 80, TCP))}
+        six = {slot & layout.END_IPV6 for _, slot in self.marks(end_key(address(1, 6), 80, TCP))}
+        assert (four, six) == ({0}, {layout.END_IPV6})

@@ -60,7 +60,7 @@ def assertions():
     yield f"DECISIONS_APART == {round(DECISIONS_APART * 1e9)}"
     for name, value in vars(layout).items():
         if re.match(
-            "PATH_|BACKEND_|SERVICE_|KIND_|HOP_PEER|SEEN_BY|REVERSED|OTHER_SOURCE|RESTED|HOT|NO_PATH|TIME_SHIFT|END_(BITS|PROBES|KIND|SERVICE|BACKEND|REMOVED)",
+            "PATH_|BACKEND_|SERVICE_|KIND_|HOP_PEER|SEEN_BY|REVERSED|OTHER_SOURCE|RESTED|HOT|NO_PATH|TIME_SHIFT|END_(BITS|FACTOR|PROTOCOL|PROBES|KIND|SERVICE|BACKEND|REMOVED|IPV6|NUMBER|STEP|REST)",
             name,
         ):
             yield f"{name} == {value}{'u' * (value >= 1 << 31)}"
