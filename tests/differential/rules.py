@@ -36,7 +36,7 @@ And of these no run has any:
   uncounted, and refuses nobody; it remembers as many clients and datagrams as its maps hold. All that
   is far more than a run has.
 - More connections that are over than are in a program's queue, 65,536, or more that are gone in front of it
-  than it passes for one packet, 1,024.
+  than it passes in a row, 1,024.
 - A service that is added where full NAT has a source port.
 - Tables that are drawn from.
 
@@ -74,6 +74,28 @@ class _Table(ConnectionTable):
         super().__init__(now, timeouts, limits)
         self._ended: deque[tuple[Protocol, bytes]] = deque()
 
+    def refuses(self, half_open: bool, now: float) -> DropReason | None:
+        """See ``ConnectionTable``. Who looks whether anybody is over takes out who is gone."""
+        taken = len(self) if half_open else self.established
+        if taken >= self.limits.established:
+            self._take_out()
+        return super().refuses(half_open, now)
+
+    def expire(self, now: float, limit: int = 1_000) -> int:
+        """See ``ConnectionTable``. The daemon's sweep begins with the queue."""
+        self._take_out()
+        return super().expire(now, limit)
+
+    def _take_out(self) -> None:
+        while self._ended and self._first() is None:
+            self._ended.popleft()
+
+    def _first(self) -> Connection | None:
+        """Of the queue, if it is over."""
+        protocol, original = self._ended[0]
+        connection = self.by_protocol[protocol].get(original)
+        return connection if connection in self.over else None
+
     def _is_over(self, connection: Connection) -> None:
         super()._is_over(connection)
         self._ended.append((connection.path.protocol, connection.original))
@@ -82,9 +104,8 @@ class _Table(ConnectionTable):
         """See ``ConnectionTable``."""
         young = 0
         while self._ended and young < 8:
-            protocol, original = first = self._ended.popleft()
-            connection = self.by_protocol[protocol].get(original)
-            if connection is None or connection not in self.over:
+            connection, first = self._first(), self._ended.popleft()
+            if connection is None:
                 continue
             if now - connection.seen >= HANDSHAKE:
                 self.remove(connection)

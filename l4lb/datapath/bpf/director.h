@@ -59,7 +59,7 @@ ALWAYS_INLINE int forward(context *ctx, struct work *w, struct flow *flow, struc
 	if (!flow->from_client)
 		learn_from_backend(c, p, settings);
 	if (!track(ctx, flow, c, p, settings)) {
-		if (HOOK_IS_XDP) /* the TC hook comes to the same */
+		if (HOOK_IS_XDP) /* the TC hook says so, if it finds no room either */
 			return HOOK_PASS;
 		return end_connection(ctx, w, flow, c, settings, ESTABLISHED_FULL);
 	}

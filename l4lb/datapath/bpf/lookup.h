@@ -157,7 +157,7 @@ CHECKED_ALONE int queue_rested(const struct end *key, int version)
 	return 0;
 }
 
-#define RESTED_LOOKS 1024 /* at connections that are gone or have begun anew; the daemon takes them out, too */
+#define RESTED_LOOKS 1024 /* in a row at connections that are gone or have begun anew; the daemon takes them out, too */
 #define YOUNG_LOOKS 8	  /* at such that have not been over for long, as l4lb/director/conntrack.py */
 
 enum first { NOBODY, GONE, YOUNG, OVER };
@@ -197,7 +197,7 @@ CHECKED_ALONE int take_first(__u64 now)
 	return OVER;
 }
 
-/* True if a connection is over, whose place another one may have. */
+/* True if a connection is over, whose place another one may have, or one may be behind so many that are gone. */
 ALWAYS_INLINE int is_any_over(void)
 {
 	for (int i = 0; i < RESTED_LOOKS; i++) {
@@ -209,7 +209,7 @@ ALWAYS_INLINE int is_any_over(void)
 	return 1;
 }
 
-/* The same of the first one that is not gone. */
+/* The same of the first one that is not gone; GONE if there are so many of those. */
 CHECKED_ALONE int take_next(__u64 now)
 {
 	for (int i = 0; i < RESTED_LOOKS; i++) {
@@ -218,7 +218,7 @@ CHECKED_ALONE int take_next(__u64 now)
 		if (first != GONE)
 			return first;
 	}
-	return NOBODY;
+	return GONE;
 }
 
 /* True if there is room for one more established connection, be it the place of one that is over. */
@@ -234,7 +234,7 @@ ALWAYS_INLINE int make_room(const struct settings *settings, __u64 now)
 	for (int i = 0; i < YOUNG_LOOKS; i++) {
 		int next = take_next(now);
 
-		if (next != YOUNG)
+		if (next == OVER || next == NOBODY)
 			return next == OVER;
 	}
 	return 0;

@@ -80,6 +80,8 @@ int begin(struct bpf_iter__bpf_map_elem *ctx)
 	struct load *load;
 	__u32 number;
 
+	/* By the way, as there are as many of these as the queue has room for: those in front that are gone. */
+	look_at_first();
 	if (!key || !count || !find_counters(*key, &half_open, &established))
 		return 0;
 	count->half_open = 0;
@@ -131,11 +133,6 @@ ALWAYS_INLINE int look_at(struct bpf_iter__bpf_map_elem *ctx, const struct end *
 	bpf_seq_write(ctx->meta->seq, &looked, sizeof(looked));
 	if (has_expired(copy, known, time_now(known))) {
 		forget_met(end, copy, version, half_open, 1);
-		/* The queue of those that are over has one for each that expired, and few others that are gone. */
-		for (int i = 0; copy->flags & RESTED && i < 2; i++) {
-			if (look_at_first() != GONE)
-				break;
-		}
 		return 0;
 	}
 	if (half_open)

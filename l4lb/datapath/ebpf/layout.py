@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from l4lb.metrics.times import BUCKETS
 from l4lb.model import DropReason, State, Verdict
 
-LAYOUT_VERSION: Final = 9
+LAYOUT_VERSION: Final = 10
 
 _Value = TypeVar("_Value", bound=tuple[object, ...])
 

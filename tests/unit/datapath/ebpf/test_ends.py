@@ -170,7 +170,14 @@ class TestWhatIsInASlot:
         rng, seen = random.Random(2), {}
         base = [rng.getrandbits(layout.END_BITS) for _ in range(20)]
         near = [word ^ 1 << bit for word in base for bit in range(layout.END_BITS)]
-        for key in {*map(key_of, base + near), *colliding(40)}:
+        inverse = pow(layout.END_FACTOR, -1, 1 << layout.END_BITS)
+        known = layout.FEWEST_ENDS.bit_length() - 1  # bits, of where a search begins
+        # These differ in nothing but that: the one is where the other comes after some steps.
+        twins = [
+            (5_000 + (step << layout.END_BITS - known)) * inverse % (1 << layout.END_BITS)
+            for step in range(layout.END_PROBES)
+        ]
+        for key in {*map(key_of, base + near + twins), *colliding(40)}:
             for kind in (END_SERVICE, END_BACKEND):
                 for mark in self.marks(key, kind):
                     assert seen.setdefault(mark, (key, kind)) == (key, kind)

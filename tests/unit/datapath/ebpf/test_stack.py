@@ -20,6 +20,7 @@ ROOTS = [
     *(("query", name) for name in ("ask4", "ask6", "ask_half_open4", "ask_half_open6")),
 ]
 LIMIT = 512
+CALLS = 8  # MAX_CALL_FRAMES
 FRAME = 32  # what the frame of a function is rounded up to; from Linux 6.8 on 16 (check_max_stack_depth())
 
 FUNCTION = re.compile(r"^[0-9a-f]+ <(?!LBB)(\w+)>:")
@@ -76,6 +77,7 @@ def test_no_chain_of_calls_needs_more_than_there_is(disassemble, program, root):
     total, chain = deepest(root, *disassemble(program))
     assert total > FRAME, "or nothing was read"
     assert total <= LIMIT, " > ".join(chain)
+    assert len(chain) <= CALLS
 
 
 def test_what_is_on_the_stack_is_seen():
