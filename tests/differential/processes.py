@@ -109,12 +109,18 @@ class Processes:
             worker.join()
 
 
+def _end(*_: object) -> None:
+    """Leave, and whoever else says so, as the first process does, does not disturb that."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(1)
+
+
 def _work(make: Make, seed: int, runs: Iterable[int], reports: Connection, stop: Event) -> None:
     """What a process does."""
     parent = os.getppid()
     # Ctrl-C is for the first process, which ends the others: they leave nothing behind then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, _end)
     try:
         with make() as tried:
             pair = Pair(Reference(), tried)
