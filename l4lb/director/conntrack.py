@@ -26,7 +26,7 @@ from l4lb.model import DropReason, Limits, Protocol, State, Timeouts
 HANDSHAKE: Final = 1.0
 """Seconds a half-open connection cannot be pushed out: one initial RTO (RFC 6298 2.1)."""
 
-_YOUNG_LOOKS: Final = 8
+YOUNG_LOOKS: Final = 8
 """Connections that are over, but not for long, looked at for one packet: behind them there are hardly
 others, and nobody who keeps one of them young may keep all from giving way."""
 
@@ -93,7 +93,7 @@ class ConnectionTable:
     def give_place(self, now: float) -> bool:
         """Forget the established connection that was over first, but for young ones; False if there are
         no others."""
-        for _ in range(_YOUNG_LOOKS):
+        for _ in range(YOUNG_LOOKS):
             first = next(iter(self.over), None)
             if first is None:
                 return False

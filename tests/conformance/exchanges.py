@@ -110,6 +110,17 @@ def handshake(
     ]
 
 
+def closing(
+    net: Net, backend: Host, client: Host | None = None, *, source: Host | None = None
+) -> list[Step]:
+    """The client closes and the backend at once after it: FIN, FIN, ACK."""
+    return [
+        from_client(net, backend, "FA", client, source=source),
+        from_backend(net, backend, "FA", client, source=source, ack=CLIENT_NEXT + 1),
+        from_client(net, backend, "A", client, source=source, seq=CLIENT_NEXT + 1, ack=BACKEND_NEXT + 1),
+    ]
+
+
 def asked(net: Net, backend: Host, client: Host | None = None, *, source: Host | None = None) -> Send:
     """A datagram of the client goes to the backend."""
     client = client or net.client

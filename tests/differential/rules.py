@@ -52,7 +52,7 @@ from random import Random
 
 from l4lb.director.affinity import Affinity
 from l4lb.director.connection import Connection
-from l4lb.director.conntrack import HANDSHAKE, ConnectionTable
+from l4lb.director.conntrack import HANDSHAKE, YOUNG_LOOKS, ConnectionTable
 from l4lb.director.direct import DirectConnections
 from l4lb.director.director import Director, Route
 from l4lb.director.lookup import EndpointKey
@@ -103,7 +103,7 @@ class _Table(ConnectionTable):
     def give_place(self, now: float) -> bool:
         """See ``ConnectionTable``."""
         young = 0
-        while self._ended and young < 8:
+        while self._ended and young < YOUNG_LOOKS:
             connection, first = self._first(), self._ended.popleft()
             if connection is None:
                 continue

@@ -194,7 +194,7 @@ CHECKED_ALONE int unknown_reply(struct work *w, const struct backend *backend, c
 	c = &w->new;
 	if (p->protocol != IPPROTO_TCP || p->flags & RST || !can_be_source(&p->destination, p->version) ||
 	    is_link_local(&p->destination, p->version))
-		return HOOK_PASS; /* a client is no multicast address */
+		return HOOK_PASS; /* a client has no multicast address, nor one of its link */
 	w->seen = p->destination;
 	w->seen.id = backend->number;
 	seen = w->seen;

@@ -123,7 +123,7 @@ struct prefix {
 	__be32 ip[4];
 };
 
-/* Values of ends, a hash table of all VIPs and backends: which of `services` or `backends` an end may be. It
+/* Values of ends, a hash table of all VIPs and backends: which of `services` or `backends` an end is. It
  * is in the slot of the end's hash or one of the next ones; see ends.h. A table of 2^n slots is slots 2^n to
  * 2^(n+1) of the map, so one that is larger can be filled beside the one in which packets are looked up. */
 #define FEWEST_ENDS (1 << 10) /* slots of the smallest table, */
@@ -141,7 +141,7 @@ struct prefix {
 #define END_BACKEND 2
 #define END_REMOVED 3 /* all there is in the slot: go on looking */
 #define END_IPV6 4
-#define END_NUMBER 3 /* where it begins, */
+#define END_NUMBER 3 /* where it begins */
 #define END_NUMBER_MASK (0xffffull << END_NUMBER)
 #define END_STEP (1ull << 19)
 #define END_REST 23

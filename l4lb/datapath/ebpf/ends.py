@@ -51,7 +51,7 @@ class Ends:
         Raises:
             OutOfNumbers: no slot is free as far as programs search, which 70,000 ends do not come near.
         """
-        for at, slot in self._search(key, kind, number):
+        for at, slot in self.places(key, kind, number):
             if self._slots[at] in (_EMPTY, layout.END_REMOVED):
                 self._slots[at] = slot
                 return
@@ -60,11 +60,11 @@ class Ends:
 
     def has(self, key: bytes, kind: int, number: int) -> bool:
         """True if packets find it."""
-        return any(self._slots[at] == slot for at, slot in self._search(key, kind, number))
+        return any(self._slots[at] == slot for at, slot in self.places(key, kind, number))
 
     def remove(self, key: bytes, kind: int, number: int) -> None:
         """No packet finds it any more."""
-        for at, slot in self._search(key, kind, number):
+        for at, slot in self.places(key, kind, number):
             if self._slots[at] == slot:
                 self._slots[at] = layout.END_REMOVED
                 self._clear(at)
@@ -78,7 +78,7 @@ class Ends:
             self._slots[at] = _EMPTY
             at = (at - 1) % self.size
 
-    def _search(self, key: bytes, kind: int, number: int) -> Iterator[tuple[int, int]]:
+    def places(self, key: bytes, kind: int, number: int) -> Iterator[tuple[int, int]]:
         """The slots where an end may be, each with what is in it if it is there."""
         mark = end_number(key)
         first = mark * self.size >> layout.END_BITS

@@ -12,6 +12,7 @@ from tests.conformance.exchanges import (
     HOP,
     answered,
     asked,
+    closing,
     from_backend,
     from_client,
     handshake,
@@ -101,9 +102,7 @@ def the_port_of_a_connection_that_is_over(net):
     source = snat(net)
     return full(net), [
         handshake(net, net.web1, source=source),
-        from_client(net, net.web1, "FA", source=source),
-        from_backend(net, net.web1, "FA", source=source, ack=CLIENT_NEXT + 1),
-        from_client(net, net.web1, "A", source=source, seq=CLIENT_NEXT + 1, ack=BACKEND_NEXT + 1),
+        closing(net, net.web1, source=source),
         handshake(net, net.web1, net.second, source=source),
         table(Row(net.second, net.web1, State.ESTABLISHED, source)),
     ]

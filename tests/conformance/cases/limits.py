@@ -11,6 +11,7 @@ from tests.conformance.exchanges import (
     HOP,
     answered,
     asked,
+    closing,
     from_backend,
     from_client,
     handshake,
@@ -127,12 +128,17 @@ def established_full(net):
 
 def closed(net, client):
     """A connection that both ends have closed."""
-    return [
-        *handshake(net, net.web1, client),
-        from_client(net, net.web1, "FA", client),
-        from_backend(net, net.web1, "FA", client, ack=CLIENT_NEXT + 1),
-        from_client(net, net.web1, "A", client, seq=CLIENT_NEXT + 1, ack=BACKEND_NEXT + 1),
-    ]
+    return [*handshake(net, net.web1, client), *closing(net, net.web1, client)]
+
+
+def refused_late(net):
+    """The second client's handshake ends where there is no room: it is told, and so is its backend."""
+    return reply(
+        tcp(net.second, net.vip, "A", seq=CLIENT_NEXT, ack=BACKEND_NEXT),
+        DropReason.ESTABLISHED_FULL,
+        rst(net.vip, net.second, seq=BACKEND_NEXT),
+        rst(net.second, net.web1, seq=CLIENT_NEXT),
+    )
 
 
 @packet_case()
@@ -182,17 +188,11 @@ def what_has_just_ended_does_not_give_way(net):
 @packet_case(needs=[Need.SEVERAL_OUT])
 def nothing_but_what_has_just_ended(net):
     """The newcomer is told, and so is its backend."""
-    late = tcp(net.second, net.vip, "A", seq=CLIENT_NEXT, ack=BACKEND_NEXT)
     return limited(net, established=1), [
         closed(net, net.client),
         syn(net, net.web1, net.second),
         syn_ack(net, net.web1, net.second),
-        reply(
-            late,
-            DropReason.ESTABLISHED_FULL,
-            rst(net.vip, net.second, seq=BACKEND_NEXT),
-            rst(net.second, net.web1, seq=CLIENT_NEXT),
-        ),
+        refused_late(net),
         table(row(net, net.web1, State.TIME_WAIT)),
     ]
 
@@ -281,9 +281,7 @@ def what_is_over_gives_its_place_and_its_port(net):
     source = {"source": one}
     return replace(balanced, limits=Limits(half_open=100, established=1)), [
         handshake(net, net.web1, **source),
-        from_client(net, net.web1, "FA", **source),
-        from_backend(net, net.web1, "FA", **source, ack=CLIENT_NEXT + 1),
-        from_client(net, net.web1, "A", **source, seq=CLIENT_NEXT + 1, ack=BACKEND_NEXT + 1),
+        closing(net, net.web1, **source),
         wait(1.5),
         handshake(net, net.web2, net.second, **source),
         table(Row(net.second, net.web2, State.ESTABLISHED, one)),
@@ -299,19 +297,13 @@ def what_is_over_gives_its_place_and_its_port(net):
 def established_full_at_the_end_of_a_handshake(net):
     """Two handshakes for one place: who comes second is told, and so is the backend, which believed
     in a connection."""
-    late = tcp(net.second, net.vip, "A", seq=CLIENT_NEXT, ack=BACKEND_NEXT)
     return limited(net, established=1), [
         syn(net, net.web1),
         syn(net, net.web1, net.second),
         syn_ack(net, net.web1),
         syn_ack(net, net.web1, net.second),
         from_client(net, net.web1),
-        reply(
-            late,
-            DropReason.ESTABLISHED_FULL,
-            rst(net.vip, net.second, seq=BACKEND_NEXT),
-            rst(net.second, net.web1, seq=CLIENT_NEXT),
-        ),
+        refused_late(net),
         table(row(net, net.web1, State.ESTABLISHED)),
     ]
 

@@ -11,7 +11,7 @@ import pytest
 
 import build_bpf
 from l4lb.datapath.ebpf import layout
-from l4lb.datapath.ebpf.ends import end_number
+from l4lb.datapath.ebpf.ends import Ends
 from l4lb.datapath.ebpf.layout import word
 from l4lb.datapath.libbpf import LibbpfError, Map, Object
 
@@ -161,14 +161,11 @@ def by_end(maps, key, kind):
         layout.END_BACKEND: ("backends", layout.BACKEND),
     }[kind]
     size = layout.SETTINGS.unpack(maps["settings"].lookup(word(0))).ends
-    number = end_number(key)
-    first = number * size >> layout.END_BITS
-    rest = number & (1 << 64 - layout.END_REST) - 1
-    for step in range(layout.END_PROBES):
-        slot = int.from_bytes(maps["ends"].lookup(word(size + (first + step) % size)), sys.byteorder)
+    for at, wanted in Ends(maps["ends"], size).places(key, kind, 0):
+        slot = int.from_bytes(maps["ends"].lookup(word(size + at)), sys.byteorder)
         if not slot:
             return None
-        if slot & layout.END_KIND == kind and slot >> layout.END_REST == rest:
+        if slot & ~(0xFFFF << layout.END_NUMBER) == wanted:
             found = struct.unpack(maps[name].lookup(word(slot >> layout.END_NUMBER & 0xFFFF)))
             if (found.end, found.version) == (layout.wide_end(key), layout.version_of(key)):
                 return found

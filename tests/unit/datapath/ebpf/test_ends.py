@@ -163,7 +163,7 @@ class TestWhatIsInASlot:
 
     def marks(self, key, kind=END_SERVICE):
         """Where programs look for an end, and for what, but for the number."""
-        return set(Ends(Memory(), layout.FEWEST_ENDS)._search(key, kind, 0))
+        return set(Ends(Memory(), layout.FEWEST_ENDS).places(key, kind, 0))
 
     def test_no_two_ends_have_the_same_in_the_same_place(self):
         """Also where their searches meet: neighbours in every bit, and ends in each other's way."""
