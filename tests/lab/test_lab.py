@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from netlab import LabError, process, record, servers
+from netlab import LabError, network, process, record, servers
 from netlab.command import NAMESPACES
 from tests.lab.clients import wait_for
 from tests.lab.lab import Lab
@@ -95,6 +95,30 @@ def test_nobody_has_the_vip(lab, version):
 def test_the_gateway_has_the_interfaces_of_a_real_one(lab):
     lines = lab.exec("gateway", "ip", "-o", "link").stdout.splitlines()
     assert [line.split()[1].partition("@")[0].rstrip(":") for line in lines] == ["lo", "eth0", "eth1"]
+
+
+def test_without_switches_each_host_has_a_cable_of_its_own_to_the_gateway(other):
+    other.up(switched=False)
+    lines = other.exec("gateway", "ip", "-o", "link").stdout.splitlines()
+    cards = [line.split()[1].partition("@")[0] for line in lines]
+    assert sorted(cards) == ["eth0", "eth1", "eth2", "eth3", "lo:"]
+    for version in (4, 6):
+        client = other.topology.hosts["client"].address(version)
+        for backend in BACKENDS:
+            address = other.topology.hosts[backend].address(version)
+            assert other.curl(url(address, "/client")).split()[:2] == [backend, client]
+    ends = [(other.namespace(host), "eth0") for host in ("client", *BACKENDS)]
+    assert network.far_ends(other.prefix, other.topology) == ends
+    other.down()
+    assert remains(other.prefix) == []
+
+
+def test_the_far_ends_of_the_gateways_cables_are_ports_of_switches(lab):
+    switch = f"{lab.prefix}-{network.SWITCH}"
+    ends = network.far_ends(lab.prefix, lab.topology)
+    assert ends == [(switch, "gateway-eth0"), (switch, "gateway-eth1")]
+    shown = lab.exec("gateway", "ip", "netns", "exec", switch, "ip", "-o", "link", "show", "gateway-eth1")
+    assert "gateway-eth1" in shown.stdout
 
 
 def test_a_download_is_what_was_published(lab):

@@ -64,11 +64,12 @@ class Lab:
         """Where a host has files of its own, until the lab goes down."""
         return self.directory / host
 
-    def up(self, big: int = DEFAULT_BIG) -> None:
+    def up(self, big: int = DEFAULT_BIG, *, switched: bool = True) -> None:
         """Make the lab, or mend it: what runs and is whole stays.
 
         Args:
             big: size of the file /big on the backends, in bytes.
+            switched: whether networks are switches or cables (``network.make``), if it is made.
 
         Raises:
             LabError: nothing of this call is left behind.
@@ -85,7 +86,7 @@ class Lab:
                 return
             self._remove(record)
             try:
-                self._make(record, big)
+                self._make(record, big, switched=switched)
             except BaseException:
                 self._remove(record)
                 raise
@@ -173,11 +174,11 @@ class Lab:
         if self.topology.hosts[host].role != "backend":
             raise LabError(f"{host} has no servers: it is a {self.topology.hosts[host].role}")
 
-    def _make(self, record: Record, big: int) -> None:
+    def _make(self, record: Record, big: int, *, switched: bool) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.www.mkdir(exist_ok=True)
         record.save()
-        network.make(self.prefix, self.topology, record)
+        network.make(self.prefix, self.topology, record, switched=switched)
         self.publish("big", big)
         for host in self.topology.backends:
             servers.prepare(host.name, self.host_directory(host.name), self.www)
