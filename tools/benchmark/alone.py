@@ -23,7 +23,8 @@ from benchmark.bare import configured
 from benchmark.cables import CLIENT_MAC, GATEWAY_MACS, Cables, backends
 from benchmark.daemon import Served, config_text, running
 from benchmark.flows import FRAME, Order
-from benchmark.generator import CORE, ready
+from benchmark.generator import ready
+from benchmark.hosts import CORE
 from benchmark.programs import context, inside, loaded, on_core, sk_buff
 from benchmark.statistics import rotated
 from l4lb.datapath.libbpf import Link, Map, Program, TestRun

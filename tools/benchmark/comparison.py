@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from benchmark.hosts import load_average
-from benchmark.loads import LOADS
+from benchmark.loads import LOADS, place
 from benchmark.metrics import Measurement
 from benchmark.peers import PEERS
 from benchmark.site import Site
@@ -42,7 +42,7 @@ def compare(
                 progress(f"round {number + 1}, {load}: {PEERS[name].title}")
                 site.check_clean()
                 site.next_client()
-                with PEERS[name].serve(site) as frontend:
+                with place(site, load), PEERS[name].serve(site) as frontend:
                     site.wait_serving(frontend)
                     busy = load_average()
                     outcome = LOADS[load](site, frontend, seconds)

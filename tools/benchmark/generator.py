@@ -18,12 +18,11 @@ from typing import Final
 from benchmark import BenchError
 from benchmark.cables import CLIENT_MAC, GATEWAY_MACS, Cables
 from benchmark.flows import FRAME, RANDOM, Order
+from benchmark.hosts import CORE
 from benchmark.programs import attached, context, inside, loaded, on_core
 from l4lb.datapath.libbpf import LibbpfError, Map, Object
 from l4lb.model import Endpoint
 from l4lb.wire import tcp
-
-CORE: Final = 0
 
 _LIVE_FRAMES: Final = 2  # BPF_F_TEST_XDP_LIVE_FRAMES, Linux 5.18
 _CALL: Final = 500_000  # packets sent by a system call

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,9 @@ from netlab.record import namespace_inode
 
 IPERF_PORT: Final = 5201
 WEB_PORT: Final = 80
+ONE_PORT: Final = 81  # at the VIP: web, of the first backend alone
+
+CORE: Final = 0  # what is measured on one core is measured on this one
 
 READY: Final = 20.0  # seconds for a program to start, or for a balancer to find its backends
 
@@ -27,6 +30,7 @@ class Frontend:
     """Where the client finds what a balancer serves."""
 
     web: tuple[str, ...]  # HOST:PORT, one or one for each backend
+    one: str  # HOST:PORT, of the first web backend alone
     bulk: str  # host of iperf3
 
 
@@ -61,12 +65,13 @@ class Hosts:
     @property
     def at_vip(self) -> Frontend:
         """What is served at the VIP."""
-        return Frontend((f"{self.vip}:{WEB_PORT}",), self.vip)
+        return Frontend((f"{self.vip}:{WEB_PORT}",), f"{self.vip}:{ONE_PORT}", self.vip)
 
     @property
     def at_backends(self) -> Frontend:
         """What the backends serve at their own addresses."""
-        return Frontend(tuple(f"{address}:{WEB_PORT}" for address in self.backends), self.backends[0])
+        web = tuple(f"{address}:{WEB_PORT}" for address in self.backends)
+        return Frontend(web, web[0], self.backends[0])
 
     def command(self, host: str, *argv: str) -> list[str]:
         """The command line that runs ``argv`` on a host."""
@@ -151,6 +156,11 @@ class Hosts:
         yield
 
     @contextmanager
+    def joined(self) -> Iterator[None]:
+        """With the client and the first backend on one cable, by which they find each other."""
+        raise NotImplementedError
+
+    @contextmanager
     def vip_on_gateway(self) -> Iterator[None]:
         """Give the gateway the VIP, for balancers that do not do so themselves."""
         address = ("address", "add", f"{self.vip}/32", "dev", "eth0")
@@ -183,6 +193,14 @@ def last_line(log: Path) -> str:
     """What a program said last."""
     lines = log.read_text(errors="replace").strip().splitlines()
     return lines[-1] if lines else "it said nothing"
+
+
+def stay(pid: int, cores: Iterable[int]) -> None:
+    """Have a process, 0 is this thread, run on these cores only, and what it starts from now on."""
+    with suppress(OSError):  # it has ended
+        threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")] if pid else [0]
+        for thread in threads:
+            os.sched_setaffinity(thread, cores)
 
 
 def load_average() -> float:

@@ -20,7 +20,7 @@ from typing import Final
 
 from benchmark import BenchError
 from benchmark.daemon import Daemon, running
-from benchmark.loads import LOADS
+from benchmark.loads import LOADS, place
 from benchmark.peers import our_config
 from benchmark.site import Site
 
@@ -127,7 +127,7 @@ def look(
     for name in loads:
         progress(name)
         site.next_client()
-        with running(site, "raw", our_config(site, "raw")) as control:
+        with place(site, name), running(site, "raw", our_config(site, "raw")) as control:
             site.wait_serving(site.at_vip)
             details = json.loads(control.ask("status", "--json"))["datapath"]["details"]
             pid = int(details["packet process"])

@@ -1,7 +1,10 @@
 """The loads: what a client does through a balancer, and what is read from the generator.
 
-iperf3 moves bulk data over one TCP connection to one backend. wrk asks the web backends, with
-``CONNECTIONS`` connections at a time, kept or a new one for each request, or with a single one.
+iperf3 moves bulk data over one TCP connection to one backend. wrk asks one web server, with
+``CONNECTIONS`` connections at a time, kept or a new one for each request, or with a single one; it, the
+server and the gateway share one core (``ON_ONE_CORE``). One server, as one address is one thread of wrk:
+who is asked at the backends' own addresses would have it easier than behind a VIP, where each thread talks
+to all.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,9 +23,7 @@ from benchmark.site import Site
 
 WRK_SCRIPT: Final = Path(__file__).with_name("wrk.lua")
 
-THREADS: Final = 3
-"""Of wrk. One for each backend: a thread has one address, and plain forwarding has three."""
-
+THREADS: Final = 1  # of wrk
 CONNECTIONS: Final = 48
 
 _LARGEST_FRAME: Final = 1_514  # bytes of Ethernet
@@ -95,20 +96,18 @@ def _wrk(
     frontend: Frontend,
     seconds: int,
     names: dict[str, str],
-    threads: int,
     connections: int,
     *options: str,
 ) -> Outcome:
     """``names`` says which figure of ``read_wrk`` is which metric."""
     command = (
-        *("env", f"WEB_ADDRESSES={' '.join(frontend.web)}"),
-        *("wrk", "--threads", str(threads), "--connections", str(connections)),
+        *("wrk", "--threads", str(THREADS), "--connections", str(connections)),
         *("--duration", f"{seconds}s", "--timeout", "5s", "--script", str(WRK_SCRIPT)),
+        *options,
+        f"http://{frontend.one}/",
     )
     try:
-        done = site.run(
-            "client", *command, *options, f"http://{frontend.web[0]}/", timeout=seconds + _GRACE
-        )
+        done = site.run("client", *command, timeout=seconds + _GRACE)
         figures, errors = read_wrk(done.stdout)
     except subprocess.TimeoutExpired:
         return Outcome(errors={"wrk did not come to an end": 1})
@@ -134,24 +133,29 @@ def _frames_of_1500(site: Site) -> Iterator[None]:
     Raises:
         BenchError: what came to the gateway was larger all the same.
     """
-    cut = ("tso", "gso")
-    site.must("client", "ethtool", "-K", "eth0", *(word for name in cut for word in (name, "off")))
+
+    def offloads(state: str) -> None:
+        for card in _sent(site):
+            site.must("client", "ethtool", "-K", card, "tso", state, "gso", state)
+
+    offloads("off")
     try:
-        packets, octets = _arrived(site)
+        before = _sent(site)
         yield
-        more, more_octets = _arrived(site)
+        after = _sent(site)
     finally:
-        site.must("client", "ethtool", "-K", "eth0", *(word for name in cut for word in (name, "on")))
-    mean = (more_octets - octets) / max(1, more - packets)
-    if mean > _LARGEST_FRAME:
-        raise BenchError(f"the gateway got frames of {mean:.0f} bytes from a client without offloads")
+        offloads("on")
+    packets, octets = (sum(after[card][it] - before[card][it] for card in after) for it in range(2))
+    mean = octets / max(1, packets)
+    if not 0 < mean <= _LARGEST_FRAME:
+        raise BenchError(f"a client without offloads has sent frames of {mean:.0f} bytes")
 
 
-def _arrived(site: Site) -> tuple[int, int]:
-    """Packets and bytes that the gateway has got from the client's side; a GSO frame is one packet."""
-    (link,) = json.loads(site.must("gateway", "ip", "-j", "-s", "link", "show", "eth0"))
-    received = link["stats64"]["rx"]
-    return received["packets"], received["bytes"]
+def _sent(site: Site) -> dict[str, tuple[int, int]]:
+    """Packets and bytes that each of the client's cards has sent; a GSO frame is one packet."""
+    links = json.loads(site.must("client", "ip", "-j", "-s", "link", "show"))
+    sent = {link["ifname"]: link["stats64"]["tx"] for link in links if "LOOPBACK" not in link["flags"]}
+    return {card: (tx["packets"], tx["bytes"]) for card, tx in sent.items()}
 
 
 def bulk_1500(site: Site, frontend: Frontend, seconds: int) -> Outcome:
@@ -165,19 +169,19 @@ def bulk_1500(site: Site, frontend: Frontend, seconds: int) -> Outcome:
 def keepalive(site: Site, frontend: Frontend, seconds: int) -> Outcome:
     """Small requests, each connection asking again as soon as it has its answer."""
     names = {"rate": "keepalive", "p50": "keepalive_p50", "p99": "keepalive_p99"}
-    return _wrk(site, frontend, seconds, names, THREADS, CONNECTIONS)
+    return _wrk(site, frontend, seconds, names, CONNECTIONS)
 
 
 def connections(site: Site, frontend: Frontend, seconds: int) -> Outcome:
     """A new connection for each small request."""
     names = {"rate": "connections"}
-    return _wrk(site, frontend, seconds, names, THREADS, CONNECTIONS, "--header", "Connection: close")
+    return _wrk(site, frontend, seconds, names, CONNECTIONS, "--header", "Connection: close")
 
 
 def ping_pong(site: Site, frontend: Frontend, seconds: int) -> Outcome:
     """Small requests one after the other on a single connection."""
     names = {"p50": "ping_pong_p50", "p99": "ping_pong_p99"}
-    return _wrk(site, frontend, seconds, names, 1, 1)
+    return _wrk(site, frontend, seconds, names, 1)
 
 
 LOADS: Final[dict[str, Load]] = {
@@ -185,3 +189,11 @@ LOADS: Final[dict[str, Load]] = {
     for load in (bulk_download, bulk_upload, bulk_1500, keepalive, connections, ping_pong)
 }
 """By the name used in metrics and on the command line, in the order they are run."""
+
+ON_ONE_CORE: Final = frozenset(("keepalive", "connections", "ping_pong"))
+"""Those under which all that a packet passes through has to be on one core (``Site.one_core``)."""
+
+
+def place(site: Site, load: str) -> AbstractContextManager[None]:
+    """With what is started on the cores on which a load is measured."""
+    return site.one_core() if load in ON_ONE_CORE else nullcontext()

@@ -1,9 +1,11 @@
 """The balancers, each started for its turn and stopped after it.
 
 All do the same job: new connections to port 80 of the VIP go to the three web backends in turn, those
-to iperf3's port to the first backend. Those that can check their backends do. Plain forwarding does
-none of it: the client goes straight to the backends, which is the limit of the lab. For single packets
-the limit is a program that only sends them on.
+to port 81 and to iperf3's port to the first one. Those that can check their backends do. Two do none of
+it, and are what there is to compare with: plain forwarding, where the client asks the backends by their own
+addresses, and no gateway at all, where it does so over a cable of its own. Nobody who stands between can be
+faster than that; what is left are the two ends. For single packets the limit is a program that only sends
+them on.
 
 Never two at once: a packet socket sees the packets of the others and costs them time, and a hook of
 netfilter slows everybody.
@@ -21,7 +23,7 @@ from typing import Final
 from benchmark import proxies
 from benchmark.bare import redirect
 from benchmark.daemon import Served, config_text, running
-from benchmark.hosts import IPERF_PORT, WEB_PORT, Frontend, Hosts
+from benchmark.hosts import IPERF_PORT, ONE_PORT, WEB_PORT, Frontend, Hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +57,15 @@ def our_config(hosts: Hosts, datapath: str) -> str:
     return config_text(datapath, hosts.vip, _services(hosts))
 
 
-def _services(hosts: Hosts) -> tuple[Served, Served]:
+def _services(hosts: Hosts) -> tuple[Served, ...]:
     # iperf3 serves one client at a time: a check of its own port would be that client.
     check = WEB_PORT if hosts.servers else None
-    web = Served("web", WEB_PORT, [f"{address}:{WEB_PORT}" for address in hosts.backends], check)
-    bulk = Served("bulk", IPERF_PORT, [f"{hosts.backends[0]}:{IPERF_PORT}"], check)
-    return web, bulk
+    web = [f"{address}:{WEB_PORT}" for address in hosts.backends]
+    return (
+        Served("web", WEB_PORT, web, check),
+        Served("one", ONE_PORT, web[:1], check),
+        Served("bulk", IPERF_PORT, [f"{hosts.backends[0]}:{IPERF_PORT}"], check),
+    )
 
 
 _NFTABLES: Final = """\
@@ -68,6 +73,7 @@ table ip bench {{
   chain prerouting {{
     type nat hook prerouting priority dstnat;
     ip daddr {vip} tcp dport {web} dnat to numgen inc mod {count} map {{ {backends} }}
+    ip daddr {vip} tcp dport {one} dnat to {first}:{web}
     ip daddr {vip} tcp dport {iperf} dnat to {first}
   }}
 }}
@@ -80,6 +86,7 @@ def nftables(hosts: Hosts) -> Iterator[Frontend]:
     rules = _NFTABLES.format(
         vip=hosts.vip,
         web=WEB_PORT,
+        one=ONE_PORT,
         iperf=IPERF_PORT,
         count=len(hosts.backends),
         backends=", ".join(f"{index} : {address}" for index, address in enumerate(hosts.backends)),
@@ -98,6 +105,8 @@ def ipvs(hosts: Hosts) -> Iterator[Frontend]:
     """The kernel's own balancer, masquerading: backends see the client's address as they do with l4lb."""
     rules = [f"-A -t {hosts.vip}:{WEB_PORT} -s rr"]
     rules += [f"-a -t {hosts.vip}:{WEB_PORT} -r {address}:{WEB_PORT} -m" for address in hosts.backends]
+    rules += [f"-A -t {hosts.vip}:{ONE_PORT} -s rr"]
+    rules += [f"-a -t {hosts.vip}:{ONE_PORT} -r {hosts.backends[0]}:{WEB_PORT} -m"]
     rules += [f"-A -t {hosts.vip}:{IPERF_PORT} -s rr"]
     rules += [f"-a -t {hosts.vip}:{IPERF_PORT} -r {hosts.backends[0]}:{IPERF_PORT} -m"]
     with hosts.vip_on_gateway():
@@ -138,6 +147,13 @@ def forwarding(hosts: Hosts) -> Iterator[Frontend]:
     yield hosts.at_backends
 
 
+@contextmanager
+def direct(hosts: Hosts) -> Iterator[Frontend]:
+    """No gateway: the client and the first backend have a cable of their own."""
+    with hosts.joined():
+        yield hosts.at_backends
+
+
 PEERS: Final[dict[str, Peer]] = {
     peer.name: peer
     for peer in (
@@ -149,6 +165,7 @@ PEERS: Final[dict[str, Peer]] = {
         Peer("haproxy", "HAProxy, mode tcp", haproxy, absent=proxies.why_no_haproxy),
         Peer("nginx", "nginx stream", nginx_stream, absent=proxies.why_no_nginx),
         Peer("forwarding", "plain forwarding", forwarding, packets=True),
+        Peer("direct", "no gateway", direct),
         Peer("redirect", "bare XDP redirect", redirect, packets=True, traffic=False),
     )
 }

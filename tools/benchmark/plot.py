@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLUMNS: Final = 4
-_COLOURS: Final = dict.fromkeys(DATAPATHS, OURS) | dict.fromkeys(("forwarding", "redirect"), LIMIT)
+_LIMITS: Final = ("forwarding", "direct", "redirect")
+_COLOURS: Final = dict.fromkeys(DATAPATHS, OURS) | dict.fromkeys(_LIMITS, LIMIT)
 
 
 def plot(results: Results, file: Path) -> None:

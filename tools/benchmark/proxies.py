@@ -6,6 +6,7 @@ nobody can do who does not end connections.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ load_module {module};
 daemon off;
 pid {directory}/nginx-stream.pid;
 error_log stderr;
-worker_processes auto;
+worker_processes {workers};
 worker_rlimit_nofile 20000;
 
 events {{
@@ -55,8 +56,8 @@ stream {{
 
 @contextmanager
 def haproxy(hosts: Hosts, services: Sequence[Served]) -> Iterator[None]:
-    """HAProxy, mode tcp, a thread for each core (its default), health checks on, at the VIP for the
-    length of a ``with``. A service's scheduler is one of HAProxy's; the default is roundrobin.
+    """HAProxy, mode tcp, a thread for each core that it may use (its default), health checks on, at the VIP
+    for the length of a ``with``. A service's scheduler is one of HAProxy's; the default is roundrobin.
 
     Raises:
         BenchError: it does not start.
@@ -70,8 +71,8 @@ def haproxy(hosts: Hosts, services: Sequence[Served]) -> Iterator[None]:
 
 @contextmanager
 def nginx(hosts: Hosts, services: Sequence[Served]) -> Iterator[None]:
-    """nginx's stream proxy, a worker for each core, at the VIP for the length of a ``with``. A service's
-    scheduler is one of nginx's; without one it takes turns.
+    """nginx's stream proxy, a worker for each core that it may use, at the VIP for the length of a
+    ``with``. A service's scheduler is one of nginx's; without one it takes turns.
 
     Raises:
         BenchError: it does not start.
@@ -80,6 +81,7 @@ def nginx(hosts: Hosts, services: Sequence[Served]) -> Iterator[None]:
     text = _NGINX.format(
         module=_STREAM,
         directory=hosts.directory,
+        workers=len(os.sched_getaffinity(0)),
         services="\n".join(_nginx_service(hosts.vip, service) for service in services),
     )
     config.write_text(text)

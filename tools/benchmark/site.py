@@ -1,5 +1,10 @@
 """The lab as the benchmark uses it: tuned, watched, and the same for every balancer.
 
+Hosts are on cables of their own: a switch of the lab takes as much of the machine's time as a gateway, a
+real one takes none. TCP is Reno, which every kernel has and lets a namespace choose: what the machine has
+chosen for itself may pace what it sends by timers (BBR), and then it is those that are measured. Where
+nothing is lost, as here, it does what CUBIC does.
+
 A turn must not feel the turn before it. A client that closes first keeps the connection's port for
 a minute (TIME_WAIT). When few ports are free connect(2) looks through thousands of them, and then it
 is the client that is measured: 4,000 connections a second become 250. A backend's TIME_WAIT refuses
@@ -19,11 +24,12 @@ from pathlib import Path
 from typing import Final
 
 from benchmark import BenchError
-from benchmark.hosts import READY, Frontend, Hosts
+from benchmark.hosts import CORE, READY, Frontend, Hosts, stay
 from netlab import record
 from netlab.command import find, inside, run
 from netlab.lab import Lab
-from netlab.network import SWITCH
+from netlab.network import MTU, cables, far_ends
+from netlab.process import members
 
 _LOCK: Final = Path("/run/l4lb-bench.lock")
 _ASK: Final = Path(__file__).with_name("ask.py")
@@ -33,6 +39,8 @@ _PROGRAMS: Final = ("ethtool", "iperf3", "nft", "nginx", "ss", "taskset", "unsha
 _CLIENTS: Final = 64
 """Addresses of the client: a turn may last two seconds, and one is not to be used again within a minute."""
 
+_CABLE: Final = "direct"  # interface of the client and of the first backend
+_TCP: Final = "net.ipv4.tcp_congestion_control=reno"
 # For hosts that open connections: the client, and the gateway when a proxy runs on it.
 _MANY_CONNECTIONS: Final = ("net.ipv4.ip_local_port_range=1024 65535", "net.ipv4.tcp_tw_reuse=1")
 
@@ -54,6 +62,7 @@ class Site(Hosts):
         (network,) = (it for it in lab.topology.networks[card.network] if it.version == 4)
         self._clients = [str(address) for address in islice(reversed(list(network.hosts())), _CLIENTS)]
         self._addresses = cycle(self._clients)
+        self._client = self._clients[0]
 
     def add_clients(self) -> None:
         """Give the client all its addresses."""
@@ -84,21 +93,70 @@ class Site(Hosts):
 
     @contextmanager
     def ready_for_xdp(self) -> Iterator[None]:
-        """With GRO at the switch's ends of the gateway's cables: a veth takes frames from XDP only with
-        that or a program of its own."""
-        switch = f"{self.lab.prefix}-{SWITCH}"
-        ports = [f"gateway-{card.name}" for card in self.lab.topology.gateway.interfaces]
-        for port in ports:
-            run(inside(switch, find("ethtool"), "-K", port, "gro", "on"))
+        """With GRO at the other ends of the gateway's cables: a veth takes frames from XDP only with that
+        or a program of its own."""
+        ends = far_ends(self.lab.prefix, self.lab.topology)
+        for namespace, port in ends:
+            run(inside(namespace, find("ethtool"), "-K", port, "gro", "on"))
         try:
             yield
         finally:
-            for port in ports:
-                run(inside(switch, find("ethtool"), "-K", port, "gro", "off"))
+            for namespace, port in ends:
+                run(inside(namespace, find("ethtool"), "-K", port, "gro", "off"))
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """With the client, by the address that it uses now, and the first backend on one cable."""
+        client, backend = (self.lab.namespace(host) for host in ("client", self._first))
+        veth = f"{_CABLE} mtu {MTU}"
+        self.must("client", "ip", *f"link add {veth} type veth peer name {veth} netns {backend}".split())
+        try:
+            for host, other, own in (
+                ("client", self.backends[0], self._client),
+                (self._first, self._client, self.backends[0]),
+            ):
+                self.must(host, "ip", "link", "set", _CABLE, "up")
+                self.must(host, "ip", "route", "replace", other, "dev", _CABLE, "src", own)
+            yield
+        finally:
+            run(inside(client, find("ip"), "link", "delete", _CABLE))
+
+    @property
+    def _first(self) -> str:
+        return self.lab.topology.backends[0].name
+
+    def add_address(self, host: str, address: str) -> None:
+        """Give a backend one more address, and the gateway a way to it."""
+        self.must(host, "ip", "address", "add", f"{address}/32", "dev", "eth0")
+        for cable in cables(self.lab.topology):
+            if cable.host.name == host:
+                self.must("gateway", "ip", "route", "replace", address, "dev", cable.near)
+
+    @contextmanager
+    def one_core(self) -> Iterator[None]:
+        """With the servers, and all that is started meanwhile, on one core, and so what the kernel does
+        for them.
+
+        On one core a rate says what a request costs all of them together. On two, it says at least as much
+        about which of them the scheduler has put side by side at the moment.
+        """
+        everywhere = os.sched_getaffinity(0)
+        servers = [pid for host in self.lab.topology.backends for pid in self._processes(host.name)]
+        try:
+            for pid in (0, *servers):
+                stay(pid, {CORE})
+            yield
+        finally:
+            for pid in (0, *servers):
+                stay(pid, everywhere)
+
+    def _processes(self, host: str) -> list[int]:
+        inode = record.namespace_inode(self.lab.namespace(host))
+        return [] if inode is None else members(inode)
 
     def next_client(self) -> str:
         """Let the client use the next of its addresses for all it connects to; which one that is."""
-        address = next(self._addresses)
+        self._client = address = next(self._addresses)
         gateway = self.lab.topology.gateway.address(4)
         self.must("client", "ip", "route", "replace", self.vip, "dev", "eth0", "src", address)
         self.must("client", "ip", "route", "replace", "default", "via", gateway, "src", address)
@@ -134,9 +192,11 @@ def open_site(prefix: str) -> Iterator[Site]:
         LabError: another one runs, or there can be no lab.
     """
     with only_bench(prefix) as lab:
-        lab.up()
+        lab.up(switched=False)
         site = Site(lab)
         site.add_clients()
+        for host in lab.topology.hosts:
+            site.must(host, "sysctl", "-q", "-w", _TCP)
         for host in ("client", "gateway"):
             site.must(host, "sysctl", "-q", "-w", *_MANY_CONNECTIONS)
         yield site

@@ -1,18 +1,5 @@
--- For wrk: each thread talks to the next of the addresses in WEB_ADDRESSES ("HOST:PORT HOST:PORT"),
--- and the results are one line of JSON. No function here runs while requests do. The percentiles are wrk's,
+-- For wrk: the results are one line of JSON. No function here runs while requests do. The percentiles are wrk's,
 -- which has added to what was seen what it takes to have been omitted (src/wrk.c, stats_correct).
-
-local addresses = {}
-for host, port in os.getenv("WEB_ADDRESSES"):gmatch("([%d.]+):(%d+)") do
-   table.insert(addresses, wrk.lookup(host, port)[1])
-end
-
-local threads = 0
-
-function setup(thread)
-   thread.addr = addresses[threads % #addresses + 1]
-   threads = threads + 1
-end
 
 function done(summary, latency)
    local errors = summary.errors

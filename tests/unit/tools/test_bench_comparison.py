@@ -15,6 +15,15 @@ PEERS = ["ours", "theirs", "third"]
 
 
 class Site:
+    def __init__(self) -> None:
+        self.alone = False
+
+    @contextmanager
+    def one_core(self) -> Iterator[None]:
+        self.alone = True
+        yield
+        self.alone = False
+
     def check_clean(self) -> None:
         pass
 
@@ -58,3 +67,24 @@ def test_of_a_load_all_peers_take_their_turns_one_after_the_other(monkeypatch: p
     assert happened == expected
     assert [(it.load, it.peer) for it in measured] == expected
     assert [it.round for it in measured] == [1] * 6 + [2] * 6
+
+
+def test_for_requests_a_balancer_is_started_on_the_core_that_all_share(monkeypatch: pytest.MonkeyPatch):
+    started: list[tuple[str, bool]] = []
+    site, names = Site(), ["bulk_upload", "keepalive", "connections", "ping_pong"]
+
+    @contextmanager
+    def serve(hosts: Any) -> Iterator[Any]:
+        started.append((names[len(started)], hosts.alone))
+        yield SimpleNamespace()
+
+    monkeypatch.setattr(comparison, "PEERS", {"ours": Peer("ours", "ours", serve)})
+    monkeypatch.setattr(comparison, "LOADS", dict.fromkeys(names, lambda *_: Outcome()))
+    list(comparison.compare(site, ["ours"], names, 1, 1, lambda _: None))  # type: ignore[arg-type]
+    assert dict(started) == {
+        "bulk_upload": False,
+        "keepalive": True,
+        "connections": True,
+        "ping_pong": True,
+    }
+    assert not site.alone

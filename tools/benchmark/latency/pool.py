@@ -127,7 +127,7 @@ def open_pool(site: Site) -> Iterator[Pool]:
         for number in range(SERVERS):
             host = hosts[number % len(hosts)].name
             address = str(network[_FIRST_ADDRESS + number])
-            site.must(host, "ip", "address", "add", f"{address}/32", "dev", "eth0")
+            site.add_address(host, address)
             servers.append(stack.enter_context(_server(site, host, f"server{number + 1}", address)))
         yield Pool(site, servers)
 
