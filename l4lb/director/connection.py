@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Final
 
 from l4lb.director.translate import Rewrite
 from l4lb.metrics.times import Stopwatch
 from l4lb.model import BackendPlan, Endpoint, Nat, Protocol, State
+
+_PORTS: Final = Struct("!HH")
 
 
 class Hop:
@@ -191,14 +194,13 @@ def _unpack(key: bytes) -> tuple[Endpoint, Endpoint]:
 
 def tuple_key(source: Endpoint, destination: Endpoint) -> bytes:
     """The tuple of packets from ``source`` to ``destination``, as it lies on the wire."""
-    ports = source.port.to_bytes(2, "big") + destination.port.to_bytes(2, "big")
-    return source.ip + destination.ip + ports
+    return source.ip + destination.ip + _PORTS.pack(source.port, destination.port)
 
 
 def make_connection(path: Path, client: Endpoint, source: Endpoint, state: State, now: float) -> Connection:
     """A connection of ``client`` on ``path``, which the backend sees come from ``source``."""
     forward, backward = path.forward, path.backward
-    if source != client:
+    if source is not client and source != client:
         forward = Rewrite((client, path.vip), (source, path.address))
         backward = Rewrite((path.address, source), (path.vip, client))
     original, reply = tuple_key(client, path.vip), tuple_key(path.address, source)

@@ -23,6 +23,10 @@ from l4lb.director.states import HALF_OPEN, REUSABLE, timeouts_by_state
 from l4lb.director.wheel import Wheel
 from l4lb.model import DropReason, Limits, Protocol, State, Timeouts
 
+_TCP: Final = Protocol.TCP
+_CLOSED: Final = State.CLOSED
+_UDP_ANSWERED: Final = State.UDP_ANSWERED
+
 HANDSHAKE: Final = 1.0
 """Seconds a half-open connection cannot be pushed out: one initial RTO (RFC 6298 2.1)."""
 
@@ -146,7 +150,7 @@ class ConnectionTable:
             if state in REUSABLE and connection.state not in REUSABLE:
                 self._is_over(connection)
                 release(connection)
-        elif state is State.CLOSED:
+        elif state is _CLOSED:
             path.half_open -= 1
             connection.asked = None
         elif state not in HALF_OPEN:
@@ -156,10 +160,10 @@ class ConnectionTable:
             self.established += 1
             path.half_open -= 1
             path.established += 1
-            if path.protocol is Protocol.TCP:
+            if path.protocol is _TCP:
                 path.confirmed += 1
                 connection.asked = None  # of the handshake
-        path.confirmed += state is State.UDP_ANSWERED
+        path.confirmed += state is _UDP_ANSWERED
         connection.state = state
         self._wheel.place(connection, connection.seen + self.timeouts[state])
         return True

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from random import Random
+from typing import Final
 
 from l4lb.director import answer, measure, ports, split
 from l4lb.director.connection import UNKNOWN_SHIFTS, Connection, Hop, Path, make_connection, tuple_key
@@ -43,6 +44,11 @@ Route = Callable[[bytes], Hop | None]
 
 Outgoing = tuple[Hop | None, bytearray, int]
 """Next hop (None: hand it to the host's stack, on the interface it came from), frame, its end."""
+
+_TCP: Final = Protocol.TCP
+_SYN_SENT: Final = State.SYN_SENT
+_FORWARD: Final = Verdict.FORWARD
+_PASS: Final = Verdict.PASS
 
 _ANY_PORT = (1_024, 65_535)
 _SWEEP_LOOKS = 20_000
@@ -122,7 +128,7 @@ class Director:
     def process(self, frame: bytearray, end: int, now: float) -> Verdict:
         """Decide on the frame whose bytes end at ``end``; see the class for what happens to it."""
         packet = parse(frame, end)
-        verdict = Verdict.PASS if packet is None else self._process(frame, packet, now)
+        verdict = _PASS if packet is None else self._process(frame, packet, now)
         self.verdicts[verdict] += 1
         return verdict
 
@@ -159,7 +165,7 @@ class Director:
         self, frame: bytearray, packet: Packet, connection: Connection, from_client: bool, now: float
     ) -> Verdict:
         path = connection.path
-        if packet.protocol == Protocol.TCP:
+        if packet.protocol == tcp.PROTOCOL:
             if packet.flags not in tcp.VALID_FLAGS:
                 return self._drop(DropReason.BAD_TCP_FLAGS)
             if packet.flags == tcp.SYN and from_client:
@@ -217,7 +223,7 @@ class Director:
         if packet.version == 6 and ipv6.is_link_local(packet.source):
             return self._drop(DropReason.NO_ROUTE)
         state = State.UDP_NEW
-        if packet.protocol == Protocol.TCP:
+        if packet.protocol == tcp.PROTOCOL:
             if packet.flags not in tcp.VALID_FLAGS:
                 return self._drop(DropReason.BAD_TCP_FLAGS)
             if packet.flags & tcp.RST:
@@ -229,7 +235,7 @@ class Director:
                 return self._refuse(frame, packet, DropReason.NO_CONNECTION, now)
             # Also from the middle, where the table was lost and the hash finds the backend again: only
             # its answer tells the segment of a client from a forged one.
-            state = State.SYN_SENT
+            state = _SYN_SENT
 
         path, decision = select(service, packet, now, self._random)
         if path is None:
@@ -244,14 +250,14 @@ class Director:
         if source is None:
             return self._drop(DropReason.NO_FREE_PORT)
         connection = make_connection(path, client, source, state, now)
-        if state is State.SYN_SENT and not packet.flags & tcp.SYN:
+        if state is _SYN_SENT and not packet.flags & tcp.SYN:
             connection.shifts = UNKNOWN_SHIFTS
         # A backend that calls itself through the VIP: its host takes no packet from its own address. No
         # connection begins, so where turns or chance decide, its next SYN may go elsewhere.
         if source.ip == path.address.ip:
             return self._drop(DropReason.NO_FREE_PORT)
         verdict = self._forward(frame, packet, connection, CLIENT, now, new=True)
-        if verdict is Verdict.FORWARD:
+        if verdict is _FORWARD:
             if decision is not None:
                 service.keep_at = now + DECISIONS_APART
                 self.decisions.append(decision)
@@ -323,9 +329,11 @@ class Director:
     ) -> Verdict:
         """Check that the packet can go on, track it, translate it and put it out."""
         path = connection.path
-        hop = self._hop(connection, from_client)
-        if hop is None:
-            return self._drop(DropReason.NO_ROUTE)
+        hop = path.hop if from_client else connection.client_hop
+        if hop is None or hop.stale:
+            hop = self._hop(connection, from_client)
+            if hop is None:
+                return self._drop(DropReason.NO_ROUTE)
         if packet.ttl <= 1:
             return self._answer(
                 answer.time_exceeded(frame, packet, path.vip.ip), packet, DropReason.TTL_EXCEEDED, now
@@ -371,7 +379,7 @@ class Director:
                 self.out.append((hop, part, len(part)))
         else:
             self.out.append((hop, frame, packet.end))
-        return Verdict.FORWARD
+        return _FORWARD
 
     # -- fragments and errors ------------------------------------------------------------------
 

@@ -14,11 +14,17 @@ one.
 
 from __future__ import annotations
 
+from typing import Final
+
 from l4lb.director.connection import Connection
 from l4lb.director.parse import Packet
 from l4lb.director.states import HALF_OPEN, REUSABLE
 from l4lb.model import Protocol, State
-from l4lb.wire import tcp
+from l4lb.wire import tcp, udp
+
+_TCP: Final = Protocol.TCP
+_SYN_SENT: Final = State.SYN_SENT
+_BACKEND_FIN: Final = State.BACKEND_FIN
 
 
 def from_backend(connection: Connection, packet: Packet, now: float) -> None:
@@ -40,10 +46,10 @@ def from_client(connection: Connection, packet: Packet, now: float, *, new: bool
     ``new``: the connection begins with it."""
     if in_handshake(connection):
         if packet.flags & tcp.SYN:
-            connection.path.retransmissions += not new and connection.state is State.SYN_SENT
+            connection.path.retransmissions += not new and connection.state is _SYN_SENT
             connection.asked = now if new else None
         return
-    if connection.state is State.BACKEND_FIN:
+    if connection.state is _BACKEND_FIN:
         return  # what it has closed it does not answer on
     idle = connection.asked is None and connection.state not in REUSABLE
     if idle and _has_new_data(packet, connection.acked_by_backend):
@@ -52,7 +58,7 @@ def from_client(connection: Connection, packet: Packet, now: float, *, new: bool
 
 def in_handshake(connection: Connection) -> bool:
     """True while a TCP connection is half-open, and what it waits for is not an answer."""
-    return connection.path.protocol is Protocol.TCP and connection.state in HALF_OPEN
+    return connection.path.protocol is _TCP and connection.state in HALF_OPEN
 
 
 def wait(connection: Connection, now: float) -> None:
@@ -81,7 +87,7 @@ def release(connection: Connection) -> None:
 
 
 def _has_new_data(packet: Packet, acknowledged: int | None) -> bool:
-    if packet.protocol == Protocol.UDP:
+    if packet.protocol == udp.PROTOCOL:
         return True
     if not packet.payload:
         return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import Final, cast
 
 from l4lb.director.affinity import Affinity
 from l4lb.director.connection import Path
@@ -25,6 +26,10 @@ from l4lb.model import (
 )
 from l4lb.schedulers.hash import flow_hash, source_hash
 from l4lb.schedulers.price import price
+
+_TURN: Final = Key.TURN
+_SOURCE: Final = Key.SOURCE
+_FLOW: Final = Key.FLOW
 
 
 class ServiceState:
@@ -52,20 +57,21 @@ def select(
 ) -> tuple[Path | None, Decision | None]:
     """The path for a new connection that begins with ``packet``; None if no backend can take it. With it
     the decision, where it is time to keep one of the service."""
-    path = None if service.affinity is None else service.affinity.find(packet.source, now)
-    rule = Rule.AFFINITY
-    candidates: _Candidates = ()
+    remembered = None if service.affinity is None else service.affinity.find(packet.source, now)
+    path, candidates = remembered, cast(_Candidates, ())
+    selection = service.plan.selection
     if path is None:
-        selection = service.plan.selection
         if isinstance(selection, Table):
-            rule = Rule(selection.key)
             path = _from_table(service, selection, packet.source, packet.key, random)
         else:
-            rule = Rule.COSTS
             candidates = _candidates(service, selection, random)
             path = _least_cost(service, selection, candidates)
     if path is None or now < service.keep_at:
         return path, None
+    if remembered is not None:
+        rule = Rule.AFFINITY
+    else:
+        rule = Rule(selection.key) if isinstance(selection, Table) else Rule.COSTS
     return path, _decision(service, packet, now, path, rule, candidates)
 
 
@@ -110,11 +116,12 @@ def _from_table(
     slots = table.slots
     if not slots:
         return None
-    if table.key is Key.FLOW:
+    key = table.key
+    if key is _FLOW:
         slot = flow_hash(original) % len(slots)
-    elif table.key is Key.SOURCE:
+    elif key is _SOURCE:
         slot = source_hash(client) % len(slots)
-    elif table.key is Key.TURN:
+    elif key is _TURN:
         slot = service.turn % len(slots)
         service.turn += 1
     else:

@@ -78,7 +78,9 @@ class Rewrite:
 def translate(frame: bytearray, packet: Packet, rewrite: Rewrite) -> None:
     """Rewrite a packet in place: TTL, addresses, ports, checksums. Any IP header, any fragment."""
     if packet.version == 4:
-        ipv4.rewrite(frame, IP, rewrite.address_delta)
+        frame[IP + ipv4.TTL] -= 1
+        (field,) = _U16.unpack_from(frame, IP + ipv4.CHECKSUM)
+        _U16.pack_into(frame, IP + ipv4.CHECKSUM, update(field, rewrite.ip_delta))
     else:
         frame[IP + ipv6.HOP_LIMIT] -= 1
     frame[rewrite.where] = rewrite.addresses
