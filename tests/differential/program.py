@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import ClassVar
 
 from l4lb.datapath.libbpf import Map
 from tests.conformance.engines.program import ProgramEngine
@@ -14,10 +13,6 @@ from tests.differential.steps import Subject
 
 class Program(ProgramEngine, Subject):
     """``tc``, or ``xdp`` with ``tc`` behind it."""
-
-    sweep_sizes: ClassVar[dict[str, int]] = {"counts": 64}
-    """What the sweep counts in is mostly empty, and takes longer to go through than all else. The programs'
-    own counts are right where nothing is pushed out."""
 
     def written(self, maps: Mapping[str, Map]) -> Mapping[str, Map]:
         """See ``ProgramEngine``."""

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing
 from struct import Struct
 from typing import Final
 
-from l4lb.datapath.ebpf.layout import word
+from l4lb.datapath.ebpf.layout import Path, word
 from l4lb.datapath.libbpf import Map, Program, iterate
 
 _COUNT: Final = Struct("=9I4xQ")
 """struct count: half_open, established, entries, outstanding; three of them before; connections and
 requests before; asked."""
 
+_USED: Final = "the paths that are in use"
 _ORDER: Final = (
-    ("begin", "counts"),
+    ("begin", _USED),
+    ("begin_totals", "totals"),
     ("look_half_open4", "half_open4"),
     ("look_half_open6", "half_open6"),
-    ("settle_half_open", "counts"),
+    ("settle_half_open", _USED),
+    ("settle_half_open_totals", "totals"),
     ("look4", "blocks"),
     ("look6", "connections6"),
-    ("settle", "counts"),
+    ("settle", _USED),
+    ("settle_totals", "totals"),
 )
 
 
@@ -31,11 +36,23 @@ class Sweep:
         self._maps = maps
         self._programs = programs
 
-    def steps(self) -> Iterator[None]:
-        """One round over all connections, in pieces of a few thousand entries."""
-        for program, over in _ORDER:
-            for _ in iterate(self._programs[program], self._maps[over]):
+    def steps(self, paths: Mapping[int, Path]) -> Iterator[None]:
+        """One round over all connections, in pieces of a few thousand entries. ``paths`` are all that there
+        may be connections of, by number."""
+        for _, pieces in self.programs(paths):
+            for _ in pieces:
                 yield
+
+    def programs(self, paths: Mapping[int, Path]) -> Iterator[tuple[str, Iterator[bytes]]]:
+        """The same by program: its name, and what runs it piece by piece."""
+        # A map takes the longer the more connections there may be in it, not the more there are.
+        versions = {str(path.version) for path in paths.values()}
+        with closing(Map.create_array(4, max(1, len(paths)))) as used:
+            used.update_batch((word(place), word(number)) for place, number in enumerate(paths))
+            for name, over in _ORDER:
+                if (name.startswith("look") and name[-1] not in versions) or (over is _USED and not paths):
+                    continue
+                yield name, iterate(self._programs[name], used if over is _USED else self._maps[over])
 
     def unused(self, paths: Collection[int]) -> set[int]:
         """Those of ``paths`` that no connection had in the last round. They are free only if nothing could

@@ -53,8 +53,6 @@ class ProgramEngine(Engine):
     offers = OFFERS
     sizes: ClassVar[dict[str, int]] = dict.fromkeys(REMEMBERED, 4_096) | {"blocks": 4_096 // BLOCK_PAIRS}
     """Of the maps, by name: enough for any case, and read through quickly."""
-    sweep_sizes: ClassVar[dict[str, int]] = {}
-    """Of those that only the sweep has."""
 
     def __init__(self, kind: str, flags: int = 0) -> None:
         """``kind``: tc or xdp; ``flags``: of the test runs of the TC program."""
@@ -161,9 +159,8 @@ class ProgramEngine(Engine):
         self._maps: dict[str, Map] = {}
         for name in ("tc", "xdp", "sweep", "query"):
             path = OBJECTS / f"{name}.bpf.o"
-            sizes = self.sizes | (self.sweep_sizes if name == "sweep" else {})
             loaded = Object.open(
-                path, rodata={"own_clock": 1}, pins=self._pins, max_entries=sizes, in_memory=_COUNTERS
+                path, rodata={"own_clock": 1}, pins=self._pins, max_entries=self.sizes, in_memory=_COUNTERS
             )
             self._objects.append(loaded)
             loaded.load()

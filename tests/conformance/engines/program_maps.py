@@ -109,7 +109,7 @@ class ProgramMaps:
     def sweep(self, clock: int) -> None:
         """It is later now: what has expired is forgotten."""
         self._tables.set_clock(clock)
-        for _ in self._sweep.steps():
+        for _ in self._sweep.steps(self._tables.paths):
             pass
 
     def connections(self, clock: int) -> list[ConnectionInfo]:

@@ -1,5 +1,7 @@
 """What the daemon asks of the connections in the maps, expiry and counting, with the kernel's programs."""
 
+import ctypes
+
 import pytest
 
 from l4lb.datapath.base import ConnectionFilter
@@ -7,9 +9,9 @@ from l4lb.datapath.ebpf import layout
 from l4lb.datapath.ebpf.connections import Connections, Query, info, resets
 from l4lb.datapath.ebpf.counters import counters
 from l4lb.datapath.ebpf.layout import end_key, word
-from l4lb.datapath.ebpf.sweep import _ORDER, Sweep
+from l4lb.datapath.ebpf.sweep import Sweep
 from l4lb.datapath.ebpf.tables import Tables
-from l4lb.datapath.libbpf import LibbpfError, Map, iterate
+from l4lb.datapath.libbpf import LibbpfError, Map
 from l4lb.metrics.times import BUCKETS, UNIT
 from l4lb.model import (
     BackendPlan,
@@ -46,6 +48,27 @@ NOW = 100_000 * SECOND
 FULL_VIP = Endpoint(VIP.ip, 81)
 HALF_OPEN = {State.SYN_SENT, State.SYN_RECEIVED, State.UDP_NEW, State.UDP_ANSWERED}
 OVER = {State.LAST_ACK, State.TIME_WAIT, State.CLOSED}
+
+
+def exhaust(pieces):
+    """Let a program run to its end."""
+    for _ in pieces:
+        pass
+
+
+class Queue:
+    """A map of that kind, which no daemon writes to or reads, so the bindings have no call for it."""
+
+    def __init__(self, queue):
+        self.fd, self.size = queue.fd, queue.value_size
+        self.libbpf = ctypes.CDLL("libbpf.so.1")
+
+    def push(self, value):
+        assert self.libbpf.bpf_map_update_elem(self.fd, None, value, ctypes.c_uint64(0)) == 0
+
+    def first(self):
+        value = ctypes.create_string_buffer(self.size)
+        return None if self.libbpf.bpf_map_lookup_elem(self.fd, None, value) else value.raw
 
 
 class Kernel:
@@ -137,9 +160,13 @@ class Kernel:
     def totals(self):
         return layout.TOTALS.unpack(self.maps["totals"].lookup(word(0)))
 
+    def rested(self, client):
+        """A value of the queue of what is over: of this client's connection."""
+        service = self.tables.paths[self.number(VIP, ONE)].service
+        return end_key(layout.wide(client.ip), client.port, service) + bytes((client.version, 0, 0, 0))
+
     def run_sweep(self):
-        for _ in self.sweep.steps():
-            pass
+        exhaust(self.sweep.steps(self.tables.paths))
 
     def entries(self):
         half_open = sum(len(list(self.maps[name].keys())) for name in ("half_open4", "half_open6"))
@@ -389,12 +416,39 @@ class TestSweep:
 
     def test_what_changes_meanwhile_is_not_overwritten(self, kernel):
         kernel.add()
-        steps = kernel.sweep.steps()
+        steps = kernel.sweep.steps(kernel.tables.paths)
         next(steps, None)  # has begun, and looked at the connection
         kernel.add(other(2))
         for _ in steps:
             pass
         assert kernel.load(kernel.number(VIP, ONE)).established == 2
+
+    def test_those_that_are_gone_leave_the_queue_of_what_is_over(self, kernel):
+        """More than a packet looks at in a row, so behind them the one that is over was out of reach."""
+        kernel.add(state=State.TIME_WAIT, flags=layout.RESTED)
+        gone = [kernel.rested(other(port)) for port in range(2, 4_002)]
+        last = kernel.rested(CLIENT)
+        queue = Queue(kernel.maps["rested"])
+        for entry in (*gone, last):
+            queue.push(entry)
+        kernel.run_sweep()
+        assert queue.first() == last
+        kernel.apply(kernel.plan, now=NOW + 60 * SECOND)
+        kernel.run_sweep()
+        kernel.run_sweep()
+        assert queue.first() is None
+
+    def test_a_version_of_ip_without_a_path_is_left_out(self, kernel):
+        kernel.add()
+        kernel.add(CLIENT6, VIP6, SIX, state=State.SYN_SENT)
+        four = {number: path for number, path in kernel.tables.paths.items() if path.version == 4}
+        ran = {}
+        for name, pieces in kernel.sweep.programs(four):
+            ran[name] = sum(len(piece) for piece in pieces)
+        assert {"look4", "look_half_open4"} <= ran.keys()
+        assert ran.keys().isdisjoint({"look6", "look_half_open6"})
+        assert kernel.load(kernel.number(VIP, ONE)).established == 1
+        assert next(kernel.sweep.programs({}))[0] == "begin_totals"
 
     def test_paths_that_no_connection_has_are_unused(self, kernel):
         kernel.add(state=State.TIME_WAIT)
@@ -414,24 +468,22 @@ class TestSweep:
         right = kernel.load(number)
         wrong = right._replace(half_open=right.half_open + off)
         kernel.maps["loads"].update(word(number), layout.LOAD.pack(wrong))
-        for program, over in _ORDER:
+        for program, pieces in kernel.sweep.programs(kernel.tables.paths):
             if program == "settle_half_open":
                 busy = wrong._replace(connections=2)
                 kernel.maps["loads"].update(word(number), layout.LOAD.pack(busy))
-            for _ in iterate(kernel.swept.programs[program], kernel.swept.maps[over]):
-                pass
+            exhaust(pieces)
         assert kernel.load(number).half_open == right.half_open + after
 
     def test_the_total_of_half_open_ones_is_no_less_than_there_are(self, kernel):
         """One that begins behind the look was not counted, and is not pushed out either."""
-        for program, over in _ORDER:
+        for program, pieces in kernel.sweep.programs(kernel.tables.paths):
             if program == "settle_half_open":
                 kernel.add(state=State.SYN_SENT)
                 number = kernel.number(VIP, ONE)
                 began = kernel.load(number)._replace(connections=1)
                 kernel.maps["loads"].update(word(number), layout.LOAD.pack(began))
-            for _ in iterate(kernel.swept.programs[program], kernel.swept.maps[over]):
-                pass
+            exhaust(pieces)
         assert kernel.totals().half_open == 1
         found = counters(kernel.maps, kernel.tables, NOW)
         assert (found.half_open, found.drops) == (1, {})
@@ -446,12 +498,11 @@ class TestSweep:
         steps = [("look4", lambda: kernel.begins(2, 3_000)), ("settle", lambda: kernel.ends(1, 1_000))]
         if seen == "neither":
             steps = [("look4", steps[1][1]), ("settle", steps[0][1])]
-        for program, over in _ORDER:
+        for program, pieces in kernel.sweep.programs(kernel.tables.paths):
             for before, happens in steps:
                 if program == before:
                     happens()
-            for _ in iterate(kernel.swept.programs[program], kernel.swept.maps[over]):
-                pass
+            exhaust(pieces)
         load = kernel.load(number)
         assert (load.outstanding, load.asked) == (1, 3_000)
 
@@ -474,11 +525,10 @@ class TestSweep:
         kernel.outstanding(number, 1, now - 1_000)
         lost = kernel.load(number)._replace(outstanding=51, asked=now - 1_000 + 50 * (now - 900_000))
         kernel.maps["loads"].update(word(number), layout.LOAD.pack(lost))
-        for program, over in _ORDER:
+        for program, pieces in kernel.sweep.programs(kernel.tables.paths):
             if program == "settle":
                 kernel.begins(2, now)
-            for _ in iterate(kernel.swept.programs[program], kernel.swept.maps[over]):
-                pass
+            exhaust(pieces)
         load = kernel.load(number)
         assert load.outstanding <= 3
         ages = load.outstanding * now - load.asked
