@@ -1,13 +1,14 @@
-"""Three hosts on two cables, for what must not be measured through a switch: single packets.
+"""Three hosts on two cables, without a server on any: for single packets, whose clients and backends are
+only addresses.
 
     [ client ] eth0 ------- eth0 [ gateway ] eth1 ------- eth0 [ backend ]
      10.1.0.10          10.1.0.1               10.2.0.1         10.2.0.2
      10.128.0.0/9      VIP 10.1.0.100                        10.5.0.0/16
 
-Behind the client are the clients of all flows, behind the backend are all backends; both are only
-addresses in packets. The gateway knows its neighbours: nothing waits for them. GRO is on everywhere:
-without it, or an XDP program, a veth takes no frames from XDP. Two cores have queues of their own, as on
-any network card: with one for both, a core would receive what the other sends too much of.
+Behind the client are the clients of all flows, behind the backend are all backends. The gateway knows its
+neighbours: nothing waits for them. GRO is on everywhere: without it, or an XDP program, a veth takes no
+frames from XDP. Two cores have queues of their own, as on any network card: with one for both, a core would
+receive what the other sends too much of.
 """
 
 from __future__ import annotations

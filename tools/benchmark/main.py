@@ -88,7 +88,7 @@ def _compare(results: Results, options: argparse.Namespace) -> None:
 
 
 def _cables(results: Results, options: argparse.Namespace) -> None:
-    """What is measured without a switch: packets, alone, flood, restart."""
+    """What is measured without servers: packets, alone, flood, restart."""
     wanted = _ON_CABLES if options.command == "all" else [options.command]
     peers, ours = chosen(options.only, packet_peers()), chosen(options.only, KERNEL_DATAPATHS)
     rounds = options.rounds
