@@ -45,7 +45,6 @@ Route = Callable[[bytes], Hop | None]
 Outgoing = tuple[Hop | None, bytearray, int]
 """Next hop (None: hand it to the host's stack, on the interface it came from), frame, its end."""
 
-_TCP: Final = Protocol.TCP
 _SYN_SENT: Final = State.SYN_SENT
 _FORWARD: Final = Verdict.FORWARD
 _PASS: Final = Verdict.PASS

@@ -18,7 +18,7 @@ _PICTURES: Final = (".png", ".svg", ".pdf")
 
 _COMMANDS: Final = {
     "all": "all of the below but profile and latency, one after the other; what is done without a COMMAND",
-    "compare": "l4lb, nftables, HAProxy, nginx and plain forwarding in turns, on real traffic; as root",
+    "compare": "l4lb, nftables, HAProxy, nginx, and forwarding in turns, on real traffic; as root",
     "packets": "small packets a second on one core, beside nftables, forwarding and bare XDP; as root",
     "alone": "the eBPF programs alone: time of a packet, memory of a connection; as root",
     "flood": "a thousand transfers under a flood of SYNs; as root",

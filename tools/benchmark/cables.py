@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from benchmark.hosts import Hosts
+from benchmark.hosts import RENO, Hosts
 from benchmark.site import only_bench
 from l4lb.model import Endpoint
 from netlab.command import find, inside, run
@@ -73,7 +73,7 @@ address add 10.5.0.1/16 dev lo
 route add default via 10.2.0.1
 """,
 }
-_SETTINGS: Final = ("net.ipv6.conf.all.disable_ipv6=1", "net.ipv4.conf.all.rp_filter=0")
+_SETTINGS: Final = ("net.ipv6.conf.all.disable_ipv6=1", "net.ipv4.conf.all.rp_filter=0", RENO)
 
 
 class Cables(Hosts):

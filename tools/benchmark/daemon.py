@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmark import BenchError
-from benchmark.hosts import READY, Hosts, last_line, stay
+from benchmark.hosts import EVERYWHERE, READY, Hosts, last_line, stay
 
 L4LB: Final = Path(sys.executable).with_name("l4lb")
 KERNEL_DATAPATHS: Final = ("tc", "xdp")
@@ -142,7 +142,7 @@ class Daemon:
                 if all(backend["state"] == "up" for backend in backends):
                     # No packet passes through the control process: it may run where there is time for it.
                     # The packet process, which it has started by now, stays where this one was.
-                    stay(self._process.pid, range(os.cpu_count() or 1))
+                    stay(self._process.pid, EVERYWHERE)
                     return
             except BenchError:  # its socket is not there yet
                 if self._process.poll() is not None:

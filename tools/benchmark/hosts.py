@@ -18,9 +18,18 @@ from netlab.record import namespace_inode
 
 IPERF_PORT: Final = 5201
 WEB_PORT: Final = 80
-ONE_PORT: Final = 81  # at the VIP: web, of the first backend alone
+ONE_PORT: Final = 81
+"""The same web server, of the first backend alone. There it is another port too: a backend of two services
+is not what most have, and more work for l4lb."""
 
-CORE: Final = 0  # what is measured on one core is measured on this one
+EVERYWHERE: Final = frozenset(os.sched_getaffinity(0))
+"""The cores that the benchmark was given."""
+
+CORE: Final = min(EVERYWHERE)  # what is measured on one core is measured on this one
+
+RENO: Final = "net.ipv4.tcp_congestion_control=reno"
+"""For all hosts: every kernel has it and lets a namespace choose it. What the machine has chosen for itself
+may pace what it sends by timers (BBR), and then it is those that are measured."""
 
 READY: Final = 20.0  # seconds for a program to start, or for a balancer to find its backends
 
@@ -71,7 +80,7 @@ class Hosts:
     def at_backends(self) -> Frontend:
         """What the backends serve at their own addresses."""
         web = tuple(f"{address}:{WEB_PORT}" for address in self.backends)
-        return Frontend(web, web[0], self.backends[0])
+        return Frontend(web, f"{self.backends[0]}:{ONE_PORT}", self.backends[0])
 
     def command(self, host: str, *argv: str) -> list[str]:
         """The command line that runs ``argv`` on a host."""
@@ -196,10 +205,20 @@ def last_line(log: Path) -> str:
 
 
 def stay(pid: int, cores: Iterable[int]) -> None:
-    """Have a process, 0 is this thread, run on these cores only, and what it starts from now on."""
-    with suppress(OSError):  # it has ended
-        threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")] if pid else [0]
-        for thread in threads:
+    """Have a process, 0 is this thread, run on these cores only, and what it starts from now on. One that
+    has ended is left alone.
+
+    Raises:
+        OSError: there are no such cores for it.
+    """
+    threads = [0]
+    if pid:
+        try:
+            threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+        except FileNotFoundError:
+            return
+    for thread in threads:
+        with suppress(ProcessLookupError):
             os.sched_setaffinity(thread, cores)
 
 

@@ -131,7 +131,7 @@ def _frames_of_1500(site: Site) -> Iterator[None]:
     """With a client that cuts up what it sends by itself.
 
     Raises:
-        BenchError: what came to the gateway was larger all the same.
+        BenchError: it has sent larger frames all the same, or none.
     """
 
     def offloads(state: str) -> None:
@@ -148,7 +148,7 @@ def _frames_of_1500(site: Site) -> Iterator[None]:
     packets, octets = (sum(after[card][it] - before[card][it] for card in after) for it in range(2))
     mean = octets / max(1, packets)
     if not 0 < mean <= _LARGEST_FRAME:
-        raise BenchError(f"a client without offloads has sent frames of {mean:.0f} bytes")
+        raise BenchError(f"a client without offloads has sent {packets} frames of {mean:.0f} bytes")
 
 
 def _sent(site: Site) -> dict[str, tuple[int, int]]:

@@ -22,12 +22,13 @@ from benchmark.arguments import chosen, packet_peers, parse, traffic_peers
 from benchmark.cables import open_cables
 from benchmark.daemon import KERNEL_DATAPATHS
 from benchmark.environment import BUSY, environment
+from benchmark.hosts import RENO
 from benchmark.latency.balancers import BALANCERS, absent
 from benchmark.latency.measure import check, playing
 from benchmark.latency.measure import measure as measure_latency
 from benchmark.latency.pool import open_pool
 from benchmark.latency.scenes import scenes
-from benchmark.loads import CONNECTIONS, LOADS, THREADS
+from benchmark.loads import CONNECTIONS, LOADS, ON_ONE_CORE, THREADS
 from benchmark.peers import PEERS
 from benchmark.plot import plot
 from benchmark.report import show
@@ -152,6 +153,7 @@ def _run(options: argparse.Namespace) -> int:
         name: value for name, value in vars(options).items() if name not in ("json", "plot", "prefix")
     }
     settings |= {"wrk threads": THREADS, "wrk connections": CONNECTIONS}
+    settings |= {"on one core": sorted(ON_ONE_CORE), "hosts": "on cables", "sysctl": RENO}
     results = Results(environment(), settings)
     if os.getloadavg()[0] > BUSY:
         print(

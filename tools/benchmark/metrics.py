@@ -23,10 +23,10 @@ METRICS: Final = (
     Metric("bulk_download", "bulk TCP, download", "Gbit/s", "bulk_download", digits=2),
     Metric("bulk_upload", "bulk TCP, upload", "Gbit/s", "bulk_upload", digits=2),
     Metric("bulk_1500", "bulk TCP, frames of 1,500 bytes", "Gbit/s", "bulk_1500", digits=2),
-    Metric("keepalive", "keep-alive requests, one core", "requests/s", "keepalive"),
+    Metric("keepalive", "keep-alive requests", "requests/s", "keepalive"),
     Metric("keepalive_p50", "keep-alive latency, median (wrk)", "µs", "keepalive", lower_is_better=True),
     Metric("keepalive_p99", "keep-alive latency, 99% (wrk)", "µs", "keepalive", lower_is_better=True),
-    Metric("connections", "new connections, one core", "connections/s", "connections"),
+    Metric("connections", "new connections, one request each", "connections/s", "connections"),
     Metric("small_packets", "packets of 66 bytes on one core", "packets/s", "small_packets"),
     Metric(
         "small_packets_lost",

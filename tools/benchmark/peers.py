@@ -63,7 +63,7 @@ def _services(hosts: Hosts) -> tuple[Served, ...]:
     web = [f"{address}:{WEB_PORT}" for address in hosts.backends]
     return (
         Served("web", WEB_PORT, web, check),
-        Served("one", ONE_PORT, web[:1], check),
+        Served("one", ONE_PORT, [f"{hosts.backends[0]}:{ONE_PORT}"], check),
         Served("bulk", IPERF_PORT, [f"{hosts.backends[0]}:{IPERF_PORT}"], check),
     )
 
@@ -73,7 +73,7 @@ table ip bench {{
   chain prerouting {{
     type nat hook prerouting priority dstnat;
     ip daddr {vip} tcp dport {web} dnat to numgen inc mod {count} map {{ {backends} }}
-    ip daddr {vip} tcp dport {one} dnat to {first}:{web}
+    ip daddr {vip} tcp dport {one} dnat to {first}
     ip daddr {vip} tcp dport {iperf} dnat to {first}
   }}
 }}
@@ -106,7 +106,7 @@ def ipvs(hosts: Hosts) -> Iterator[Frontend]:
     rules = [f"-A -t {hosts.vip}:{WEB_PORT} -s rr"]
     rules += [f"-a -t {hosts.vip}:{WEB_PORT} -r {address}:{WEB_PORT} -m" for address in hosts.backends]
     rules += [f"-A -t {hosts.vip}:{ONE_PORT} -s rr"]
-    rules += [f"-a -t {hosts.vip}:{ONE_PORT} -r {hosts.backends[0]}:{WEB_PORT} -m"]
+    rules += [f"-a -t {hosts.vip}:{ONE_PORT} -r {hosts.backends[0]}:{ONE_PORT} -m"]
     rules += [f"-A -t {hosts.vip}:{IPERF_PORT} -s rr"]
     rules += [f"-a -t {hosts.vip}:{IPERF_PORT} -r {hosts.backends[0]}:{IPERF_PORT} -m"]
     with hosts.vip_on_gateway():

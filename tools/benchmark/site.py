@@ -1,9 +1,7 @@
 """The lab as the benchmark uses it: tuned, watched, and the same for every balancer.
 
 Hosts are on cables of their own: a switch of the lab takes as much of the machine's time as a gateway, a
-real one takes none. TCP is Reno, which every kernel has and lets a namespace choose: what the machine has
-chosen for itself may pace what it sends by timers (BBR), and then it is those that are measured. Where
-nothing is lost, as here, it does what CUBIC does.
+real one takes none.
 
 A turn must not feel the turn before it. A client that closes first keeps the connection's port for
 a minute (TIME_WAIT). When few ports are free connect(2) looks through thousands of them, and then it
@@ -17,14 +15,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Final
 
 from benchmark import BenchError
-from benchmark.hosts import CORE, READY, Frontend, Hosts, stay
+from benchmark.hosts import CORE, EVERYWHERE, READY, RENO, Frontend, Hosts, stay
 from netlab import record
 from netlab.command import find, inside, run
 from netlab.lab import Lab
@@ -40,7 +38,6 @@ _CLIENTS: Final = 64
 """Addresses of the client: a turn may last two seconds, and one is not to be used again within a minute."""
 
 _CABLE: Final = "direct"  # interface of the client and of the first backend
-_TCP: Final = "net.ipv4.tcp_congestion_control=reno"
 # For hosts that open connections: the client, and the gateway when a proxy runs on it.
 _MANY_CONNECTIONS: Final = ("net.ipv4.ip_local_port_range=1024 65535", "net.ipv4.tcp_tw_reuse=1")
 
@@ -95,14 +92,12 @@ class Site(Hosts):
     def ready_for_xdp(self) -> Iterator[None]:
         """With GRO at the other ends of the gateway's cables: a veth takes frames from XDP only with that
         or a program of its own."""
-        ends = far_ends(self.lab.prefix, self.lab.topology)
-        for namespace, port in ends:
-            run(inside(namespace, find("ethtool"), "-K", port, "gro", "on"))
-        try:
+        with ExitStack() as stack:
+            for namespace, port in far_ends(self.lab.prefix, self.lab.topology):
+                gro = inside(namespace, find("ethtool"), "-K", port, "gro")
+                stack.callback(run, [*gro, "off"])
+                run([*gro, "on"])
             yield
-        finally:
-            for namespace, port in ends:
-                run(inside(namespace, find("ethtool"), "-K", port, "gro", "off"))
 
     @contextmanager
     def joined(self) -> Iterator[None]:
@@ -135,24 +130,47 @@ class Site(Hosts):
     @contextmanager
     def one_core(self) -> Iterator[None]:
         """With the servers, and all that is started meanwhile, on one core, and so what the kernel does
-        for them.
+        for them. Of l4lb that is what packets pass through: its control process is free to go (``Daemon``).
 
         On one core a rate says what a request costs all of them together. On two, it says at least as much
         about which of them the scheduler has put side by side at the moment.
         """
-        everywhere = os.sched_getaffinity(0)
-        servers = [pid for host in self.lab.topology.backends for pid in self._processes(host.name)]
         try:
-            for pid in (0, *servers):
-                stay(pid, {CORE})
+            self._stay({CORE})
             yield
         finally:
-            for pid in (0, *servers):
-                stay(pid, everywhere)
+            self._stay(EVERYWHERE)
+
+    def _stay(self, cores: Iterable[int]) -> None:
+        stay(0, cores)
+        for host in self.lab.topology.backends:
+            for pid in self._processes(host.name):
+                stay(pid, cores)
 
     def _processes(self, host: str) -> list[int]:
         inode = record.namespace_inode(self.lab.namespace(host))
         return [] if inode is None else members(inode)
+
+    def check_clean(self) -> None:
+        """See also that nothing is left on the other hosts.
+
+        Raises:
+            BenchError: something is; says what.
+        """
+        super().check_clean()
+        for host in self.lab.topology.hosts.values():
+            if host.role == "gateway":
+                continue
+            links = json.loads(self.must(host.name, "ip", "-j", "link", "show"))
+            more = {link["ifname"] for link in links} - {"lo", *(card.name for card in host.interfaces)}
+            if more:
+                raise BenchError(f"the turn before has left the interface {', '.join(more)} on {host.name}")
+            for pid in self._processes(host.name):
+                with suppress(ProcessLookupError):
+                    if os.sched_getaffinity(pid) != EVERYWHERE:
+                        raise BenchError(
+                            f"the turn before has left process {pid} of {host.name} on one core"
+                        )
 
     def next_client(self) -> str:
         """Let the client use the next of its addresses for all it connects to; which one that is."""
@@ -196,7 +214,7 @@ def open_site(prefix: str) -> Iterator[Site]:
         site = Site(lab)
         site.add_clients()
         for host in lab.topology.hosts:
-            site.must(host, "sysctl", "-q", "-w", _TCP)
+            site.must(host, "sysctl", "-q", "-w", RENO)
         for host in ("client", "gateway"):
             site.must(host, "sysctl", "-q", "-w", *_MANY_CONNECTIONS)
         yield site

@@ -80,16 +80,15 @@ def make(prefix: str, topology: Topology, record: Record, *, switched: bool = Tr
     Raises:
         LabError: something is in the way or a command failed; what was made is in the record.
     """
-    names = [f"{prefix}-{host}" for host in topology.hosts]
-    if switched:
-        names.append(f"{prefix}-{SWITCH}")
-    for name in names:
+    hosts = [f"{prefix}-{host}" for host in topology.hosts]
+    switch = f"{prefix}-{SWITCH}"
+    for name in (switch, *hosts):
         if namespace_inode(name) is not None:
             raise LabError(
                 f"a network namespace '{name}' is there already and is not the lab's: remove it with "
                 f"'ip netns delete {name}', or choose another --prefix"
             )
-    for name in names:
+    for name in (switch, *hosts) if switched else hosts:
         record.namespaces[name] = None
         record.save()
         run(["ip", "netns", "add", name])
@@ -137,11 +136,13 @@ def _ways(topology: Topology) -> Iterator[str]:
     """What the gateway needs on cables that share a network: each host by its own."""
     for cable in cables(topology):
         yield f"link set {cable.near} up"
-        for far in cable.far.addresses:
-            own, length = cable.network.address(far.version), far.max_prefixlen
-            if cable.near != cable.network.name:
-                yield f"address add {own}/{length} dev {cable.near}" + " nodad" * (far.version == 6)
-            yield f"route replace {far}/{length} dev {cable.near} src {own}"
+        if cable.near != cable.network.name:
+            for own in cable.network.addresses:
+                nodad = " nodad" if own.version == 6 else ""
+                yield f"address add {own}/{own.max_prefixlen} dev {cable.near}{nodad}"
+        for far in (*cable.far.addresses, *cable.far.more_addresses):
+            own = cable.network.address(far.version)
+            yield f"route replace {far}/{far.max_prefixlen} dev {cable.near} src {own}"
 
 
 def remove(record: Record) -> None:

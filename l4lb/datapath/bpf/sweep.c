@@ -126,7 +126,7 @@ CHECKED_ALONE int tidy_queue(void)
 	return GONE;
 }
 
-#define TIDY_ROUNDS 64 /* as much as the queue has room for, at most */
+#define TIDY_ROUNDS 64 /* as much as the queue has room for, at most: once, after the daemon was away for long */
 
 SEC("iter/bpf_map_elem")
 int begin_totals(struct bpf_iter__bpf_map_elem *ctx)

@@ -293,7 +293,7 @@ class EbpfDatapath:
         while True:
             begun = clock()
             retired = await self._work(self._tables.retired)
-            steps = self._sweep.steps(await self._work(lambda: dict(self._tables.paths)))
+            steps = self._sweep.steps(self._tables.paths)
             while await self._work(_more, steps):
                 pass
             await self._work(self._free, retired)

@@ -21,8 +21,10 @@ class Site:
     @contextmanager
     def one_core(self) -> Iterator[None]:
         self.alone = True
-        yield
-        self.alone = False
+        try:
+            yield
+        finally:
+            self.alone = False
 
     def check_clean(self) -> None:
         pass

@@ -445,10 +445,35 @@ class TestSweep:
         ran = {}
         for name, pieces in kernel.sweep.programs(four):
             ran[name] = sum(len(piece) for piece in pieces)
-        assert {"look4", "look_half_open4"} <= ran.keys()
+        assert {"look4", "look6", "look_half_open4", "look_half_open6"} <= ran.keys()  # the first time
+        ran.clear()
+        for name, pieces in kernel.sweep.programs(four):
+            ran[name] = sum(len(piece) for piece in pieces)
+        assert ran["look4"]
         assert ran.keys().isdisjoint({"look6", "look_half_open6"})
         assert kernel.load(kernel.number(VIP, ONE)).established == 1
-        assert next(kernel.sweep.programs({}))[0] == "begin_totals"
+        assert [name for name, _ in kernel.sweep.programs({})] == [
+            "begin_totals",
+            "settle_half_open_totals",
+            "settle_totals",
+        ]
+
+    def test_the_totals_stay_where_a_path_comes_in_the_middle(self, kernel):
+        """How many connections have begun on it is not known."""
+        paths = dict(kernel.tables.paths)
+        new = paths.popitem()
+        kernel.count(kernel.number(VIP, ONE), all_half_open=5)
+        before = kernel.totals()
+        ran = []
+        for name, pieces in kernel.sweep.programs(paths):
+            exhaust(pieces)
+            ran.append(name)
+            if name == "look_half_open4":
+                paths.update([new])
+        assert {"begin_totals", "settle_half_open", "settle"} <= set(ran)
+        assert kernel.totals() == before
+        exhaust(kernel.sweep.steps(paths))
+        assert kernel.totals().half_open == 0
 
     def test_paths_that_no_connection_has_are_unused(self, kernel):
         kernel.add(state=State.TIME_WAIT)
