@@ -18,7 +18,7 @@ from netlab.record import namespace_inode
 
 IPERF_PORT: Final = 5201
 WEB_PORT: Final = 80
-ONE_PORT: Final = 81
+ONE_PORT: Final = 8081
 """The same web server, of the first backend alone. There it is another port too: a backend of two services
 is not what most have, and more work for l4lb."""
 

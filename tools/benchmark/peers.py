@@ -1,7 +1,7 @@
 """The balancers, each started for its turn and stopped after it.
 
 All do the same job: new connections to port 80 of the VIP go to the three web backends in turn, those
-to port 81 and to iperf3's port to the first one. Those that can check their backends do. Two do none of
+to port 8081 and to iperf3's port to the first one. Those that can check their backends do. Two do none of
 it, and are what there is to compare with: plain forwarding, where the client asks the backends by their own
 addresses, and no gateway at all, where it does so over a cable of its own. Nobody who stands between can be
 faster than that; what is left are the two ends. For single packets the limit is a program that only sends

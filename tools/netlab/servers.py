@@ -2,7 +2,7 @@
 
 A backend is a network namespace, or this machine itself: None.
 
-What nginx answers on port 80, and on port 81 for who needs a backend that no other service has:
+What nginx answers on port 80, and on port 8081 for who needs a backend that no other service has:
 
     /           the host's name
     /client     the host's name, and the address and port that the connection came from
@@ -57,8 +57,8 @@ http {{
     server {{
         listen 80 backlog=4096;
         listen [::]:80 backlog=4096;
-        listen 81 backlog=4096;
-        listen [::]:81 backlog=4096;
+        listen 8081 backlog=4096;
+        listen [::]:8081 backlog=4096;
         root {www};
         location = / {{
             return 200 "{name}\\n";
