@@ -85,19 +85,20 @@ class Generator(Sender):
         super().__init__(cables, generator)
         self._server, self._client = server, client
 
-    def connect(self, destination: Endpoint, flows: int, services: int = 1) -> None:
-        """Open a TCP connection for each flow, with SYN, SYN-ACK and ACK.
+    def connect(self, destination: Endpoint, flows: int, services: int = 1, begin: int = 0) -> float:
+        """Open a TCP connection for each of so many flows, from ``begin`` on, with SYN, SYN-ACK and ACK;
+        the seconds that took (``send``).
 
         Raises:
             BenchError: some handshakes did not come to their end.
         """
-        syn = Order(_MACS, destination, tcp.SYN, flows, services)
+        syn, took = Order(_MACS, destination, tcp.SYN, begin + flows, services), 0.0
         answered, back = _total(self._server, _ANSWERED), _total(self._client, _DROPPED)
         begun = _total(self._server, _DROPPED)
-        for first in range(0, flows, _HANDSHAKES):
-            count = min(_HANDSHAKES, flows - first)
+        for first in range(begin, begin + flows, _HANDSHAKES):
+            count = min(_HANDSHAKES, begin + flows - first)
             for flags in (tcp.SYN, tcp.ACK):
-                self.send(replace(syn, flags=flags, first=first), count)
+                took += self.send(replace(syn, flags=flags, first=first), count)
         for what, count in (
             ("SYNs came through", _total(self._server, _ANSWERED) - answered),
             ("SYN-ACKs came back", _total(self._client, _DROPPED) - back),
@@ -105,6 +106,7 @@ class Generator(Sender):
         ):
             if count != flows:
                 raise BenchError(f"of {flows} handshakes {count} {what}")
+        return took
 
     def blast(self, destination: Endpoint, flows: int, seconds: float) -> Sent:
         """ACKs of all flows in turn, as many as go in so many seconds."""

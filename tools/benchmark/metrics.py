@@ -37,6 +37,7 @@ METRICS: Final = (
         lower_is_better=True,
         drawn=False,
     ),
+    Metric("opened", "TCP connections opened on one core", "connections/s", "small_packets"),
     Metric("ping_pong_p50", "one request at a time, median (wrk)", "µs", "ping_pong", lower_is_better=True),
     Metric("ping_pong_p99", "one request at a time, 99% (wrk)", "µs", "ping_pong", lower_is_better=True),
 )

@@ -1,4 +1,6 @@
-"""How many small packets a second one core takes through each balancer, on the cables."""
+"""How many small packets a second one core takes through each balancer, on the cables, and how many
+handshakes of three: new connections without the two ends' TCP, which takes most of the time of those of
+real programs."""
 
 from __future__ import annotations
 
@@ -14,6 +16,10 @@ from benchmark.statistics import rotated
 from l4lb.model import Endpoint
 
 LOAD: Final = "small_packets"
+
+_OPENED: Final = 40_000
+"""Connections of a turn, each time others: nftables' gateway remembers those of the turns before, and has
+room for 262,144."""
 
 
 def measure(
@@ -38,7 +44,9 @@ def measure(
                 generator.connect(destination, flows)
                 busy = load_average()
                 sent = generator.blast(destination, flows, seconds)
+                took = generator.connect(destination, _OPENED, begin=flows + number * _OPENED)
             values = {
+                "opened": _OPENED / took,
                 LOAD: sent.received / sent.seconds,
                 f"{LOAD}_lost": 100 * (1 - sent.received / sent.sent),
             }
