@@ -18,7 +18,7 @@ MISSING = [program for program in _PROGRAMS if shutil.which(program) is None]
 @pytest.fixture(scope="module")
 def site(lab_possible):
     if MISSING:
-        pytest.skip(f"no {', '.join(MISSING)}: tools/setup --bench installs them")
+        pytest.skip(f"no {', '.join(MISSING)}: tools/setup installs them")
     with open_site(f"l4lb-test-b{os.getpid()}") as opened:
         yield opened
 
