@@ -17,7 +17,6 @@ from l4lb.wire.frame import IP, NEEDS_CHECKSUM, VNET
 
 _U16 = Struct("!H")
 _PORT = Struct("!H")
-_TTL_DECREMENT = 0xFEFF  # complement of 0x0100: the TTL is the high byte of its word
 
 
 def _place(width: int, first: int, stop: int) -> tuple[slice, slice, int]:
@@ -72,15 +71,13 @@ class Rewrite:
         self.address_delta = delta(b"".join(end.ip for end in old[first:stop]), self.addresses)
         ports_delta = delta(b"".join(_PORT.pack(end.port) for end in old[first:stop]), self.ports)
         self.full_delta = fold(self.address_delta + ports_delta)
-        self.ip_delta = fold(self.address_delta + _TTL_DECREMENT)
+        self.ip_delta = fold(self.address_delta + ipv4.TTL_DECREMENT)
 
 
 def translate(frame: bytearray, packet: Packet, rewrite: Rewrite) -> None:
     """Rewrite a packet in place: TTL, addresses, ports, checksums. Any IP header, any fragment."""
     if packet.version == 4:
-        frame[IP + ipv4.TTL] -= 1
-        (field,) = _U16.unpack_from(frame, IP + ipv4.CHECKSUM)
-        _U16.pack_into(frame, IP + ipv4.CHECKSUM, update(field, rewrite.ip_delta))
+        ipv4.rewrite(frame, IP, rewrite.ip_delta)
     else:
         frame[IP + ipv6.HOP_LIMIT] -= 1
     frame[rewrite.where] = rewrite.addresses
@@ -122,7 +119,7 @@ def translate_error(
     source_at = IP + (ipv4.SOURCE if packet.version == 4 else ipv6.SOURCE)
     frame[source_at : source_at + len(new)] = new
     if packet.version == 4:
-        ipv4.rewrite(frame, IP, outer_delta)
+        ipv4.rewrite(frame, IP, outer_delta + ipv4.TTL_DECREMENT)
     else:
         frame[IP + ipv6.HOP_LIMIT] -= 1
     field_at = packet.transport + icmp.CHECKSUM

@@ -30,16 +30,16 @@ COPIED: Final = 0x80
 """Flag in an option's type: it belongs into every fragment."""
 
 _U16 = Struct("!H")
-_DECREMENT = 0xFEFF
+TTL_DECREMENT: Final = 0xFEFF
 """What lowering the TTL by one adds to the header's sum: the complement of 0x0100."""
 
 
 def rewrite(frame: bytearray, at: int, change: int) -> None:
-    """Lower the TTL of the header at ``at`` by one and repair its checksum for that and for
-    ``change``, a ``delta`` of its addresses."""
+    """Lower the TTL of the header at ``at`` by one and repair its checksum for ``change``: what its
+    addresses and, ``TTL_DECREMENT``, the TTL add to the sum."""
     frame[at + TTL] -= 1
     (field,) = _U16.unpack_from(frame, at + CHECKSUM)
-    _U16.pack_into(frame, at + CHECKSUM, update(field, change + _DECREMENT))
+    _U16.pack_into(frame, at + CHECKSUM, update(field, change))
 
 
 def can_be_source(address: bytes) -> bool:

@@ -33,7 +33,7 @@ class TestIpv4:
         header[10:12] = checksum(header).to_bytes(2, "big")
         frame = bytearray(24) + header
         frame[40:44] = new
-        ipv4.rewrite(frame, 24, delta(DESTINATION, new))
+        ipv4.rewrite(frame, 24, delta(DESTINATION, new) + ipv4.TTL_DECREMENT)
         assert frame[32] == ttl - 1
         assert ones_sum(frame[24:]) == 0xFFFF
 
