@@ -7,11 +7,11 @@
  *
  * Iterators (Linux 5.8) over the entries of a map, in this order:
  *
- *     begin            over an array of the paths that are in use, then begin_totals over totals
+ *     begin            over an array of the paths that are in use, PATHS for the totals last
  *     look_half_open4  over half_open4, and so on for 6
- *     settle_half_open over the paths, then settle_half_open_totals over totals
+ *     settle_half_open over the same
  *     look4            over blocks, which are of connections4; and over connections6
- *     settle           over the paths, then settle_totals over totals
+ *     settle           over the same
  *
  * There is room for far more paths than most gateways have: to go through all would take longer than the rest.
  *
@@ -74,22 +74,36 @@ ALWAYS_INLINE int find_counters(__u32 number, __u32 **half_open, __u32 **establi
 	return 1;
 }
 
-/* The number of a path, in an array of them; PATHS behind the last one. */
-ALWAYS_INLINE __u32 path_in(struct bpf_iter__bpf_map_elem *ctx)
+#define NO_COUNT (PATHS + 1) /* behind all there are: nothing is done with it */
+
+/* What is in the array at this step. */
+ALWAYS_INLINE __u32 number_in(struct bpf_iter__bpf_map_elem *ctx)
 {
 	__u32 *number = ctx->value;
 
-	return number ? *number : PATHS;
+	return number ? *number : NO_COUNT;
 }
 
-ALWAYS_INLINE void begin_count(__u32 number)
+/* Those in front of the queue that are gone are taken out. */
+CHECKED_ALONE int tidy_queue(void)
 {
+	return is_any_over();
+}
+
+#define TIDY_ROUNDS 64 /* as much as the queue has room for, at most: once, after the daemon was away for long */
+
+SEC("iter/bpf_map_elem")
+int begin(struct bpf_iter__bpf_map_elem *ctx)
+{
+	__u32 number = number_in(ctx), *half_open, *established;
 	struct count *count = bpf_map_lookup_elem(&counts, &number);
-	__u32 *half_open, *established;
 	struct load *load;
 
 	if (!count || !find_counters(number, &half_open, &established))
-		return;
+		return 0;
+	if (number == PATHS)
+		for (int i = 0; i < TIDY_ROUNDS; i++)
+			tidy_queue();
 	count->half_open = 0;
 	count->established = 0;
 	count->entries = 0;
@@ -102,41 +116,6 @@ ALWAYS_INLINE void begin_count(__u32 number)
 	count->outstanding_before = load ? load->outstanding : 0;
 	count->connections_before = load ? load->connections : 0;
 	count->requests_before = load ? load->requests : 0;
-}
-
-SEC("iter/bpf_map_elem")
-int begin(struct bpf_iter__bpf_map_elem *ctx)
-{
-	__u32 number = path_in(ctx);
-
-	if (number < PATHS)
-		begin_count(number);
-	return 0;
-}
-
-/* Take out those in front of the queue that are gone; GONE if there may be more. */
-CHECKED_ALONE int tidy_queue(void)
-{
-	for (int i = 0; i < RESTED_LOOKS; i++) {
-		int first = look_at_first();
-
-		if (first != GONE)
-			return first;
-	}
-	return GONE;
-}
-
-#define TIDY_ROUNDS 64 /* as much as the queue has room for, at most: once, after the daemon was away for long */
-
-SEC("iter/bpf_map_elem")
-int begin_totals(struct bpf_iter__bpf_map_elem *ctx)
-{
-	if (!ctx->key)
-		return 0;
-	for (int i = 0; i < TIDY_ROUNDS; i++)
-		if (tidy_queue() != GONE)
-			break;
-	begin_count(PATHS);
 	return 0;
 }
 
@@ -227,17 +206,18 @@ ALWAYS_INLINE int error_of(int now, int before, int counted, int moved)
 
 /* The programs cannot know which half-open connections are pushed out. The totals come last, and by then know how
  * many connections began. */
-ALWAYS_INLINE void settle_half_open_count(__u32 number)
+SEC("iter/bpf_map_elem")
+int settle_half_open(struct bpf_iter__bpf_map_elem *ctx)
 {
+	__u32 number = number_in(ctx), *half_open, *established, total = PATHS, moved, reason = HALF_OPEN_EVICTED;
 	struct count *count = bpf_map_lookup_elem(&counts, &number);
-	__u32 *half_open, *established, total = PATHS, moved, reason = HALF_OPEN_EVICTED;
 	struct count *all;
 	struct load *load;
 	__u64 *evicted;
 	int error;
 
 	if (!count || !find_counters(number, &half_open, &established))
-		return;
+		return 0;
 	moved = count->moved;
 	load = bpf_map_lookup_elem(&loads, &number);
 	if (load) {
@@ -254,37 +234,21 @@ ALWAYS_INLINE void settle_half_open_count(__u32 number)
 		if (evicted)
 			*evicted += -error;
 	}
-}
-
-SEC("iter/bpf_map_elem")
-int settle_half_open(struct bpf_iter__bpf_map_elem *ctx)
-{
-	__u32 number = path_in(ctx);
-
-	if (number < PATHS)
-		settle_half_open_count(number);
-	return 0;
-}
-
-SEC("iter/bpf_map_elem")
-int settle_half_open_totals(struct bpf_iter__bpf_map_elem *ctx)
-{
-	if (ctx->key)
-		settle_half_open_count(PATHS);
 	return 0;
 }
 
 /* Of established connections the programs' count is exact, and of requests as far as they are not pushed out with
  * half-open connections, which are of UDP. Every half-open connection may have become established meanwhile. */
-ALWAYS_INLINE void settle_count(__u32 number)
+SEC("iter/bpf_map_elem")
+int settle(struct bpf_iter__bpf_map_elem *ctx)
 {
+	__u32 number = number_in(ctx), *half_open, *established, moved = 0;
 	struct count *count = bpf_map_lookup_elem(&counts, &number);
-	__u32 *half_open, *established, moved = 0;
 	struct load *load;
 	int error, still;
 
 	if (!count || !find_counters(number, &half_open, &established))
-		return;
+		return 0;
 	load = bpf_map_lookup_elem(&loads, &number);
 	if (load)
 		moved = (__u32)load->connections - count->connections_before;
@@ -295,7 +259,7 @@ ALWAYS_INLINE void settle_count(__u32 number)
 			__sync_fetch_and_add(established, error);
 	}
 	if (!load)
-		return;
+		return 0;
 	moved = load->requests - count->requests_before;
 	still = !moved && load->outstanding == count->outstanding_before;
 	error = error_of(load->outstanding, count->outstanding_before, count->outstanding, moved);
@@ -305,23 +269,6 @@ ALWAYS_INLINE void settle_count(__u32 number)
 		__sync_fetch_and_add(&load->asked, count->asked - load->asked);
 	else if (error)
 		settle_asked(load, count);
-}
-
-SEC("iter/bpf_map_elem")
-int settle(struct bpf_iter__bpf_map_elem *ctx)
-{
-	__u32 number = path_in(ctx);
-
-	if (number < PATHS)
-		settle_count(number);
-	return 0;
-}
-
-SEC("iter/bpf_map_elem")
-int settle_totals(struct bpf_iter__bpf_map_elem *ctx)
-{
-	if (ctx->key)
-		settle_count(PATHS);
 	return 0;
 }
 

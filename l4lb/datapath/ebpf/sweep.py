@@ -8,6 +8,7 @@ from struct import Struct
 from typing import Final
 
 from l4lb.datapath.ebpf.layout import Path, word
+from l4lb.datapath.ebpf.numbers import PATHS
 from l4lb.datapath.libbpf import Map, Program, iterate
 
 _COUNT: Final = Struct("=9I4xQ")
@@ -17,19 +18,18 @@ requests before; asked."""
 _THOROUGH: Final = 16
 """Of so many rounds one, the first, goes through what should be empty."""
 
-_USED: Final = "the paths that are in use"
+_USED: Final = "the paths that are in use, and the totals"
 _ORDER: Final = (
     ("begin", _USED),
-    ("begin_totals", "totals"),
     ("look_half_open4", "half_open4"),
     ("look_half_open6", "half_open6"),
     ("settle_half_open", _USED),
-    ("settle_half_open_totals", "totals"),
     ("look4", "blocks"),
     ("look6", "connections6"),
     ("settle", _USED),
-    ("settle_totals", "totals"),
 )
+_NO_COUNT: Final = PATHS + 1
+"""In the place of the totals: they are left alone."""
 
 
 class Sweep:
@@ -56,16 +56,15 @@ class Sweep:
         if not self._rounds % _THOROUGH:
             versions |= {"4", "6"}
         self._rounds += 1
-        with closing(Map.create_array(4, max(1, len(numbers)))) as used:
-            used.update_batch((word(place), word(number)) for place, number in enumerate(numbers))
+        totals = word(len(numbers))
+        with closing(Map.create_array(4, len(numbers) + 1)) as used:
+            used.update_batch((word(place), word(number)) for place, number in enumerate((*numbers, PATHS)))
             for name, over in _ORDER:
-                if (name.startswith("look") and name[-1] not in versions) or (
-                    over is _USED and not numbers
-                ):
+                if name.startswith("look") and name[-1] not in versions:
                     continue
-                # How many connections began on paths that came meanwhile is not known.
-                if name.startswith("settle") and over == "totals" and paths.keys() - numbers:
-                    continue
+                if paths.keys() - numbers:
+                    # How many connections began on those that came meanwhile is not known.
+                    used.update(totals, word(_NO_COUNT))
                 yield name, iterate(self._programs[name], used if over is _USED else self._maps[over])
 
     def unused(self, paths: Collection[int]) -> set[int]:

@@ -452,11 +452,7 @@ class TestSweep:
         assert ran["look4"]
         assert ran.keys().isdisjoint({"look6", "look_half_open6"})
         assert kernel.load(kernel.number(VIP, ONE)).established == 1
-        assert [name for name, _ in kernel.sweep.programs({})] == [
-            "begin_totals",
-            "settle_half_open_totals",
-            "settle_totals",
-        ]
+        assert [name for name, _ in kernel.sweep.programs({})] == ["begin", "settle_half_open", "settle"]
 
     def test_the_totals_stay_where_a_path_comes_in_the_middle(self, kernel):
         """How many connections have begun on it is not known."""
@@ -470,7 +466,7 @@ class TestSweep:
             ran.append(name)
             if name == "look_half_open4":
                 paths.update([new])
-        assert {"begin_totals", "settle_half_open", "settle"} <= set(ran)
+        assert {"begin", "settle_half_open", "settle"} <= set(ran)
         assert kernel.totals() == before
         exhaust(kernel.sweep.steps(paths))
         assert kernel.totals().half_open == 0

@@ -16,7 +16,7 @@ OBJECTS = Path(l4lb.datapath.__file__).with_name("bpf")
 ROOTS = [
     ("tc", "l4lb_tc"),
     ("xdp", "l4lb_xdp"),
-    *(("sweep", name) for name in ("begin_totals", "look4", "look6", "look_half_open4", "look_half_open6")),
+    *(("sweep", name) for name in ("begin", "look4", "look6", "look_half_open4", "look_half_open6")),
     *(("query", name) for name in ("ask4", "ask6", "ask_half_open4", "ask_half_open6")),
 ]
 LIMIT = 512
