@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from l4lb.datapath.base import Capabilities, ConnectionFilter, DatapathError
 from l4lb.datapath.claim import Claim
 from l4lb.datapath.packet_process import PacketProcess
 from l4lb.datapath.shield import Shield
+from l4lb.datapath.tasks import Tasks
 from l4lb.director.lookup import reweighed
 from l4lb.model import (
     BackendKey,
@@ -71,7 +72,7 @@ class RawDatapath:
         self._told: KernelState | None = None  # what the packet process knows, but for news of neighbours
         self._complaint = ""  # the last one about the shield: not to be said every five seconds
         self._unsubscribe: Callable[[], None] = lambda: None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     # -- the interface of every datapath -------------------------------------------------------
 
@@ -159,11 +160,7 @@ class RawDatapath:
 
     async def wait_failed(self) -> str:
         """See ``Datapath``."""
-        process = self._running
-        status = await process.wait()
-        if self._process is not process:
-            await asyncio.Event().wait()  # a wanted end is not a failure
-        return f"the packet process ended with status {status}"
+        return await self._tasks.wait_failed()
 
     async def close(self, *, hold: bool) -> None:
         """See ``Datapath``."""
@@ -173,8 +170,7 @@ class RawDatapath:
         # A packet process that died could not say; its clients may still be there.
         live: int | None = None
         self._unsubscribe()
-        for task in self._tasks:
-            task.cancel()
+        await self._tasks.close()
         process, self._process = self._process, None
         if process is not None:
             with contextlib.suppress(DatapathError):
@@ -213,20 +209,21 @@ class RawDatapath:
         return self._process
 
     async def _start(self) -> None:
-        process = PacketProcess(lambda index, ip: self._spawn(self._watch.resolve(index, ip)))
+        process = PacketProcess(lambda index, ip: self._tasks.start(self._watch.resolve(index, ip)))
         await process.start()
         self._process = process
         self._unsubscribe = self._watch.subscribe(self._kernel_changed)
         self._told = self._safe_state()
         await process.request("kernel", self._told)
-        self._spawn(self._look_after(process))
+        for task in (self._look_after(process), self._see_end(process)):
+            self._tasks.start(task, vital=True)
 
     def _kernel_changed(self, change: Change) -> None:
         if self._process is None:
             return
         if change.links:
             # An interface that has come back is shielded before its packets are taken.
-            self._spawn(self._follow_links(self._process))
+            self._tasks.start(self._follow_links(self._process))
         elif change.routes:
             if not self._following:  # or the routes through that interface would be known before
                 self._tell_kernel(self._process)
@@ -313,12 +310,6 @@ class RawDatapath:
                     log.error("%s", error)
                 self._complaint = str(error)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.warning("%s", task.exception())
+    async def _see_end(self, process: PacketProcess) -> None:
+        status = await process.wait()
+        raise DatapathError(f"the packet process ended with status {status}")

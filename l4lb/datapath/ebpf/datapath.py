@@ -21,7 +21,6 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
-    Coroutine,
     Iterator,
     Mapping,
     Sequence,
@@ -56,6 +55,7 @@ from l4lb.datapath.ebpf.sweep import Sweep
 from l4lb.datapath.ebpf.tables import Tables
 from l4lb.datapath.libbpf import LibbpfError
 from l4lb.datapath.privileges import Capability
+from l4lb.datapath.tasks import Tasks
 from l4lb.model import BackendKey, ConnectionInfo, Costs, Counters, Decision, Limits, Load, Plan, State
 from l4lb.netlink.state import Link
 from l4lb.netlink.watch import KernelWatch
@@ -114,8 +114,7 @@ class EbpfDatapath:
         self._unused: set[int] = set()  # retired paths that no connection had in the last round
         self._following: Following
         self._reset_wanted = asyncio.Event()
-        self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     def load(self) -> None:
         """Load the programs, and take over what is pinned; ``attach`` does it if nobody has.
@@ -216,12 +215,6 @@ class EbpfDatapath:
             found += await self._work(self._infos, part)
         return found, total
 
-    async def pages(self, which: ConnectionFilter) -> AsyncIterator[list[ConnectionInfo]]:
-        """All connections that match, as many at a time as the kernel hands over: some dozens."""
-        async for part, _ in self._ask(await self._query(which)):
-            if part:
-                yield await self._work(self._infos, part)
-
     async def flush(self, which: ConnectionFilter) -> int:
         """See ``Datapath``."""
         return await self._reset(await self._query(which, take=True))
@@ -232,16 +225,13 @@ class EbpfDatapath:
 
     async def wait_failed(self) -> str:
         """See ``Datapath``."""
-        return await asyncio.shield(self._failed)
+        return await self._tasks.wait_failed()
 
     async def close(self, *, hold: bool) -> None:
         """See ``Datapath``. With ``hold``, all stays as it is, and packets take their way."""
         if self._programs is not None:
             self._following.close()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._tasks.close()
         programs, self._programs = self._programs, None
         loop = asyncio.get_running_loop()
         try:
@@ -285,7 +275,7 @@ class EbpfDatapath:
             self._sweep_forever(),
             self._reset_forever(),
         ):
-            self._spawn(task)
+            self._tasks.start(task, vital=True)
 
     async def _sweep_forever(self) -> None:
         """Forget what has expired, and give back the numbers of paths that no connection has."""
@@ -391,18 +381,6 @@ class EbpfDatapath:
         except OSError as error:  # of files, these are all that the worker touches
             what = "use the pins" if error.filename else "ask the kernel"
             raise DatapathError(f"the {self._kind} datapath cannot {what}: {error}") from None
-
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not self._failed.done():
-            if not isinstance(error, DatapathError):
-                log.error("a bug in the eBPF datapath", exc_info=error)
-            self._failed.set_result(str(error) or repr(error))
 
 
 def _remove_abandoned(file_system: Path, ours: Path) -> list[str]:

@@ -25,9 +25,13 @@ class Process:
 
     def __init__(self, resolve):
         self.told = asyncio.Queue()
+        self.ended = asyncio.get_running_loop().create_future()
 
     async def start(self):
         pass
+
+    async def wait(self):
+        return await self.ended
 
     async def end(self):
         pass
@@ -195,3 +199,27 @@ def test_an_interface_that_could_not_be_attached_is_still_a_way_out(run):
         assert await datapath._process.told.get() == {1, 2, 4}
 
     run(test)
+
+
+def test_a_packet_process_that_ends_is_the_datapaths_end(run):
+    async def test(datapath, watch):
+        datapath._process.ended.set_result(-9)
+        assert await datapath.wait_failed() == "the packet process ended with status -9"
+
+    run(test)
+
+
+def test_so_is_a_bug_in_what_looks_after_it(run, monkeypatch, caplog):
+    monkeypatch.setattr("l4lb.datapath.raw._LOOK", 0.01)
+
+    async def test(datapath, watch):
+        async def loaded():
+            raise RuntimeError("odd")
+
+        datapath._shield.loaded = loaded
+        assert await datapath.wait_failed() == "odd"
+
+    run(test)
+    assert [(each.message, each.exc_info is not None) for each in caplog.records] == [
+        ("a bug in the datapath", True)
+    ]
