@@ -38,7 +38,6 @@ class Line:
     administrative: Administrative | None = None
     operating: Operating | None = None
     percentage: int | None = None  # of the weight in the config; 0 drains
-    maxconn: int | None = None
     description: str = ""
 
     def applied_to(self, before: Report) -> Report:
@@ -87,8 +86,8 @@ def _with(line: Line, word: str) -> Line:
         return replace(line, administrative=administrative)
     if (match := _PERCENTAGE.fullmatch(lower)) and int(match[1]) <= _LARGEST_PERCENTAGE:
         return replace(line, percentage=int(match[1]))
-    if match := _MAXCONN.fullmatch(lower):
-        return replace(line, maxconn=int(match[1]))
+    if _MAXCONN.fullmatch(lower):  # how many connections HAProxy may open: l4lb opens none
+        return line
     raise BadLine(f"{word[:_SHOWN]!r} is not a word of agent-check")
 
 

@@ -143,13 +143,8 @@ class Reports:
         if (entry := self._entries.get(target)) is not None:
             entry.failure = reason
 
-    def of(self, service: str, backend: Endpoint, now: float) -> Report | None:
-        """What is believed of a backend now; None if it has no agent, or one that says nothing."""
-        sight = self.look(service, backend, now)
-        return None if sight is None else sight.report
-
     def look(self, service: str, backend: Endpoint, now: float) -> Sight | None:
-        """The same with its state and why; None if no agent of it is asked."""
+        """What is believed of a backend now, and why; None if no agent of it is asked."""
         entry = self._entries.get((service, backend))
         if entry is None:
             return None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -21,6 +22,9 @@ from l4lb.cli.options import (
 from l4lb.cli.output import Column, duration, write_fields, write_json, write_table
 from l4lb.model import Endpoint
 
+if TYPE_CHECKING:
+    from l4lb.schedulers import Scheduler
+
 
 def _scheduler(name: str) -> str:
     """The value of ``--scheduler``."""
@@ -32,14 +36,15 @@ def _scheduler(name: str) -> str:
 def _complete_scheduler(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    return [CompletionItem(name) for name in _schedulers() if name.startswith(incomplete)]
+    fitting = (each for name, each in _schedulers().items() if name.startswith(incomplete))
+    return [CompletionItem(each.name, help=each.description) for each in fitting]
 
 
-def _schedulers() -> list[str]:
+def _schedulers() -> Mapping[str, Scheduler]:
     # Imported here because no other command needs them.
     from l4lb.schedulers import SCHEDULERS
 
-    return list(SCHEDULERS)
+    return SCHEDULERS
 
 
 @click.group(cls=Group)

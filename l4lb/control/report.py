@@ -64,6 +64,7 @@ def backend_report(
         "since": round(age, 3),
         "counted": facts.counted,
         **_traffic_report(facts.traffic),
+        "check": _check_report(facts.health, now),
         "agent": _agent_report(facts.agent),
         "probe": _probe_report(facts.last_probe, now),
         "source": "file" if facts.in_file else "runtime",
@@ -89,6 +90,13 @@ def times_report(times: Times) -> Json:
         **{name: None if seconds is None else round(seconds, 6) for name, seconds in report.items()},
         "buckets": by_end(times),
     }
+
+
+def _check_report(health: Health, now: float) -> Json | None:
+    """The last check; ``latency`` in seconds, null if it did not pass. Null before the first one."""
+    if health.last_check is None:
+        return None
+    return {"age": _rounded(max(0.0, now - health.last_check)), "latency": _rounded(health.latency, 6)}
 
 
 def _probe_report(last: LastProbe | None, now: float) -> Json | None:

@@ -18,7 +18,7 @@ from l4lb.model import BackendKey, ConnectionInfo, Costs, Counters, Decision, En
 class Capabilities:
     """What a datapath can do, shown by ``l4lb status`` and never hidden."""
 
-    name: str  # raw | tc | xdp | memory
+    name: str  # raw | tc | xdp
     survives_daemon: bool = False  # traffic flows while the daemon is away
     restores_connections: bool = False  # connections outlive a stop and a start
     needs_forwarding: bool = False  # by the kernel (net.ipv4.ip_forward), or services do not work

@@ -197,7 +197,7 @@ class Worker:
             if isinstance(answer, Generator):
                 self._jobs.append((number, answer))
             elif number:  # a request; 0 wants no answer
-                self._answer("answer", number, answer)
+                self._say("answer", number, answer)
         self._watch_channel()
 
     def _work(self) -> None:
@@ -208,14 +208,11 @@ class Worker:
         try:
             part = next(job)
             if part:
-                self._answer("part", number, part)
+                self._say("part", number, part)
         except StopIteration as end:
             self._jobs.popleft()
-            self._answer("answer", number, end.value)
+            self._say("answer", number, end.value)
         self._emit(None, monotonic())
-
-    def _answer(self, kind: str, number: int, value: Any) -> None:
-        self._say(kind, number, value)
 
     def _say(self, *message: Any) -> None:
         self._channel.send(message)

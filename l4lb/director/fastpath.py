@@ -50,7 +50,7 @@ def fast_path(table: ConnectionTable) -> FastPath:
     read_u16 = _U16.unpack_from
     tcp_length = _TCP_LENGTH.get
     established = State.ESTABLISHED
-    udp_answered = State.UDP
+    udp_established = State.UDP
 
     def forward(frame: bytearray, end: int, now: float) -> Hop | None:
         (kind, version, length, fragment, ttl, protocol, ip_sum, key, sequence, acked, flags, field) = (
@@ -78,7 +78,7 @@ def fast_path(table: ConnectionTable) -> FastPath:
                 return None
         elif protocol == 17:
             connection = udp_flows.get(key)
-            if connection is None or connection.state is not udp_answered:
+            if connection is None or connection.state is not udp_established:
                 return None
             (udp_length,) = read_u16(frame, transport + 4)
             if udp_length < 8 or udp_length > length + 24 - transport:

@@ -65,11 +65,6 @@ class ProbeCounters:
     forwarded_packets: int = 0  # by the datapath
 
 
-def never_shunned(service: str, backend: Endpoint) -> bool:
-    """For schedulers that give every backend its share."""
-    return False
-
-
 class Probing:
     """Decides on the probes of all services. Times are seconds on one clock."""
 
@@ -79,7 +74,7 @@ class Probing:
         *,
         random: Random,
         freshness: Freshness,
-        shunned: Callable[[str, Endpoint], bool] = never_shunned,
+        shunned: Callable[[str, Endpoint], bool],
     ) -> None:
         """Begin with no services.
 

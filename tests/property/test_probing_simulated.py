@@ -37,7 +37,12 @@ UP = Health(HealthState.UP, -1e6)
 def simulate(packets_per_second, busy):
     """Four minutes with so many packets in each second, to the first ``busy`` backends."""
     limits = Probes()
-    probing = Probing(Budget(limits, 0.0), random=Random(1), freshness=TrafficAge())
+    probing = Probing(
+        Budget(limits, 0.0),
+        random=Random(1),
+        freshness=TrafficAge(),
+        shunned=lambda service, backend: False,
+    )
     probing.update([SERVICE], 0.0, enabled=True)
     forwarded, connections = 0, [0] * len(BACKENDS)
     spent, asked, heads = Counter(), Counter(), [0]

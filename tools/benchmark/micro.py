@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -243,12 +243,6 @@ STEPS: Final[Sequence[Callable[[], Cost]]] = (
     *(lambda name=name: _select(name) for name in SCHEDULERS),
 )
 """Each measures one cost; half a second to two seconds."""
-
-
-def measure() -> Iterator[Cost]:
-    """All costs, one after the other."""
-    for step in STEPS:
-        yield step()
 
 
 def established(costs: Sequence[Cost]) -> float | None:

@@ -12,7 +12,7 @@
 const volatile __u64 tick_length = 0; /* ns */
 const volatile __u64 first_tick = 0;  /* the count at time 0 */
 
-const volatile __u8 own_clock = 0; /* 1: the time is settings.clock */
+const volatile __u8 own_clock = 0; /* 1: the time is settings.clock, for tests alone; not a branch where it is 0 */
 
 static __attribute__((always_inline)) inline __u64 time_now(const struct settings *settings)
 {

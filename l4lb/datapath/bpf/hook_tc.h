@@ -18,11 +18,6 @@ typedef struct __sk_buff context;
 #define DATA(ctx) ((void *)(long)(ctx)->data)
 #define DATA_END(ctx) ((void *)(long)(ctx)->data_end)
 
-ALWAYS_INLINE __u32 frame_length(context *ctx)
-{
-	return ctx->len;
-}
-
 /* IP bytes of the largest packet that the frame puts on the wire. */
 ALWAYS_INLINE __u32 segment_length(context *ctx, const struct packet *p)
 {

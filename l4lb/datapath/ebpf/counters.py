@@ -37,7 +37,7 @@ def counters(maps: Mapping[str, Map], tables: Tables, now: int) -> Counters:
         )
         forwarded += traffic.packets_in + traffic.packets_out
         load = layout.LOAD.unpack(loads[number])
-        established += signed(load.established)
+        established += not_negative(load.established)
         path = tables.paths[number]
         if number in counted:
             target = tables.names.get(path.service, ""), ends_of(path)[1]
@@ -50,9 +50,9 @@ def counters(maps: Mapping[str, Map], tables: Tables, now: int) -> Counters:
         backends={target: _added(each) for target, each in backends.items()},
         verdicts=verdicts,
         drops={reason: count for reason, count in drops.items() if count},
-        half_open=max(0, signed(totals.half_open)),
+        half_open=not_negative(totals.half_open),
         established=established,
-        remembered=max(0, signed(totals.established) - established),
+        remembered=max(0, not_negative(totals.established) - established),
         room=layout.SETTINGS.unpack(maps["settings"].lookup(word(0)) or b"").established,
     )
 
@@ -71,9 +71,9 @@ def loads(
     for number, value in _pages(maps["loads"], targets):
         load = layout.LOAD.unpack(value)
         found[targets[number]] = Load(
-            half_open=signed(load.half_open),
-            established=signed(load.established),
-            outstanding=signed(load.outstanding),
+            half_open=not_negative(load.half_open),
+            established=not_negative(load.established),
+            outstanding=not_negative(load.outstanding),
             waiting=waiting(load, now),
             answers=load.answers,
             answer_time=load.answered * UNIT,
@@ -89,13 +89,13 @@ def _traffic(traffic: layout.Traffic, load: layout.Load, measured: bytes | None,
     times = layout.MEASURED.unpack(measured) if measured is not None else None
     return Traffic(
         connections_total=load.connections,
-        half_open=signed(load.half_open),
-        established=signed(load.established),
+        half_open=not_negative(load.half_open),
+        established=not_negative(load.established),
         packets_in=traffic.packets_in,
         packets_out=traffic.packets_out,
         bytes_in=traffic.bytes_in,
         bytes_out=traffic.bytes_out,
-        outstanding=signed(load.outstanding),
+        outstanding=not_negative(load.outstanding),
         waiting=waiting(load, now),
         resets=load.resets,
         retransmissions=load.retransmissions,
@@ -109,15 +109,15 @@ def _traffic(traffic: layout.Traffic, load: layout.Load, measured: bytes | None,
 def waiting(load: layout.Load, now: int) -> float:
     """Seconds that the outstanding requests have waited at ``now``, in ns, together. Times wrap after five
     hours: together they must not have waited for longer than that each."""
-    count = signed(load.outstanding)
+    count = not_negative(load.outstanding)
     if count <= 0:
         return 0.0
     ages = (count * (now >> layout.TIME_SHIFT & _WRAP - 1) - load.asked) % (count * _WRAP)
     return ages * UNIT if ages < count * _WRAP // 2 else 0.0
 
 
-def signed(count: int) -> int:
-    """What CPUs count at a time may be below zero for a moment."""
+def not_negative(count: int) -> int:
+    """A count of 32 bits; 0 where it is below that, which what several CPUs count may be for a moment."""
     return count if count < 1 << 31 else 0
 
 

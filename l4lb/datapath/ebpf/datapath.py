@@ -42,7 +42,7 @@ from l4lb.datapath.ebpf.connections import (
     info,
     resets,
 )
-from l4lb.datapath.ebpf.counters import counters, loads, signed
+from l4lb.datapath.ebpf.counters import counters, loads, not_negative
 from l4lb.datapath.ebpf.decisions import decisions
 from l4lb.datapath.ebpf.exits import missing
 from l4lb.datapath.ebpf.following import Following
@@ -340,7 +340,7 @@ class EbpfDatapath:
             await self._work(pieces.close)
 
     def _infos(self, connections: list[Found]) -> list[ConnectionInfo]:
-        timeouts, now = self._tables.timeouts, time.monotonic_ns()  # as bpf_ktime_get_coarse_ns
+        timeouts, now = self._tables.timeouts, time.monotonic_ns()  # the clock of clock.h
         return [info(found, timeouts, now) for found in connections]
 
     def _facts(self, links: Sequence[Link]) -> dict[str, str]:
@@ -358,7 +358,7 @@ class EbpfDatapath:
         return {
             **facts,
             "established table": f"{totals.established} of {maps['connections4'].max_entries}",
-            "half-open table": f"{signed(totals.half_open)} of {maps['half_open4'].max_entries}",
+            "half-open table": f"{not_negative(totals.half_open)} of {maps['half_open4'].max_entries}",
             "pins": str(self._loaded.directory),
         }
 

@@ -7,7 +7,7 @@ restart of the daemon, and a path's is given to another one only when no connect
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from random import Random
 from typing import Final, NamedTuple
@@ -100,11 +100,6 @@ class Numbers:
         self._path_numbers = Pool(PATHS)
         self._planned_services: set[Socket] = set()
         self._planned_backends: set[Socket] = set()
-
-    def all_paths(self) -> Iterator[NumberedPath]:
-        """Those of the plan and the retired ones."""
-        yield from self.paths.values()
-        yield from self.retired.values()
 
     def adopt(
         self,

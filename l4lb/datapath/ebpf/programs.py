@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 
 _OBJECTS: Final = Path(l4lb.datapath.__file__).with_name("bpf")
 
-KINDS: Final = ("tc", "xdp")
 
 _INTERFACES: Final = 65_536
 """That the programs know something of; 1,024 are too few for a host of containers."""

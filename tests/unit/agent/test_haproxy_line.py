@@ -22,13 +22,13 @@ UP, DOWN, FAIL, STOPPED = Operating
         (b"fail #\tdisk full\n", Line(operating=FAIL, description="disk full")),
         (b"failed\n", Line(operating=FAIL)),
         (b"stopped # for good # really\n", Line(operating=STOPPED, description="for good # really")),
-        (b"75%,maxconn:30,maint,down\n", Line(MAINT, DOWN, 75, 30)),
+        (b"75%,maxconn:30,maint,down\n", Line(MAINT, DOWN, 75)),
         (b" \t, UP,\tReady ,100% \n", Line(READY, UP, 100)),
         (b"up down 10% 20%\n", Line(operating=DOWN, percentage=20)),
         (b"0%\n", Line(percentage=0)),
         (b"25600%\n", Line(percentage=25600)),
         (b"up\nand whatever follows \xff", Line(operating=UP)),
-        (b"maxconn:0 # none\n", Line(maxconn=0, description="none")),
+        (b"up maxconn:0 # none\n", Line(operating=Operating.UP, description="none")),
     ],
 )
 def test_lines_of_the_manual(data: bytes, line: Line):

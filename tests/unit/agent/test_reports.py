@@ -43,7 +43,7 @@ def cpu(value: float) -> Report:
 def test_a_backend_without_an_agent():
     reports = kept()
     assert reports.look("web", B, 0.0) is None
-    assert reports.of("other", A, 0.0) is None
+    assert reports.look("other", A, 0.0) is None
     assert not reports.drains(("web", B), 0.0)
 
 
@@ -52,7 +52,7 @@ def test_before_the_first_answer_and_without_one():
     assert state(reports) == (AgentState.UNASKED, "")
     reports.failed(WEB_A, "no answer within 1 s")
     assert state(reports) == (AgentState.SILENT, "ignored: no answer within 1 s")
-    assert reports.of(*WEB_A, 0.0) is None
+    assert reports.look(*WEB_A, 0.0).report is None
 
 
 def test_a_report_with_its_age():
@@ -63,8 +63,8 @@ def test_a_report_with_its_age():
 
 def test_a_report_is_stale_after_three_intervals_and_a_timeout():
     reports = said(cpu(0.25))
-    assert reports.of(*WEB_A, 7.0) == cpu(0.25)
-    assert reports.of(*WEB_A, 7.1) is None
+    assert reports.look(*WEB_A, 7.0).report == cpu(0.25)
+    assert reports.look(*WEB_A, 7.1).report is None
     assert state(reports, 30.0) == (AgentState.STALE, "ignored, 30 s old")
     reports.failed(WEB_A, "no answer within 1 s")
     assert state(reports, 30.0) == (AgentState.STALE, "ignored, 30 s old: no answer within 1 s")
@@ -77,13 +77,14 @@ def test_one_question_without_an_answer_changes_nothing():
 
 
 def test_a_figure_that_rises_is_believed_at_once_and_one_that_falls_slowly():
-    report = said(cpu(0.2), cpu(0.8), cpu(0.0)).of(*WEB_A, 0.0)
+    report = said(cpu(0.2), cpu(0.8), cpu(0.0)).look(*WEB_A, 0.0).report
     assert report is not None
     assert report.figures.cpu == pytest.approx(0.8 * math.exp(-2 / 10))
 
 
 def test_a_figure_that_is_gone_is_gone():
-    assert said(cpu(0.9), Report(Figures(memory=0.5))).of(*WEB_A, 0.0) == Report(Figures(memory=0.5))
+    memory = Report(Figures(memory=0.5))
+    assert said(cpu(0.9), memory).look(*WEB_A, 0.0).report == memory
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_an_agent_that_flaps_stays_hot_and_one_that_has_cooled_does_not():
 def test_after_a_silence_an_agent_is_believed_anew():
     reports = said(cpu(1.0))
     reports.heard(WEB_A, cpu(0.1), 60.0, 0.001)
-    assert reports.of(*WEB_A, 60.0) == cpu(0.1)
+    assert reports.look(*WEB_A, 60.0).report == cpu(0.1)
     assert state(reports, 60.0)[0] is AgentState.OK
 
 
@@ -231,7 +232,7 @@ def test_lines_change_what_they_say():
     reports = kept()
     for now, line in enumerate([b"up ready 100%\n", b"drain\n", b"50%\n"]):
         reports.heard_line(WEB_A, parse(line), float(now), 0.001)
-    assert reports.of(*WEB_A, 2.0) == Report(administrative=Administrative.DRAIN, weight=0.5)
+    assert reports.look(*WEB_A, 2.0).report == Report(administrative=Administrative.DRAIN, weight=0.5)
 
 
 def test_a_clock_that_jumps_back_does_no_harm():
@@ -245,7 +246,7 @@ def test_a_clock_that_jumps_back_does_no_harm():
 def test_what_is_known_stays_until_another_agent_is_asked():
     reports = said(cpu(0.95))
     reports.update({WEB_A: AgentCheck(7077, key="/key", interval=0.5, cpu_limit=0.99), ("web", B): AGENT})
-    assert reports.of(*WEB_A, 0.0) == cpu(0.95)
+    assert reports.look(*WEB_A, 0.0).report == cpu(0.95)
     reports.update({WEB_A: AgentCheck(7078, key="/key")})
     assert state(reports) == (AgentState.UNASKED, "")
     reports.update({})

@@ -35,6 +35,7 @@ def backend(address: str = "10.2.0.11:80", **changes: Any) -> dict[str, Any]:
         "packets_out": 20,
         "bytes_in": 5000,
         "bytes_out": 60000,
+        "check": {"age": 1.5, "latency": 0.0004},
         "agent": None,
         "probe": None,
         "source": "file",

@@ -12,6 +12,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from l4lb.cli.main import main
+from l4lb.schedulers import SCHEDULERS
 from tests.unit.cli.answers import backend, service
 
 
@@ -101,6 +102,12 @@ def test_addresses_in_bash_whose_words_do_not(l4lb, daemon):
 def test_schedulers():
     words = ("service", "add", "web", "10.1.0.100:80", "--scheduler")
     assert completions(*words, incomplete="ma") == ["maglev"]
+
+
+def test_a_scheduler_with_what_it_does():
+    words = ["service", "add", "web", "10.1.0.100:80", "--scheduler"]
+    (found,) = ShellComplete(main, {}, "l4lb", "_L4LB_COMPLETE").get_completions(words, "maglev")
+    assert found.help == SCHEDULERS["maglev"].description
 
 
 def test_without_a_daemon_there_is_nothing_to_complete(tmp_path):

@@ -12,7 +12,7 @@ from l4lb.control import control_plane
 from l4lb.datapath.base import ConnectionFilter
 from l4lb.health.probes.result import Outcome, ProbeKind, ProbeResult
 from l4lb.health.probing import LastProbe, ProbeCounters
-from l4lb.health.rise_fall import HealthState
+from l4lb.health.rise_fall import Health, HealthState
 from l4lb.metrics.times import Stopwatch
 from l4lb.model import (
     ConnectionInfo,
@@ -208,6 +208,20 @@ def test_the_last_probe_of_a_backend(tmp_path):
     with_daemon(tmp_path, scenario)
 
 
+def test_the_last_check_of_a_backend(tmp_path):
+    async def scenario(l4lb):
+        now = time.monotonic()
+        passed = Health(HealthState.UP, now - 60.0, last_check=now - 3.0, latency=0.0004)
+        l4lb.health._known["web", WEB1] = passed
+        l4lb.health._known["web", WEB2] = replace(passed, latency=None)
+        first, second = (await l4lb.get("/v1/backends", service="web"))["backends"]
+        assert 3.0 <= first["check"].pop("age") < 60.0
+        assert first["check"] == {"latency": 0.0004}
+        assert second["check"]["latency"] is None
+
+    with_daemon(tmp_path, scenario)
+
+
 def test_services_and_backends(tmp_path):
     async def scenario(l4lb):
         l4lb.datapath.count = Counters(
@@ -276,6 +290,7 @@ def test_services_and_backends(tmp_path):
                 "p99": 0.100663,
                 "buckets": {"0.100663": 2},
             },
+            "check": None,
             "agent": None,
             "probe": None,
             "source": "file",

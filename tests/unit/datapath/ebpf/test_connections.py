@@ -94,7 +94,7 @@ class Kernel:
     def number(self, vip, backend):
         (number,) = [
             path.number
-            for path in self.tables.numbers.all_paths()
+            for path in self.tables.numbers.paths.values()
             if (path.way.vip, path.way.backend) == (vip, backend)
         ]
         return number

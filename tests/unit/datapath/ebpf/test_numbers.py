@@ -41,7 +41,7 @@ def test_all_of_a_plan_has_numbers_and_no_two_the_same():
     numbers = numbered(service(ONE, TWO), service(SIX, ONE, vip=VIP6, name="six"))
     assert sorted(numbers.services.values()) == [0, 1]
     assert sorted(numbers.backends.values()) == [0, 1, 2]
-    assert sorted(path.number for path in numbers.all_paths()) == [0, 1, 2, 3]
+    assert sorted(path.number for path in numbers.paths.values()) == [0, 1, 2, 3]
 
 
 def test_who_stays_keeps_its_numbers():
@@ -136,7 +136,8 @@ def test_the_numbers_in_the_maps_are_adopted():
     second.update(plan(service(TWO, ONE), service(SIX, vip=VIP6, name="six")))
     assert second.retired == first.retired
     assert number(second, TWO) == number(first, TWO)
-    assert number(second, ONE) not in {path.number for path in first.all_paths()}
+    taken = {path.number for path in (*first.paths.values(), *first.retired.values())}
+    assert number(second, ONE) not in taken
 
 
 def test_after_an_adoption_numbers_that_were_given_back_are_not_the_next():
