@@ -384,7 +384,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Times taken since the datapath started; see l4lb/metrics/times.py for the buckets."""
+    """Times taken since the datapath started; see l4lb/times.py for the buckets."""
 
     count: int = 0
     total: float = 0.0  # seconds

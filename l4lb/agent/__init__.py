@@ -1,1 +1,1 @@
-"""What a backend says of itself: the agent that measures and answers, and those who ask it."""
+"""What a backend says of itself: the agent that measures and answers. Who asks it: ``health/agents``."""

@@ -24,11 +24,11 @@ from l4lb.agent.meter import Meter
 from l4lb.agent.report import Report
 from l4lb.agent.state_file import wanted_state
 from l4lb.agent.weight import weight
-from l4lb.control.notify import notify
-from l4lb.control.stop_signals import STOP, ignored_at_the_end
-from l4lb.control.watchdog import give_signs_of_life
 from l4lb.model import Endpoint
 from l4lb.os_errors import in_words
+from l4lb.service.notify import notify
+from l4lb.service.stop_signals import STOP, ignored_at_the_end
+from l4lb.service.watchdog import give_signs_of_life
 
 log = logging.getLogger(__name__)
 

@@ -74,7 +74,7 @@ def agent(
     from l4lb.agent.keys import BadKeyFile
     from l4lb.agent.serve import Agent, CannotServe, Options
     from l4lb.control import log as logs
-    from l4lb.control.stop_signals import ignored_at_the_end
+    from l4lb.service.stop_signals import ignored_at_the_end
 
     logs.configure(log_level)
     try:

@@ -56,7 +56,7 @@ def check(context: click.Context, location: Location, as_json: bool) -> None:
 
     Every error in it is reported with its line and column.
     """
-    from l4lb.control.config import ConfigError, load
+    from l4lb.control.config.config import ConfigError, load
 
     errors: list[str] = []
     try:

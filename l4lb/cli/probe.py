@@ -95,7 +95,7 @@ def probe(
 def _sender(
     kind: ProbeKind, address: Endpoint, timeout: float, *, path: str | None, key: str | None
 ) -> Send:
-    from l4lb.control.config_values import http_path
+    from l4lb.control.config.values import http_path
     from l4lb.health.probes.result import ProbeKind
     from l4lb.model import AgentCheck, HealthCheck
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from l4lb.metrics.times import from_ends, since
 from l4lb.model import Times
+from l4lb.times import from_ends, since
 
 Backends = Sequence[Mapping[str, Any]]
 

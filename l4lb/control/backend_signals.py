@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from l4lb.agent.reports import Sight
+from l4lb.health.agents.reports import Sight
 from l4lb.model import Endpoint
 from l4lb.schedulers import adaptive
 from l4lb.schedulers.adaptive import Pool

@@ -10,7 +10,7 @@ from pathlib import Path
 from l4lb.control.lock import HeldByStranger, Refused, answers, lock_namespace, remove_stale_socket
 from l4lb.control.state_files import drain_file, state_prefix, vip_file
 from l4lb.datapath.ebpf.datapath import EbpfDatapath
-from l4lb.datapath.raw import RawDatapath
+from l4lb.datapath.raw.datapath import RawDatapath
 from l4lb.netlink.ledger import Ledger
 from l4lb.netlink.vips import VipKeeper
 from l4lb.netlink.watch import KernelWatch

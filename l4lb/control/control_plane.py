@@ -1,4 +1,4 @@
-"""The running balancer as its API sees it: what can be done to it; what can be asked is in answers.py."""
+"""The running balancer as its API sees it: what can be done to it. What can be asked: api/answers.py."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
-from l4lb.agent.runner import AgentRunner
-from l4lb.control.answers import Answers
-from l4lb.control.changes import describe_changes, describe_gateway_changes
-from l4lb.control.config import Config
+from l4lb.control.api.answers import Answers
+from l4lb.control.config.changes import describe_changes, describe_gateway_changes
+from l4lb.control.config.config import Config
+from l4lb.control.config.edits import Edit, SetWeight, find_backend, find_service
 from l4lb.control.convergence import Convergence, MakeAgents, MakeProber
 from l4lb.control.desired import Change, DesiredState
 from l4lb.control.drain_file import DrainFile
 from l4lb.control.drains import Drains
-from l4lb.control.edits import Edit, SetWeight, find_backend, find_service
 from l4lb.control.host_checks import Sysctls, read_sysctls
 from l4lb.control.lock import Refused
 from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.datapath.base import ConnectionFilter, Datapath, DatapathError
+from l4lb.health.agents.runner import AgentRunner
 from l4lb.health.prober import Prober
 from l4lb.health.runner import HealthRunner, OnChange
 from l4lb.metrics.server import MetricsServer

@@ -13,9 +13,8 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
-from l4lb.agent.runner import AgentRunner, OnNews
 from l4lb.control.adaptation import ADAPTIVE, Adaptation
-from l4lb.control.config import Config
+from l4lb.control.config.config import Config
 from l4lb.control.desired import DesiredState
 from l4lb.control.health_log import HealthLog
 from l4lb.control.host_checks import Sysctls, warnings_for
@@ -24,6 +23,7 @@ from l4lb.control.reconcile import SelectionCache, candidates_for, plan_for, wei
 from l4lb.control.standing_warnings import StandingWarnings
 from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.datapath.base import DatapathError
+from l4lb.health.agents.runner import AgentRunner, OnNews
 from l4lb.health.budget import Budget, for_probes, with_agents
 from l4lb.health.prober import Prober
 from l4lb.health.rise_fall import Health, HealthState

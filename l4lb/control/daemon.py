@@ -21,22 +21,22 @@ from typing import Final
 from aiohttp import web
 
 from l4lb.control import log as logs
-from l4lb.control.api import Api
+from l4lb.control.api.server import Api
 from l4lb.control.cleanup import clean_up
-from l4lb.control.config import ConfigError
+from l4lb.control.config.config import ConfigError
 from l4lb.control.control_plane import ControlPlane, Edges
 from l4lb.control.datapath_choice import attached_before, choose_datapath
 from l4lb.control.desired import DesiredState
 from l4lb.control.drain_file import DrainFile
 from l4lb.control.lock import ControlSocket, Refused, claim_socket, lock_namespace
-from l4lb.control.notify import notify, reloading
 from l4lb.control.state_files import drain_file, state_prefix, vip_file
-from l4lb.control.stop_signals import STOP, ignored_at_the_end
-from l4lb.control.watchdog import give_signs_of_life
 from l4lb.datapath.base import DatapathError
 from l4lb.netlink.ledger import Ledger
 from l4lb.netlink.vips import VipKeeper
 from l4lb.netlink.watch import KernelWatch
+from l4lb.service.notify import notify, reloading
+from l4lb.service.stop_signals import STOP, ignored_at_the_end
+from l4lb.service.watchdog import give_signs_of_life
 
 __all__ = ["Daemon", "clean_up", "run"]
 

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Final
 
-from l4lb.control.config import Config
+from l4lb.control.config.config import Config
 from l4lb.datapath import privileges
 from l4lb.datapath.base import Datapath, DatapathError
 from l4lb.datapath.privileges import Capability
@@ -80,7 +80,7 @@ def _is_hopeless() -> bool:
 
 def _make(name: str, config: Config, watch: KernelWatch, state_prefix: Path) -> Datapath:
     from l4lb.datapath.ebpf.datapath import EbpfDatapath
-    from l4lb.datapath.raw import RawDatapath
+    from l4lb.datapath.raw.datapath import RawDatapath
 
     if name == "raw":
         for line in EbpfDatapath.clean_up():

@@ -14,9 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from l4lb.control import config_edit
-from l4lb.control.config import Config, ConfigError, parse, read
-from l4lb.control.edits import Conflict, Edit, NotFound, insist
+from l4lb.control.config import rewrite as config_edit
+from l4lb.control.config.config import Config, ConfigError, parse, read
+from l4lb.control.config.edits import Conflict, Edit, NotFound, insist
 from l4lb.model import Endpoint
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from l4lb.control.config import Config
+from l4lb.control.config.config import Config
 from l4lb.control.host_view import HostView
 from l4lb.datapath.base import Capabilities
-from l4lb.datapath.hops import is_ethernet
+from l4lb.datapath.raw.hops import is_ethernet
 from l4lb.health.budget import for_agents, for_probes
 from l4lb.model import Nat
 

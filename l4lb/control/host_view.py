@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from l4lb.control.config import Config
+from l4lb.control.config.config import Config
 from l4lb.control.sources import sources_towards
 from l4lb.model import Nat
 from l4lb.netlink.interfaces import Ways

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
-from l4lb.control.config import GatewayConfig
+from l4lb.control.config.config import GatewayConfig
 from l4lb.model import (
     MAX_WEIGHT,
     BackendKey,

@@ -6,8 +6,8 @@ from struct import Struct
 from typing import Final
 
 from l4lb.director.translate import Rewrite
-from l4lb.metrics.times import Stopwatch
 from l4lb.model import BackendPlan, Endpoint, Nat, Protocol, State
+from l4lb.times import Stopwatch
 
 _PORTS: Final = Struct("!HH")
 

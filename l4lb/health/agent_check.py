@@ -6,11 +6,11 @@ import asyncio
 from collections import Counter
 from dataclasses import replace
 
-from l4lb.agent.ask import AgentSocket, NoAnswer
-from l4lb.agent.configured import ask_agent, why
 from l4lb.agent.keys import BadKeyFile
 from l4lb.agent.protocol import Refusal
 from l4lb.agent.report import Administrative, Operating, Report
+from l4lb.health.agents.ask import AgentSocket, NoAnswer
+from l4lb.health.agents.configured import ask_agent, why
 from l4lb.health.checks import GATEWAY_FAULTS
 from l4lb.health.rise_fall import Outcome, Result
 from l4lb.model import AgentCheck, Endpoint, HealthCheck

@@ -1,1 +1,1 @@
-"""What is measured, as numbers that can be added up and asked. Pure."""
+"""What the daemon knows as metrics for Prometheus: pure, but for the server that is asked."""

@@ -19,8 +19,8 @@ from prometheus_client.core import (
 )
 
 from l4lb.metrics.snapshot import BackendSnapshot, Snapshot
-from l4lb.metrics.times import BUCKETS, upper_bound
 from l4lb.model import DropReason, Service, Times, Verdict
+from l4lb.times import BUCKETS, upper_bound
 
 _BACKEND: Final = ("service", "backend")
 

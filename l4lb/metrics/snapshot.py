@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from l4lb.agent.runner import QuestionCounters
+from l4lb.health.agents.runner import QuestionCounters
 from l4lb.health.probing import ProbeCounters
 from l4lb.model import Costs, Counters, Endpoint, Limits, Service, ServicePlan, Traffic
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from l4lb.metrics.times import UNIT
 from l4lb.model import DropReason, Limits, Plan, Rule, State, Verdict
+from l4lb.times import UNIT
 from tests.conformance import cases
 from tests.conformance.packets import IPV4, IPV6, Frame
 from tests.conformance.world import NETS, Host, Net, Side

@@ -20,7 +20,7 @@ import threading
 import time
 from pathlib import Path
 
-from l4lb.datapath.claim import HAND_BACK_MARK
+from l4lb.datapath.raw.claim import HAND_BACK_MARK
 from l4lb.director.parse import parse
 from netlab.command import inside as command_in
 from tests.property.claim_samples import OTHER_MAC, OWN_MAC

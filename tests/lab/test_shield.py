@@ -19,15 +19,15 @@ import pytest
 from hypothesis import assume, given, settings
 
 from l4lb.datapath.base import DatapathError
-from l4lb.datapath.claim import HAND_BACK_MARK, Claim
-from l4lb.datapath.shield import Shield
+from l4lb.datapath.raw.claim import HAND_BACK_MARK, Claim
+from l4lb.datapath.raw.shield import Shield
 from l4lb.director.parse import parse
 from l4lb.model import BackendPlan, Endpoint, Key, Nat, Plan, Protocol, ServicePlan, Table
 from l4lb.wire import ipv4, udp
 from l4lb.wire.frame import PLAIN
 from tests.lab.shield_net import UDP_SEGMENT, HandBack, Net, attach_filter, outcome, wait_for
 from tests.property.claim_samples import LOCAL, OTHER_MAC, Sample, frame, packed, samples
-from tests.unit.datapath import bpf_machine
+from tests.unit import bpf_machine
 
 pytestmark = pytest.mark.lab
 

@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from l4lb.datapath.reports import loads
+from l4lb.datapath.raw.reports import loads
 from l4lb.model import Costs, Endpoint, Protocol
 from l4lb.schedulers import adaptive
 from l4lb.schedulers.measured import between

@@ -3,11 +3,11 @@
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from l4lb.datapath.claim import HAND_BACK_MARK, Claim
+from l4lb.datapath.raw.claim import HAND_BACK_MARK, Claim
 from l4lb.director.parse import parse
 from l4lb.wire.frame import PLAIN
 from tests.property.claim_samples import LOCAL, claimed, frame, plans, samples
-from tests.unit.datapath import bpf_machine
+from tests.unit import bpf_machine
 
 
 def parsed(sample):

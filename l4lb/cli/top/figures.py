@@ -9,7 +9,7 @@ from typing import Any
 from l4lb.cli.backend import note
 from l4lb.cli.output import duration, quantity
 from l4lb.cli.rates import Rates, Target, rates, target
-from l4lb.metrics.times import added, quantile
+from l4lb.times import added, quantile
 
 _REASONS = 2  # for which packets are dropped, that are named
 

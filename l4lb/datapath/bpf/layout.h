@@ -237,7 +237,7 @@ struct traffic {
 #define TIME_BUCKETS 88
 #define LONGEST_AVERAGED 0x1fffffff /* TIME_UNITs, 37 minutes: eight times that fit into average8 */
 
-/* Times in TIME_UNITs; l4lb/metrics/times.py has the buckets. */
+/* Times in TIME_UNITs; l4lb/times.py has the buckets. */
 struct times {
 	__u64 count;
 	__u64 total;

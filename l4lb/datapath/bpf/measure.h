@@ -19,7 +19,7 @@ ALWAYS_INLINE __u32 time_units(const struct settings *settings)
 	return units ? units : 1;
 }
 
-/* As bucket_of() in l4lb/metrics/times.py. */
+/* As bucket_of() in l4lb/times.py. */
 ALWAYS_INLINE __u32 bucket_of(__u32 units)
 {
 	__u32 octave = 0, rest = units, bucket;

@@ -12,8 +12,8 @@ from l4lb.datapath.ebpf import layout
 from l4lb.datapath.ebpf.layout import word
 from l4lb.datapath.ebpf.tables import Tables, ends_of
 from l4lb.datapath.libbpf import Map
-from l4lb.metrics.times import UNIT, added
 from l4lb.model import BackendKey, Counters, DropReason, Load, Times, Traffic, Verdict
+from l4lb.times import UNIT, added
 
 _PAGE: Final = 256
 """Elements of an array that are read together."""

@@ -11,8 +11,8 @@ import sys
 from struct import Struct
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from l4lb.metrics.times import BUCKETS
 from l4lb.model import DropReason, State, Verdict
+from l4lb.times import BUCKETS
 
 LAYOUT_VERSION: Final = 10
 
@@ -328,7 +328,7 @@ TRAFFIC: Final = Layout(
 )
 
 TIME_SHIFT: Final = 12
-"""A TIME_UNIT is 2**12 ns, ``l4lb.metrics.times.UNIT``."""
+"""A TIME_UNIT is 2**12 ns, ``l4lb.times.UNIT``."""
 
 TIMES: Final = Struct(f"=QQI4x{BUCKETS}I")
 """struct times: count, total, average8, buckets."""

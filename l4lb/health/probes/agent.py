@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from l4lb.agent.ask import AgentSocket, NoAnswer
-from l4lb.agent.configured import ask_agent
 from l4lb.agent.keys import BadKeyFile
 from l4lb.agent.report import Report
+from l4lb.health.agents.ask import AgentSocket, NoAnswer
+from l4lb.health.agents.configured import ask_agent
 from l4lb.health.probes.result import CannotProbe, Outcome, ProbeResult
 from l4lb.model import AgentCheck, Endpoint
 from l4lb.os_errors import in_words

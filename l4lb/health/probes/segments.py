@@ -12,7 +12,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import Final, NamedTuple
 
-from l4lb.datapath import classic_bpf as bpf
+from l4lb import classic_bpf as bpf
 from l4lb.model import Endpoint
 from l4lb.wire import checksum, tcp
 

@@ -5,7 +5,7 @@ One object for all of a process, because probes share their sockets.
 
 from __future__ import annotations
 
-from l4lb.agent.ask import AgentSocket
+from l4lb.health.agents.ask import AgentSocket
 from l4lb.health.probes import agent, http
 from l4lb.health.probes.result import ProbeKind, ProbeResult
 from l4lb.health.probes.syn import SynProbes

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from l4lb.control.config import GatewayConfig
+from l4lb.control.config.config import GatewayConfig
 from l4lb.control.reconcile import SelectionCache, plan_for
 from l4lb.model import Backend, DropReason, Endpoint, Service, WhenAllDown
 from tests.conformance.case import (

@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from l4lb.metrics.times import added
 from l4lb.model import ConnectionInfo, Counters, Decision, DropReason, Endpoint, Offer, Plan, Verdict
+from l4lb.times import added
 from tests.conformance.case import Decided, Measured, Need, Row, Traffic
 from tests.conformance.world import Host, Side
 

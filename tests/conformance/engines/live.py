@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from l4lb.datapath.base import ConnectionFilter, Datapath
 from l4lb.datapath.ebpf.datapath import EbpfDatapath
-from l4lb.datapath.raw import RawDatapath
+from l4lb.datapath.raw.datapath import RawDatapath
 from l4lb.model import Counters, DropReason, Limits, Plan, ServicePlan, Verdict
 from l4lb.netlink.watch import KernelWatch
 from tests.conformance.case import Measured, Need, Row, Traffic

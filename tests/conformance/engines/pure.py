@@ -6,7 +6,7 @@ from collections import Counter
 from ipaddress import ip_address
 from random import Random
 
-from l4lb.datapath.reports import counters
+from l4lb.datapath.raw.reports import counters
 from l4lb.director.connection import Connection, Ends, Hop
 from l4lb.director.director import Director
 from l4lb.model import DropReason, Plan, Verdict

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from l4lb.agent.ask import AgentSocket, Answer, NoAnswer
-from l4lb.agent.ask_line import ask_line
 from l4lb.agent.haproxy_line import Line
 from l4lb.agent.protocol import question
 from l4lb.agent.report import Administrative, Operating, Report
 from l4lb.cli.main import main
+from l4lb.health.agents.ask import AgentSocket, Answer, NoAnswer
+from l4lb.health.agents.ask_line import ask_line
 from tests.unit.agent.packets import KEY, NONCE, OTHER_KEY
 from tests.unit.agent.process import DEADLINE, L4LB, AgentProcess, free_port, key_file, running
 

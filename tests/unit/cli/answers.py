@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from l4lb.control.report import times_report
-from l4lb.metrics.times import Stopwatch
+from l4lb.control.api.report import times_report
+from l4lb.times import Stopwatch
 
 
 def responses(*seconds: float) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from l4lb.cli.rates import Rates, measure, rates
-from l4lb.metrics.times import quantile
 from l4lb.model import Times
+from l4lb.times import quantile
 from tests.unit.cli.answers import backend, responses
 
 

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from l4lb.cli.service import add
-from l4lb.control.config_schema import HealthTable
+from l4lb.control.config.schema import HealthTable
 from tests.unit.cli.answers import backend, service
 
 

@@ -12,15 +12,15 @@ from urllib.parse import quote
 
 import aiohttp
 
-from l4lb.agent.ask import Answer, NoAnswer
 from l4lb.agent.report import Report
-from l4lb.agent.runner import AgentRunner, OnNews
 from l4lb.control.control_plane import Edges
 from l4lb.control.daemon import Daemon
 from l4lb.control.desired import DesiredState
 from l4lb.control.drain_file import DrainFile
 from l4lb.control.host_checks import Sysctls
 from l4lb.control.lock import claim_socket
+from l4lb.health.agents.ask import Answer, NoAnswer
+from l4lb.health.agents.runner import AgentRunner, OnNews
 from l4lb.health.budget import Budget
 from l4lb.model import AgentCheck, Endpoint
 from tests.unit.control.fake_datapath import DEADLINE, FakeDatapath

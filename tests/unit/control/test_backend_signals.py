@@ -3,8 +3,8 @@
 import pytest
 
 from l4lb.agent.report import Figures, Report
-from l4lb.agent.reports import AgentState, Sight
 from l4lb.control.backend_signals import signals
+from l4lb.health.agents.reports import AgentState, Sight
 from l4lb.model import Endpoint
 from l4lb.schedulers import adaptive
 from l4lb.schedulers.adaptive import Pool

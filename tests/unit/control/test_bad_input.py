@@ -12,18 +12,18 @@ import pytest
 
 from l4lb.agent.protocol import Refusal, answer, read_question
 from l4lb.agent.report import Figures, Report
-from l4lb.agent.reports import AgentState, Reports
-from l4lb.agent.runner import AgentRunner
 from l4lb.control.adaptation import LOOK
+from l4lb.health.agents.reports import AgentState, Reports
+from l4lb.health.agents.runner import AgentRunner
 from l4lb.health.budget import Budget
 from l4lb.health.probes.result import Outcome, ProbeKind, ProbeResult
 from l4lb.health.probing import LastProbe
 from l4lb.model import AgentCheck, Backend, Endpoint, Load, Probes, Service
 from tests.unit.agent.packets import KEY, NONCE, OTHER_KEY, resealed
 from tests.unit.agent.process import DEADLINE, key_file
-from tests.unit.agent.test_ask import Reference
 from tests.unit.control.harness import CONFIG, WEB1, WEB2, Running, with_daemon
 from tests.unit.control.test_adaptation import TWO, VIP, Bench, costs_of
+from tests.unit.health.agents.test_ask import Reference
 
 BUSY, IDLE = Report(Figures(cpu=0.99)), Report(Figures(cpu=0.0))
 TARGET = ("web", TWO)

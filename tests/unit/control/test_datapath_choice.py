@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from l4lb.control import datapath_choice
-from l4lb.control.config import Config, GatewayConfig
+from l4lb.control.config.config import Config, GatewayConfig
 from l4lb.control.datapath_choice import choose_datapath
 from l4lb.datapath import privileges
 from l4lb.datapath.base import DatapathError
@@ -57,7 +57,7 @@ def host(monkeypatch):
 
     make.clean_up = clean_up
     monkeypatch.setattr("l4lb.datapath.ebpf.datapath.EbpfDatapath", make)
-    monkeypatch.setattr("l4lb.datapath.raw.RawDatapath", lambda *arguments: Fake("raw"))
+    monkeypatch.setattr("l4lb.datapath.raw.datapath.RawDatapath", lambda *arguments: Fake("raw"))
     return host
 
 

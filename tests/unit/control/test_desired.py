@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from l4lb.control.config import ConfigError
-from l4lb.control.desired import DesiredState
-from l4lb.control.edits import (
+from l4lb.control.config.config import ConfigError
+from l4lb.control.config.edits import (
     AddBackend,
     AddService,
     Conflict,
@@ -15,6 +14,7 @@ from l4lb.control.edits import (
     RemoveService,
     SetWeight,
 )
+from l4lb.control.desired import DesiredState
 from l4lb.model import Endpoint
 
 A, B, C = (Endpoint.parse(f"10.2.0.1{n}:80") for n in (1, 2, 3))
@@ -175,7 +175,7 @@ def test_a_file_that_cannot_be_written_changes_nothing(desired, path, monkeypatc
     def read_only(path, text):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("l4lb.control.config_edit.write_atomically", read_only)
+    monkeypatch.setattr("l4lb.control.config.rewrite.write_atomically", read_only)
     with pytest.raises(ConfigError, match="Read-only file system; --runtime leaves it alone"):
         do(desired, AddBackend("web", C, 5))
     assert weights(desired) == {1: 1, 2: 2}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from l4lb.control import host_checks
-from l4lb.control.config import Config, GatewayConfig
+from l4lb.control.config.config import Config, GatewayConfig
 from l4lb.control.host_checks import Sysctls, read_sysctls, warnings_for
 from l4lb.control.host_view import look
 from l4lb.datapath.base import Capabilities

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from l4lb.control.config import Config, GatewayConfig
+from l4lb.control.config.config import Config, GatewayConfig
 from l4lb.control.host_view import look
 from l4lb.model import Backend, Endpoint, Nat, Service
 from tests.unit.control.fake_host import GATEWAY, packed

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from l4lb.control.config import GatewayConfig
+from l4lb.control.config.config import GatewayConfig
 from l4lb.control.reconcile import SelectionCache, plan_for
 from l4lb.model import (
     Backend,

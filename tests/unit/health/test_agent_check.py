@@ -20,7 +20,7 @@ from l4lb.health.runner import HealthRunner
 from l4lb.model import AgentCheck, Backend, Endpoint, HealthCheck, Service
 from tests.unit.agent.packets import KEY, OTHER_KEY
 from tests.unit.agent.process import DEADLINE, free_port, key_file
-from tests.unit.agent.test_ask import Reference, truthful
+from tests.unit.health.agents.test_ask import Reference, truthful
 
 CHECK = HealthCheck("agent", timeout=DEADLINE)
 

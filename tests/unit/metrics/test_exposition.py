@@ -10,11 +10,10 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from l4lb.agent.runner import QuestionCounters
+from l4lb.health.agents.runner import QuestionCounters
 from l4lb.health.probing import ProbeCounters
 from l4lb.metrics.exposition import families
 from l4lb.metrics.snapshot import BackendSnapshot, Choice, Snapshot, choices_of
-from l4lb.metrics.times import Stopwatch
 from l4lb.model import (
     BackendPlan,
     Costs,
@@ -30,6 +29,7 @@ from l4lb.model import (
     Traffic,
     Verdict,
 )
+from l4lb.times import Stopwatch
 
 ONE, TWO = Endpoint.parse("10.2.0.11:80"), Endpoint.parse("[2001:db8::12]:80")
 WEB = Service("web", Endpoint.parse("10.1.0.100:80"), scheduler="adaptive")

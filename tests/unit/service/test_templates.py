@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from l4lb.control import config_schema
-from l4lb.control.config import GatewayConfig, load
+from l4lb.control.config import schema as config_schema
+from l4lb.control.config.config import GatewayConfig, load
 from l4lb.model import AgentCheck, Backend, HealthCheck, Service
 from l4lb.service.units import AGENT, GATEWAY, UnusablePath, hidden_from_unit, out_of_reach, quoted
 

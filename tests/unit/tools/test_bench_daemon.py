@@ -4,7 +4,7 @@ import pytest
 
 from benchmark.cables import backends
 from benchmark.daemon import DATAPATHS, Agents, Served, config_text
-from l4lb.control.config import parse
+from l4lb.control.config.config import parse
 
 _WEB = Served("web", 80, ["10.2.0.11:80", "10.2.0.12:80"], checked=8080)
 _BULK = Served("bulk", 81, ["10.2.0.11:81"])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmark.peers import our_config
-from l4lb.control.config import parse
+from l4lb.control.config.config import parse
 
 
 @pytest.mark.parametrize("servers", [True, False])

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from l4lb.control.config import parse
+from l4lb.control.config.config import parse
 from netlab.lab import Lab
 from soaking.clients import CLIENTS
 from soaking.config import LONGEST_TIMEOUT, PORTS, SERVICES, config

@@ -12,7 +12,6 @@ from l4lb.datapath.ebpf.layout import end_key, word
 from l4lb.datapath.ebpf.sweep import Sweep
 from l4lb.datapath.ebpf.tables import Tables
 from l4lb.datapath.libbpf import LibbpfError, Map
-from l4lb.metrics.times import BUCKETS, UNIT
 from l4lb.model import (
     BackendPlan,
     ConnectionInfo,
@@ -26,6 +25,7 @@ from l4lb.model import (
     Traffic,
     Verdict,
 )
+from l4lb.times import BUCKETS, UNIT
 from tests.unit.datapath.ebpf.kernel import established_keys, loaded, put_established
 from tests.unit.datapath.ebpf.plans import (
     CLIENT,

@@ -10,8 +10,8 @@ import pytest
 
 import l4lb.datapath
 from l4lb.datapath.ebpf import layout
-from l4lb.metrics.times import BUCKETS, LONGEST, UNIT
 from l4lb.model import DECISIONS_APART, DECISIONS_KEPT, WHOLE, DropReason, Key, Rule, State, Verdict
+from l4lb.times import BUCKETS, LONGEST, UNIT
 from tests.unit.datapath.ebpf import kernel
 
 HEADER = Path(l4lb.datapath.__file__).with_name("bpf") / "layout.h"

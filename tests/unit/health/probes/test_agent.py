@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from l4lb.agent.ask import AgentSocket
 from l4lb.agent.report import Administrative, Figures, Operating, Report
+from l4lb.health.agents.ask import AgentSocket
 from l4lb.health.probes import agent
 from l4lb.health.probes.result import CannotProbe, Outcome
 from l4lb.model import AgentCheck, Endpoint
 from tests.unit.agent.packets import KEY
-from tests.unit.agent.test_ask import Reference, truthful
+from tests.unit.health.agents.test_ask import Reference, truthful
 
 
 def probed(react, key, timeout=5.0):

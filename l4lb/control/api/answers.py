@@ -1,0 +1,278 @@
+"""What can be asked of the running balancer, as its API answers."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from l4lb.control.api.report import (
+    BackendFacts,
+    Json,
+    agents_report,
+    backend_report,
+    connection_report,
+    counters_report,
+    decision_report,
+    probes_report,
+    service_report,
+    vip_report,
+)
+from l4lb.control.backend_signals import signals
+from l4lb.control.config.edits import find_backend, find_service
+from l4lb.control.convergence import Convergence
+from l4lb.control.desired import DesiredState
+from l4lb.control.drains import Drains
+from l4lb.control.explain import Known, away, concerns, explain
+from l4lb.control.supervisor import DatapathSupervisor
+from l4lb.datapath.base import ConnectionFilter, DatapathError
+from l4lb.health.rise_fall import Health, HealthState
+from l4lb.metrics.server import MetricsServer
+from l4lb.metrics.snapshot import BackendSnapshot, Snapshot, choices_of
+from l4lb.model import Backend, BackendKey, Counters, Endpoint, Service, Traffic
+from l4lb.netlink.watch import KernelWatch
+
+_DATAPATH_ANSWERS: Final = 2.0
+"""Seconds, for metrics: a scrape is to tell of a datapath that hangs and not to hang with it."""
+
+
+class Answers:
+    """Looks at all that runs and changes nothing."""
+
+    def __init__(
+        self,
+        desired: DesiredState,
+        supervisor: DatapathSupervisor,
+        convergence: Convergence,
+        drains: Drains,
+        watch: KernelWatch,
+        our_vips: Callable[[], Collection[bytes]],
+        metrics: MetricsServer,
+    ) -> None:
+        """``our_vips``: those that l4lb has added to the host."""
+        self._desired = desired
+        self._supervisor = supervisor
+        self._convergence = convergence
+        self._drains = drains
+        self._watch = watch
+        self._our_vips = our_vips
+        self._metrics = metrics
+        self._began, self._began_at = time.monotonic(), time.time()
+        self._version = version("l4lb")  # read from a file
+
+    async def status(self, socket_path: Path) -> Json:
+        """The whole at a glance; see ``GET /v1/status``."""
+        return await self._status(socket_path, await self._counters())
+
+    async def overview(self, socket_path: Path) -> Json:
+        """``status`` and all services, from one look at the counters."""
+        counters = await self._counters()
+        return {
+            "status": await self._status(socket_path, counters),
+            "services": [
+                self._service(service, counters.backends) for service in self._desired.config.services
+            ],
+        }
+
+    async def _status(self, socket_path: Path, counters: Counters) -> Json:
+        config = self._desired.config
+        running = self._supervisor.failure is None
+        details = dict(await self._supervisor.running.details()) if running else {}
+        capabilities = self._supervisor.latest.capabilities
+        return {
+            "version": self._version,
+            "pid": os.getpid(),
+            "uptime": round(time.monotonic() - self._began, 3),
+            "config": str(config.path),
+            "socket": str(socket_path),
+            "datapath": {
+                "name": capabilities.name,
+                "running": running,
+                "capabilities": dataclasses.asdict(capabilities),
+                "details": details,
+            },
+            **counters_report(counters),
+            "probes": probes_report(
+                self._convergence.prober.report(),
+                self._convergence.agents.counted,
+                self._convergence.budget.limits,
+            ),
+            "checks": {"made": self._convergence.health.made, "packets": self._convergence.health.packets},
+            "agents": agents_report(self._convergence.agents.refused, self._convergence.health.refused),
+            "services": len(config.services),
+            "vips": vip_report(config.services, self._watch.state, self._our_vips()),
+            "warnings": self._warnings(),
+        }
+
+    def _warnings(self) -> list[str]:
+        """What is wrong now, a line each."""
+        failure = self._supervisor.failure
+        first = [] if failure is None else [f"the datapath is being restarted: {failure}"]
+        problems = (self._convergence.prober.problem, self._metrics.problem)
+        return [*first, *self._convergence.warnings(), *filter(None, problems)]
+
+    async def snapshot(self) -> Snapshot:
+        """All that the metrics are made of."""
+        config, convergence = self._desired.config, self._convergence
+        checks, running = convergence.health, self._supervisor.failure is None
+        capabilities = self._supervisor.latest.capabilities
+        try:
+            async with asyncio.timeout(_DATAPATH_ANSWERS):
+                counters = await self._counters()
+        except (DatapathError, TimeoutError):  # it hangs, and has not been found out yet
+            counters, running = Counters({}, {}, {}), False
+        return Snapshot(
+            version=self._version,
+            datapath=capabilities.name,
+            began=self._began_at,
+            running=running,
+            services=[
+                (service, self._snapshots(service, counters.backends)) for service in config.services
+            ],
+            counters=counters,
+            limits=capabilities.made_for or config.gateway.limits,
+            probes=convergence.prober.report(),
+            agents=convergence.agents.counted,
+            checks=(checks.made, checks.packets),
+            warnings=len(self._warnings()),
+            refused=agents_report(convergence.agents.refused, checks.refused)["refused"],
+        )
+
+    def _snapshots(self, service: Service, traffic: Mapping[BackendKey, Traffic]) -> list[BackendSnapshot]:
+        try:
+            choices = choices_of(self._convergence.plan_of(service.name))
+        except DatapathError:  # so new that no pass has met it
+            choices = {}
+        return [
+            BackendSnapshot(
+                address=backend.address,
+                weight=backend.weight,
+                up=self._health(service.name, backend.address).usable,
+                choice=choices.get(backend.address),
+                traffic=traffic.get((service.name, backend.address), Traffic()),
+            )
+            for backend in service.backends
+        ]
+
+    async def services(self, name: str | None = None) -> list[Json]:
+        """All services, or the one called ``name``, with their backends.
+
+        Raises:
+            NotFound: there is no such service.
+        """
+        config = self._desired.config
+        chosen = config.services if name is None else (find_service(config, name),)
+        traffic = (await self._counters()).backends
+        return [self._service(service, traffic) for service in chosen]
+
+    async def backend(self, name: str, address: Endpoint) -> Json:
+        """One backend.
+
+        Raises:
+            NotFound: there is no such service or backend.
+        """
+        config = self._desired.config
+        backend = find_backend(config, name, address)
+        return self._backend(find_service(config, name), backend, (await self._counters()).backends)
+
+    async def connections(self, which: ConnectionFilter, limit: int) -> tuple[list[Json], int]:
+        """Up to ``limit`` connections and how many there are.
+
+        Raises:
+            NotFound: there is no such service.
+            DatapathError: the datapath is not running.
+        """
+        config = self._desired.config
+        if which.service is not None:
+            find_service(config, which.service)
+        datapath = self._supervisor.running
+        found, total = await datapath.connections(which, limit)
+        return [connection_report(connection) for connection in found], total
+
+    async def explain(self, name: str, client: Endpoint) -> Json:
+        """Which backend of a service a client would get now, and why.
+
+        Raises:
+            NotFound: there is no such service.
+            ValueError: the client cannot be one of it.
+            DatapathError: the datapath is not running.
+        """
+        service = find_service(self._desired.config, name)
+        plan = self._convergence.plan_of(name)
+        found = await self._supervisor.running.loads({name})
+        reports, now = self._convergence.agents.reports, time.monotonic()
+        states = {
+            backend.address: "drained by its agent"
+            for backend in service.backends
+            if reports.drains((name, backend.address), now)
+        }
+        states |= {
+            backend.address: f"down: {state.reason}"
+            for backend in service.backends
+            if not (state := self._health(name, backend.address)).usable
+        }
+        return explain(
+            Known(
+                service,
+                plan,
+                {address: load for (_, address), load in found.items()},
+                self._signals(service),
+                away(service, plan, states),
+            ),
+            client,
+        )
+
+    async def decisions(self, which: ConnectionFilter, limit: int) -> list[Json]:
+        """The last choices that were kept, the newest first.
+
+        Raises:
+            NotFound: there is no such service.
+            DatapathError: the datapath is not running.
+        """
+        if which.service is not None:
+            find_service(self._desired.config, which.service)
+        kept = await self._supervisor.running.decisions()
+        now = time.monotonic()
+        return [decision_report(each, now) for each in reversed(kept) if concerns(which, each)][:limit]
+
+    def _signals(self, service: Service) -> dict[Endpoint, dict[str, str]]:
+        now = time.monotonic()
+        reports = self._convergence.agents.reports
+        sights = {each.address: reports.look(service.name, each.address, now) for each in service.backends}
+        agents = {address: sight for address, sight in sights.items() if sight is not None}
+        return signals(self._convergence.adaptation.pool(service.name), agents, now)
+
+    def _health(self, service: str, backend: Endpoint) -> Health:
+        try:
+            return self._convergence.health.state(service, backend)
+        except KeyError:  # so new that no pass has met it
+            return Health(HealthState.UNKNOWN, time.monotonic())
+
+    def _service(self, service: Service, traffic: Mapping[BackendKey, Traffic]) -> Json:
+        backends = [self._backend(service, backend, traffic) for backend in service.backends]
+        return service_report(service, backends)
+
+    def _backend(self, service: Service, backend: Backend, traffic: Mapping[BackendKey, Traffic]) -> Json:
+        target, now = (service.name, backend.address), time.monotonic()
+        facts = BackendFacts(
+            self._health(*target),
+            self._drains.get(target),
+            traffic.get(target, Traffic()),
+            self._desired.in_file(*target, backend.weight),
+            self._convergence.agents.reports.look(*target, now),
+            self._convergence.prober.last(*target),
+            counted=self._supervisor.failure is None,
+        )
+        return backend_report(service, backend, facts, now=now, wall=datetime.now())
+
+    async def _counters(self) -> Counters:
+        """Nothing while the datapath restarts, for then nothing has been counted."""
+        if self._supervisor.failure is not None:
+            return Counters({}, {}, {})
+        return await self._supervisor.running.counters()

@@ -1,0 +1,1 @@
+"""The config file: read and checked, compared, and changed without touching the rest."""

@@ -1,0 +1,1 @@
+"""Asking the agents of backends, and what is believed of their answers."""
