@@ -11,7 +11,7 @@ from l4lb.agent.protocol import Refusal
 from l4lb.agent.report import Administrative, Operating, Report
 from l4lb.health.agents.ask import AgentSocket, NoAnswer
 from l4lb.health.agents.configured import ask_agent, why
-from l4lb.health.checks import GATEWAY_FAULTS
+from l4lb.health.exchange import GATEWAY_FAULTS
 from l4lb.health.rise_fall import Outcome, Result
 from l4lb.model import AgentCheck, Endpoint, HealthCheck
 

@@ -12,6 +12,7 @@ from typing import Final
 
 import h11
 
+from l4lb.health.talk import BadAnswer
 from l4lb.model import Endpoint, HealthCheck
 
 HEAD_LIMIT: Final = 16_384
@@ -22,13 +23,9 @@ _SHOWN_BYTES: Final = 40  # of an answer that is not HTTP, in the reason
 _SHOWN_CHARACTERS: Final = 100  # of h11's words, which quote the answer
 
 
-class BadAnswer(Exception):
-    """The answer is not the one expected. The message is one line that says why."""
-
-
 class HttpGet:
-    """One GET and the head of its answer. Interim responses (1xx) are passed over, redirects are
-    not followed: a redirect is an answer with its status like any other."""
+    """One GET and the head of its answer: a ``Talk``. Interim responses (1xx) are passed over, redirects
+    are not followed: a redirect is an answer with its status like any other."""
 
     def __init__(self, target: Endpoint, check: HealthCheck) -> None:
         """Write the request.
@@ -58,12 +55,12 @@ class HttpGet:
 
     @property
     def awaited(self) -> str:
-        """What has not come yet, in words for a reason."""
+        """See ``Talk``."""
         return "the end of the headers" if b"\n" in self._head else "the status line"
 
     @property
     def room(self) -> int:
-        """How many more bytes ``receive`` takes."""
+        """See ``Talk``."""
         return HEAD_LIMIT - len(self._head)
 
     def receive(self, data: bytes) -> bool:

@@ -102,7 +102,7 @@ def test_a_stalled_server_answers_syn_probes_and_no_http_probe(lab):
         assert "a server that has stalled" in done["shows"]
         status, done = probe(lab, backend("web1"), "--kind", "http", "--count", "1", "--timeout", "0.3")
         assert (status, done["lost"]) == (1, 1)
-        assert done["probes"][0]["reason"] == "no answer within 0.3 s while waiting for the status line"
+        assert done["probes"][0]["reason"] == "timeout after 0.3 s while waiting for the status line"
     assert probe(lab, backend("web1"), "--kind", "http", "--count", "1")[0] == 0
 
 

@@ -6,9 +6,10 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l4lb.health.http_get import HEAD_LIMIT, BadAnswer, HttpGet
+from l4lb.health.http_get import HEAD_LIMIT, HttpGet
 from l4lb.health.rise_fall import Health, HealthState, Outcome, Result, advance, initial
 from l4lb.health.schedule import JITTER, Schedule
+from l4lb.health.talk import BadAnswer
 from l4lb.model import Endpoint, HealthCheck
 
 COUNTS = st.integers(min_value=1, max_value=5)

@@ -24,7 +24,7 @@ from l4lb.agent.protocol import (
     read_nonce,
 )
 from l4lb.agent.report import Report
-from l4lb.health.probes import kernel_time
+from l4lb.health import kernel_time
 from l4lb.model import Endpoint
 from l4lb.patience import within
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from dataclasses import dataclass
 
 from l4lb.agent.haproxy_line import LONGEST, BadLine, Line, parse
 from l4lb.agent.report import Report
 from l4lb.health.agents.ask import NoAnswer
-from l4lb.health.checks import GATEWAY_FAULTS, open_socket
+from l4lb.health.exchange import End, exchange
 from l4lb.health.probes.result import ProbeKind
-from l4lb.health.tcp_packets import packets_until_reset
+from l4lb.health.talk import BadAnswer
 from l4lb.model import Endpoint
-from l4lb.os_errors import in_words
-from l4lb.patience import within
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,40 +34,35 @@ async def ask_line(endpoint: Endpoint, timeout: float) -> LineAnswer:
         NoAnswer: nobody answers, or not in time, or not with a line of agent-check.
         OSError: the gateway cannot ask, for want of file descriptors or ports for example.
     """
-    loop = asyncio.get_running_loop()
-    started = loop.time()
-    packets = 0
-    try:
-        with open_socket(endpoint) as sock:
-            try:
-                data = await within(timeout, _read_line(sock, endpoint))
-            finally:
-                packets = packets_until_reset(sock)
-        return LineAnswer(parse(data), loop.time() - started, packets)
-    except TimeoutError:
-        raise NoAnswer(f"no answer within {timeout:g} s", packets) from None
-    except OSError as error:
-        if error.errno in GATEWAY_FAULTS:
-            raise
-        raise NoAnswer(in_words(error), packets) from None
-    except BadLine as bad:
-        raise NoAnswer(f"not an agent's line: {bad}", packets, wrong=True) from None
+    talk = _Talk()
+    made = await exchange(endpoint, talk, timeout, ProbeKind.AGENT_CHECK.most)
+    if made.fault is not None:
+        raise made.fault
+    if made.end is not End.ANSWERED or talk.line is None:
+        raise NoAnswer(made.reason, made.packets, wrong=made.end is End.WRONG)
+    return LineAnswer(talk.line, made.seconds, made.packets)
 
 
-async def _read_line(sock: socket.socket, endpoint: Endpoint) -> bytes:
-    """Connect; all until the end of the line, of the connection, or of our patience.
+class _Talk:
+    """The agent begins, and closes the connection after its line or does not."""
 
-    Raises:
-        BadLine: it comes in too many packets.
-    """
-    loop = asyncio.get_running_loop()
-    await loop.sock_connect(sock, (endpoint.host, endpoint.port))
-    data = b""
-    while b"\n" not in data and b"\r" not in data and len(data) < LONGEST:
-        more = await loop.sock_recv(sock, LONGEST - len(data))
-        if not more:
-            break
-        data += more
-        if packets_until_reset(sock) > ProbeKind.AGENT_CHECK.most:
-            raise BadLine(f"it comes in more than {ProbeKind.AGENT_CHECK.most} packets")
-    return data
+    request = b""
+    awaited = "the agent's line"
+
+    def __init__(self) -> None:
+        self.line: Line | None = None
+        self._data = b""
+
+    @property
+    def room(self) -> int:
+        return LONGEST - len(self._data)
+
+    def receive(self, data: bytes) -> bool:
+        self._data += data
+        if data and self.room and not (b"\n" in data or b"\r" in data):
+            return False
+        try:
+            self.line = parse(self._data)
+        except BadLine as bad:
+            raise BadAnswer(f"not an agent's line: {bad}") from None
+        return True

@@ -51,7 +51,7 @@ class Senders:
             case ProbeKind.SYN:
                 return await self._syn.probe(target, check.timeout)
             case ProbeKind.HTTP:
-                return await http.probe(target, check, check.timeout)
+                return await http.probe(target, check)
         raise ValueError(f"ask an agent: {kind.value} is no check")
 
     async def ask(self, target: Endpoint, how: AgentCheck) -> ProbeResult:

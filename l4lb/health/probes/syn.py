@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
-from l4lb.health.probes import kernel_time
+from l4lb.health import kernel_time
 from l4lb.health.probes.handshakes import Flow, Handshakes, Verdict
 from l4lb.health.probes.result import CannotProbe, Outcome, ProbeResult
 from l4lb.health.probes.segments import port_filter, segment, sent_sequence, syn

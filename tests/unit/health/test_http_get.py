@@ -2,7 +2,8 @@
 
 import pytest
 
-from l4lb.health.http_get import HEAD_LIMIT, BadAnswer, HttpGet
+from l4lb.health.http_get import HEAD_LIMIT, HttpGet
+from l4lb.health.talk import BadAnswer
 from l4lb.model import Endpoint, HealthCheck
 
 TARGET = Endpoint.parse("10.2.0.11:8080")

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from l4lb.health.probes.kernel_time import round_trip, stamp, stamp_received
+from l4lb.health.kernel_time import round_trip, stamp, stamp_received
 
 SECOND = 1_000_000_000
 
