@@ -1,14 +1,76 @@
-"""Small files in which a part of l4lb keeps something for the one that comes after."""
+"""Files that are replaced as a whole: who reads one, also after a crash, finds all of the old or all of the
+new."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, Final
+
+_BUFFER: Final = 1 << 20
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
+    """A new file that takes the place of ``path`` when the block ends without an error.
+
+    Until then it is beside it, under a name that a later try cleans up, should this one be killed. A
+    symbolic link in the file's place is replaced, not followed.
+
+    Args:
+        path: its directory exists.
+        mode: who may read it.
+
+    Raises:
+        OSError: the directory is not writable, or the disk is full; all is as it was.
+    """
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    # Exclusively: nobody else's link is followed, and of two who write at a time the second is told.
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(descriptor, "wb", buffering=_BUFFER) as file:
+            os.fchmod(file.fileno(), mode)
+            yield file
+        new.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Put another text into a file of the user's, to last through a loss of power.
+
+    Mode and owner stay, extended attributes (ACLs, a label) where that is allowed; a symbolic link stays a
+    link.
+
+    Raises:
+        OSError: as ``replacing``.
+    """
+    path = path.resolve()
+    before = path.stat()
+    with replacing(path) as file:
+        os.fchown(file.fileno(), before.st_uid, before.st_gid)
+        os.fchmod(file.fileno(), before.st_mode & 0o7777)
+        for attribute in _attributes(path):
+            with contextlib.suppress(OSError):
+                os.setxattr(file.fileno(), attribute, os.getxattr(path, attribute))
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def keep(path: Path, text: str) -> None:
-    """Have this in a file, all of it or what it had before; without text there is no file. Its directory is
-    made.
+    """Keep something small for the process that comes after; without text there is no file. Its directory
+    is made.
 
     Raises:
         OSError: it cannot be written, or removed; it is as it was.
@@ -17,11 +79,12 @@ def keep(path: Path, text: str) -> None:
         path.unlink(missing_ok=True)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(path.name + ".new")
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def _attributes(path: Path) -> list[str]:
     try:
-        new.write_text(text)
-        new.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            new.unlink(missing_ok=True)
-        raise
+        return os.listxattr(path)
+    except OSError:  # a file system without
+        return []

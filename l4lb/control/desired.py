@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from l4lb.control.config import rewrite as config_edit
+from l4lb import files
 from l4lb.control.config.config import Config, ConfigError, parse, read
 from l4lb.control.config.edits import Conflict, Edit, NotFound, insist
 from l4lb.model import Endpoint
@@ -120,7 +120,7 @@ class DesiredState:
         """
         if change.file_text is not None:
             try:
-                config_edit.write_atomically(self._path, change.file_text)
+                files.rewrite(self._path, change.file_text)
             except OSError as error:
                 raise ConfigError(
                     [f"{self._path}: cannot write the config: {error.strerror}; --runtime leaves it alone"]

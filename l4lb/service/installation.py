@@ -9,11 +9,11 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from l4lb.files import replacing
 from l4lb.service.units import File
 
 RECORD: Final = PurePosixPath("/var/lib/l4lb/installed.json")
@@ -109,18 +109,10 @@ class Installation:
         target = self._at(path)
         try:
             target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            descriptor, fresh = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+            with replacing(target, 0o644) as file:
+                file.write(text.encode())
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(target)) from None  # not of the other name
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                os.fchmod(file.fileno(), 0o644)
-                file.write(text)
-            os.replace(fresh, target)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(fresh)
-            raise
 
     def _remove_if_empty(self, directory: PurePosixPath) -> None:
         """Only l4lb's own."""

@@ -1,16 +1,13 @@
-"""Edits of the config file that keep its comments and layout: text in, text out.
+"""Edits of the config file that keep its comments and layout: text in, text out. Pure.
 
-Nothing here judges values: parse the result with ``config.parse`` before writing it.
+Nothing here judges: that an edit makes sense is checked before (``edits``), and what the text says then
+by ``config.parse`` before it is written.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from l4lb.control.config.config import ConfigError
@@ -23,13 +20,11 @@ def add_backend(text: str, service: str, address: Endpoint, weight: int = 1) -> 
     """Add a backend below the others of its service.
 
     Raises:
-        ConfigError: there is no such service, or it has the backend already.
+        KeyError: there is no such service.
     """
     document = _read(text)
     path, table = _service(document, service)
     backends = [backend for _, backend in _tables(table, "backends")]
-    if address in map(_address, backends):
-        raise ConfigError([f"service '{service}' already has backend {address}"])
     fields: dict[str, object] = {"address": str(address)}
     if weight != 1 or (backends and "weight" in backends[-1]):
         fields["weight"] = weight
@@ -40,7 +35,7 @@ def remove_backend(text: str, service: str, address: Endpoint) -> str:
     """Remove a backend and the comment directly above it.
 
     Raises:
-        ConfigError: there is no such service or backend.
+        KeyError: there is no such service or backend.
     """
     document = _read(text)
     return document.remove(_backend(document, service, address))
@@ -50,7 +45,7 @@ def set_weight(text: str, service: str, address: Endpoint, weight: int) -> str:
     """Change the weight of a backend.
 
     Raises:
-        ConfigError: there is no such service or backend.
+        KeyError: there is no such service or backend.
     """
     document = _read(text)
     return document.set(_backend(document, service, address), "weight", weight)
@@ -60,11 +55,9 @@ def add_service(text: str, fields: Mapping[str, object]) -> str:
     """Add a service below the others; ``fields`` has the keys and values of the file.
 
     Raises:
-        ConfigError: a service of that name exists, or a value has no form in TOML.
+        ConfigError: a value has no form in TOML.
     """
     document = _read(text)
-    if any(service.get("name") == fields.get("name") for _, service in _tables(document.data, "services")):
-        raise ConfigError([f"service '{fields['name']}' exists already"])
     try:
         return document.append(("services",), fields)
     except ValueError as error:
@@ -77,52 +70,11 @@ def remove_service(text: str, service: str) -> str:
     """Remove a service, its backends and the comment directly above it.
 
     Raises:
-        ConfigError: there is no such service.
+        KeyError: there is no such service.
     """
     document = _read(text)
     path, _ = _service(document, service)
     return document.remove(path)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file so that a reader, or a crash, finds either all of the old or all of the new.
-
-    Mode and owner stay, extended attributes (ACLs, a label) where that is allowed; a symbolic link stays a
-    link.
-
-    Raises:
-        OSError: the directory is not writable, or the disk is full; the file is as it was.
-    """
-    path = path.resolve()
-    before = path.stat()
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchown(file.fileno(), before.st_uid, before.st_gid)
-            os.fchmod(file.fileno(), before.st_mode & 0o7777)
-            for attribute in _attributes(path):
-                with contextlib.suppress(OSError):
-                    os.setxattr(file.fileno(), attribute, os.getxattr(path, attribute))
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _attributes(path: Path) -> list[str]:
-    try:
-        return os.listxattr(path)
-    except OSError:  # a file system without
-        return []
 
 
 def _read(text: str) -> TomlText:
@@ -136,7 +88,7 @@ def _service(document: TomlText, name: str) -> tuple[KeyPath, dict[str, Any]]:
     for index, table in _tables(document.data, "services"):
         if table.get("name") == name:
             return ("services", index), table
-    raise ConfigError([f"there is no service '{name}'"])
+    raise KeyError(name)
 
 
 def _backend(document: TomlText, service: str, address: Endpoint) -> KeyPath:
@@ -144,7 +96,7 @@ def _backend(document: TomlText, service: str, address: Endpoint) -> KeyPath:
     for index, backend in _tables(table, "backends"):
         if _address(backend) == address:
             return (*path, "backends", index)
-    raise ConfigError([f"service '{service}' has no backend {address}"])
+    raise KeyError(str(address))
 
 
 def _tables(parent: Mapping[str, Any], key: str) -> enumerate[dict[str, Any]]:

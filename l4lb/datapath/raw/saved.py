@@ -8,13 +8,11 @@ but the file is still read as data that may be damaged: what does not fit is lef
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, BinaryIO, TypeGuard
 
 import msgpack
 
@@ -22,6 +20,7 @@ from l4lb.director.connection import Ends, make_connection
 from l4lb.director.connection import Path as Way
 from l4lb.director.director import Director
 from l4lb.director.states import HALF_OPEN
+from l4lb.files import replacing
 from l4lb.model import Endpoint, Nat, Protocol, State
 
 _FORMAT = "l4lb connections 1"
@@ -41,14 +40,8 @@ def save(director: Director, path: Path, now: float) -> int:
     Raises:
         OSError: the file cannot be written; nothing is left of it.
     """
-    temporary = path.with_name(path.name + ".new")
-    try:
-        _write(director, temporary, now)
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+    with replacing(path) as file:
+        _write(director, file, now)
     return live(director)
 
 
@@ -57,37 +50,33 @@ def live(director: Director) -> int:
     return sum(connection.state in _LIVE for connection in director.table)
 
 
-def _write(director: Director, temporary: Path, now: float) -> None:
+def _write(director: Director, file: BinaryIO, now: float) -> None:
     pack = msgpack.Packer().pack
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with open(descriptor, "wb", buffering=1 << 20) as file:
-        file.write(pack([_FORMAT, _BOOT_ID.read_text(), time.clock_gettime(time.CLOCK_BOOTTIME)]))
-        for connection in director.table:
-            if connection.state in HALF_OPEN:
-                continue
-            file.write(
-                pack(
-                    [
-                        int(connection.path.protocol),
-                        connection.original,
-                        connection.reply,
-                        int(connection.state),
-                        now - connection.seen,
-                        connection.acked_by_client,
-                        connection.acked_by_backend,
-                        connection.shifts,
-                    ]
-                )
+    file.write(pack([_FORMAT, _BOOT_ID.read_text(), time.clock_gettime(time.CLOCK_BOOTTIME)]))
+    for connection in director.table:
+        if connection.state in HALF_OPEN:
+            continue
+        file.write(
+            pack(
+                [
+                    int(connection.path.protocol),
+                    connection.original,
+                    connection.reply,
+                    int(connection.state),
+                    now - connection.seen,
+                    connection.acked_by_client,
+                    connection.acked_by_backend,
+                    connection.shifts,
+                ]
             )
+        )
 
-        for state in director.services.by_vip.values():
-            if state.affinity is None:
-                continue
-            for client, to, left in state.affinity.remembered(now):
-                backend, vip = to.address, to.vip
-                file.write(
-                    pack([int(to.protocol), vip.ip, vip.port, backend.ip, backend.port, client, left])
-                )
+    for state in director.services.by_vip.values():
+        if state.affinity is None:
+            continue
+        for client, to, left in state.affinity.remembered(now):
+            backend, vip = to.address, to.vip
+            file.write(pack([int(to.protocol), vip.ip, vip.port, backend.ip, backend.port, client, left]))
 
 
 def restore(director: Director, path: Path, now: float) -> tuple[int, int]:

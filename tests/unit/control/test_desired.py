@@ -175,7 +175,7 @@ def test_a_file_that_cannot_be_written_changes_nothing(desired, path, monkeypatc
     def read_only(path, text):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("l4lb.control.config.rewrite.write_atomically", read_only)
+    monkeypatch.setattr("l4lb.files.rewrite", read_only)
     with pytest.raises(ConfigError, match="Read-only file system; --runtime leaves it alone"):
         do(desired, AddBackend("web", C, 5))
     assert weights(desired) == {1: 1, 2: 2}

@@ -81,7 +81,7 @@ def test_what_stands_in_the_file_already_needs_no_room_for_a_new_one(path, monke
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(type(path), "write_text", full)
+    monkeypatch.setattr("l4lb.files.replacing", full)
     ledger = Ledger(path)
     ledger.record(VIP4, Place("eth0", 2))
     with pytest.raises(OSError, match="No space left"):

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import errno
-import os
-import stat
-import struct
 import tomllib
 from pathlib import Path
 
@@ -310,21 +306,6 @@ def test_the_first_service_stays_apart_from_the_comments_above_it(text):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda: config_edit.add_backend(TEXT, "no", at("10.2.0.1:80")), "there is no service 'no'"),
-        (
-            lambda: config_edit.add_backend(TEXT, "web", at("10.2.0.11:80")),
-            "service 'web' already has backend 10.2.0.11:80",
-        ),
-        (
-            lambda: config_edit.remove_backend(TEXT, "web", at("10.2.0.1:80")),
-            "service 'web' has no backend 10.2.0.1:80",
-        ),
-        (
-            lambda: config_edit.set_weight(TEXT, "web", at("10.2.0.1:80"), 1),
-            "service 'web' has no backend 10.2.0.1:80",
-        ),
-        (lambda: config_edit.remove_service(TEXT, "no"), "there is no service 'no'"),
-        (lambda: config_edit.add_service(TEXT, {"name": "web"}), "service 'web' exists already"),
         (
             lambda: config_edit.add_service(TEXT, {"name": "a", "nat": None}),
             "cannot add the service: None cannot be written in TOML",
@@ -339,71 +320,7 @@ def test_the_first_service_stays_apart_from_the_comments_above_it(text):
         ),
     ],
 )
-def test_edits_that_make_no_sense_are_refused_in_one_line(edit, message):
+def test_what_cannot_be_written_is_refused_in_one_line(edit, message):
     with pytest.raises(ConfigError) as caught:
         edit()
     assert caught.value.errors == [message]
-
-
-def test_writing_keeps_mode_and_owner_and_leaves_nothing_beside(tmp_path):
-    path = tmp_path / "l4lb.toml"
-    path.write_text("old")
-    path.chmod(0o640)
-    if os.geteuid() == 0:
-        os.chown(path, 12, 34)
-    before = path.stat()
-
-    config_edit.write_atomically(path, "new é")
-
-    after = path.stat()
-    assert path.read_text(encoding="utf-8") == "new é"
-    assert stat.S_IMODE(after.st_mode) == 0o640
-    assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
-    assert after.st_ino != before.st_ino
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("accepted", [True, False])
-def test_writing_keeps_who_else_may_read_the_file_where_that_can_be(tmp_path, monkeypatch, accepted):
-    path = tmp_path / "l4lb.toml"
-    path.write_text("old")
-    path.chmod(0o640)
-    entries = ((1, 6, -1), (2, 4, 1234), (4, 4, -1), (16, 4, -1), (32, 0, -1))  # user 1234 may read
-    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
-    try:
-        os.setxattr(path, "system.posix_acl_access", acl)
-    except OSError as error:
-        pytest.skip(f"no ACLs here: {error.strerror}")
-
-    def refused(*args):
-        raise OSError(errno.EPERM, "Operation not permitted")
-
-    if not accepted:
-        monkeypatch.setattr(os, "setxattr", refused)
-    config_edit.write_atomically(path, "new")
-    assert path.read_text() == "new"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o640
-    assert os.listxattr(path) == ["system.posix_acl_access"] * accepted
-
-
-def test_writing_through_a_symbolic_link_keeps_the_link(tmp_path):
-    real, link = tmp_path / "real.toml", tmp_path / "link.toml"
-    real.write_text("old")
-    link.symlink_to(real)
-    config_edit.write_atomically(link, "new")
-    assert link.is_symlink()
-    assert real.read_text() == "new"
-
-
-def test_a_failed_write_leaves_the_file_and_nothing_else(tmp_path, monkeypatch):
-    path = tmp_path / "l4lb.toml"
-    path.write_text("old")
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        config_edit.write_atomically(path, "new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]

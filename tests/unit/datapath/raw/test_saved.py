@@ -222,14 +222,6 @@ class TestTheFile:
         save(busy(), path)
         assert path.stat().st_mode & 0o777 == 0o600
 
-    def test_a_link_in_its_place_is_not_followed(self, path, tmp_path):
-        victim = tmp_path / "victim"
-        victim.write_text("precious")
-        path.with_name(path.name + ".new").symlink_to(victim)
-        with pytest.raises(OSError, match="symbolic link"):
-            saved.save(busy().director, path, 0.0)
-        assert victim.read_text() == "precious"
-
     def test_one_that_cannot_be_written_leaves_nothing(self, path):
         path.mkdir()
         gateway = busy()
