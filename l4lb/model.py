@@ -298,6 +298,11 @@ class Table:
         connection can be picked up mid-stream."""
         return self.key in (Key.SOURCE, Key.FLOW)
 
+    @property
+    def chosen(self) -> frozenset[int]:
+        """Indices of the backends that take new connections."""
+        return frozenset(self.slots)
+
 
 WHOLE: Final = 256
 """What a request in flight counts in ``Costs``, where idle connections may count less."""
@@ -337,6 +342,11 @@ class Costs:
     def consistent(self) -> bool:
         """Always False: the choice depends on the moment."""
         return False
+
+    @property
+    def chosen(self) -> frozenset[int]:
+        """Indices of the backends that take new connections."""
+        return frozenset(index for index, _ in self.costs)
 
 
 Selection = Table | Costs

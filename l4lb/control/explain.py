@@ -169,11 +169,7 @@ def _report(known: Known, address: Endpoint) -> Json:
 def away(service: Service, plan: ServicePlan, states: Mapping[Endpoint, str]) -> dict[Endpoint, str]:
     """Why backends take no new connections; ``states`` says of those that are down
     or that their agents drain why."""
-    selection = plan.selection
-    chosen = (
-        set(selection.slots) if isinstance(selection, Table) else {index for index, _ in selection.costs}
-    )
-    taken = {plan.backends[index].address for index in chosen}
+    taken = {plan.backends[index].address for index in plan.selection.chosen}
     sources = {each.address: each.snat for each in plan.backends}
     reasons = {}
     for backend in service.backends:

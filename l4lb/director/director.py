@@ -149,7 +149,7 @@ class Director:
             from_client = packet.key == connection.original
             verdict = self._known(frame, packet, connection, from_client, now)
         else:
-            service = self.services.by_vip.get((packet.protocol, packet.destination, packet.dport))
+            service = self.services.of(packet)
             if service is not None:
                 from_client = CLIENT
                 verdict = self._new(frame, packet, service, now)
@@ -212,7 +212,7 @@ class Director:
     def _again(self, frame: bytearray, packet: Packet, connection: Connection, now: float) -> Verdict:
         """Forget the connection and let the packet begin a new one on the same tuple."""
         self.table.remove(connection)
-        service = self.services.by_vip.get((packet.protocol, packet.destination, packet.dport))
+        service = self.services.of(packet)
         if service is None:
             return self._refuse(frame, packet, DropReason.BACKEND_DOWN, now)
         return self._new(frame, packet, service, now)
@@ -267,7 +267,7 @@ class Director:
     def _unknown_reply(self, frame: bytearray, packet: Packet, now: float) -> Verdict:
         """From a backend, of no connection: a direct connection's, or ours from before a restart."""
         services = self.services.by_backend.get((packet.protocol, packet.source, packet.sport))
-        if services is None or packet.protocol != Protocol.TCP or packet.flags & tcp.RST:
+        if services is None or packet.protocol != tcp.PROTOCOL or packet.flags & tcp.RST:
             return Verdict.PASS
         ip = ipv4 if packet.version == 4 else ipv6
         if not ip.can_be_source(packet.destination):  # a client is no multicast address
@@ -357,7 +357,7 @@ class Director:
 
     def _establish(self, packet: Packet, path: Path, now: float) -> None:
         """A connection has been established, by its client's packet: this one is nobody's invention."""
-        service = self.services.by_vip.get((packet.protocol, packet.destination, packet.dport))
+        service = self.services.of(packet)
         if service is not None and service.affinity is not None:
             service.affinity.establish(packet.source, path, now)
 
@@ -425,8 +425,8 @@ class Director:
         if match is None:
             quoted = packet.quoted
             assert quoted is not None
-            vip = (quoted.protocol, quoted.source, quoted.sport)
-            if vip in self.services.by_vip and packet.destination == quoted.source:
+            service = self.services.at(quoted.protocol, quoted.source, quoted.sport)
+            if service is not None and packet.destination == quoted.source:
                 return self._drop(DropReason.ICMP_UNMATCHED)
             return Verdict.PASS
         connection, from_client = match.connection, match.from_client
@@ -489,7 +489,7 @@ class Director:
             among,
             self._random,
             gives_way=lambda held: self.table.gives_way(held, now),
-            is_service=lambda port: (path.protocol, source, port) in self.services.by_vip,
+            is_service=lambda port: self.services.at(path.protocol, source, port) is not None,
         )
 
     def _hop(self, connection: Connection, from_client: bool) -> Hop | None:
@@ -530,7 +530,7 @@ class Director:
 
     def _refuse(self, frame: bytearray, packet: Packet, reason: DropReason, now: float) -> Verdict:
         """Tell the sender that there is nobody: RST, or ICMP port unreachable."""
-        if packet.protocol == Protocol.TCP:
+        if packet.protocol == tcp.PROTOCOL:
             return self._answer(answer.reset(packet), packet, reason, now)
         return self._answer(answer.port_unreachable(frame, packet), packet, reason, now)
 

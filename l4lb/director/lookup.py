@@ -6,13 +6,14 @@ through every change of the plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from l4lb.director.affinity import Affinity
 from l4lb.director.connection import Path
+from l4lb.director.parse import Packet
 from l4lb.director.select import ServiceState
-from l4lb.model import Costs, Endpoint, Limits, Plan, Selection, ServicePlan, Table, WhenBackendDown
+from l4lb.model import Costs, Endpoint, Limits, Plan, Selection, ServicePlan, WhenBackendDown
 
 EndpointKey = tuple[int, bytes, int]
 """Protocol, packed address, port."""
@@ -36,7 +37,7 @@ class Services:
     """The services of the present plan, by VIP and by backend."""
 
     def __init__(self) -> None:
-        self.by_vip: dict[EndpointKey, ServiceState] = {}
+        self._by_vip: dict[EndpointKey, ServiceState] = {}
         self.by_backend: dict[EndpointKey, tuple[ServiceState, ...]] = {}
         self.forwarded_before = 0
         """Packets of paths that are gone."""
@@ -45,7 +46,7 @@ class Services:
 
     def configure(self, plan: Plan) -> bool:
         """Take over a plan; True if paths went away or down, whose connections want attention."""
-        before, self.by_vip = self.by_vip, {}
+        before, self._by_vip = self._by_vip, {}
         by_backend: dict[EndpointKey, tuple[ServiceState, ...]] = {}
         addresses = set()
         attention = False
@@ -57,7 +58,7 @@ class Services:
             else:
                 del before[vip]
             attention |= self._update(state, service, plan.limits)
-            self.by_vip[vip] = state
+            self._by_vip[vip] = state
             addresses.add(service.address.ip)
             for backend in service.backends:
                 key = (service.protocol, backend.address.ip, backend.address.port)
@@ -71,17 +72,29 @@ class Services:
 
     def reweigh(self, costs: Mapping[str, Costs]) -> None:
         """Other costs, by the service's name, for backends that the plan has them for."""
-        plans = reweighed({state.plan.name: state.plan for state in self.by_vip.values()}, costs)
-        for state in self.by_vip.values():
+        plans = reweighed({state.plan.name: state.plan for state in self}, costs)
+        for state in self:
             state.plan = plans[state.plan.name]
+
+    def of(self, packet: Packet) -> ServiceState | None:
+        """The service that a packet with ports is for."""
+        return self._by_vip.get((packet.protocol, packet.destination, packet.dport))
+
+    def at(self, protocol: int, vip: bytes, port: int) -> ServiceState | None:
+        """The service at an address and port."""
+        return self._by_vip.get((protocol, vip, port))
+
+    def __iter__(self) -> Iterator[ServiceState]:
+        """All services."""
+        return iter(self._by_vip.values())
 
     def paths(self) -> list[Path]:
         """All paths of all services."""
-        return [path for state in self.by_vip.values() for path in state.paths.values()]
+        return [path for state in self for path in state.paths.values()]
 
     def find_path(self, protocol: int, vip: Endpoint, backend: Endpoint) -> Path | None:
         """The path of a service to one of its backends, if both are configured."""
-        state = self.by_vip.get((protocol, vip.ip, vip.port))
+        state = self.at(protocol, vip.ip, vip.port)
         return state.paths.get(backend) if state is not None else None
 
     def _retire(self, paths: Iterable[Path]) -> bool:
@@ -123,12 +136,6 @@ class Services:
         attention |= self._retire(before.values())
 
         state.choices = tuple(state.paths[backend.address] for backend in service.backends)
-        selection = service.selection
-        chosen = (
-            set(selection.slots)
-            if isinstance(selection, Table)
-            else {index for index, _ in selection.costs}
-        )
-        for index in chosen:
+        for index in service.selection.chosen:
             state.choices[index].usable = True
         return attention

@@ -1,7 +1,7 @@
 """Keep the health of every backend of every service current. Edge: the clock, see ``repeated``.
 
-A *probe* is one thing that is checked: an address, a port and how. Services that check the same backend
-alike share its probe, and each counts the results with its own rise and fall.
+A *shared check* is one thing that is checked: an address, a port and how. Services that check the same
+backend alike share it, and each counts the results with its own rise and fall.
 
 Everything runs on the event loop that ``HealthRunner.update`` was called on; nothing here is for other
 threads.
@@ -57,7 +57,7 @@ def at_once(checks: Iterable[HealthCheck]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _ProbeKey:
+class _CheckKey:
     """What makes two checks the same check."""
 
     target: Endpoint
@@ -65,7 +65,7 @@ class _ProbeKey:
     agent: AgentCheck | None = None  # whom to ask, if the check is to ask an agent
 
     @classmethod
-    def of(cls, backend: Endpoint, service: Service) -> _ProbeKey:
+    def of(cls, backend: Endpoint, service: Service) -> _CheckKey:
         check = service.health
         if check.check == "agent" and service.agent is not None:
             seen = HealthCheck(check.check, check.interval, check.timeout)
@@ -84,18 +84,18 @@ class _Member:
     service: str
     backend: Endpoint
     check: HealthCheck
-    probe: _ProbeKey | None  # None: not checked
+    shared: _CheckKey | None  # None: not checked
     health: Health
 
 
 @dataclass(slots=True, eq=False)
-class _Probe:
+class _SharedCheck:
     """A check that is made again and again, and the members it is made for.
 
     Compared by identity: one that is removed and one that replaces it are two.
     """
 
-    key: _ProbeKey
+    key: _CheckKey
     members: tuple[_Member, ...] = ()
     broken: bool = False  # the check itself has raised; said in the log once
 
@@ -129,12 +129,12 @@ class HealthRunner:
         self._check = check
         self._check_agent = check_agent or self._check_agent_by_network
         self._max_at_once = max_at_once
-        self._schedule: Schedule[_Probe] = Schedule(random or Random(), max_at_once or _AT_ONCE)
-        self._checks: Repeated[_Probe, Result] = Repeated(
+        self._schedule: Schedule[_SharedCheck] = Schedule(random or Random(), max_at_once or _AT_ONCE)
+        self._checks: Repeated[_SharedCheck, Result] = Repeated(
             self._schedule, clock, due=self._due, start=self._made, over=self._over
         )
         self._members: dict[BackendKey, _Member] = {}
-        self._probes: dict[_ProbeKey, _Probe] = {}
+        self._shared: dict[_CheckKey, _SharedCheck] = {}
         self._late_again = float("-inf")
         self.made = 0  # checks, since the start
         self.packets = 0  # that they caused, in both directions
@@ -153,19 +153,19 @@ class HealthRunner:
             for service in services
             for backend in service.backends
         }
-        wanted: dict[_ProbeKey, list[_Member]] = {}
+        wanted: dict[_CheckKey, list[_Member]] = {}
         for member in members.values():
-            if member.probe is not None:
-                wanted.setdefault(member.probe, []).append(member)
+            if member.shared is not None:
+                wanted.setdefault(member.shared, []).append(member)
 
         self._members = members
-        for key in self._probes.keys() - wanted.keys():
-            self._drop(self._probes.pop(key))
+        for key in self._shared.keys() - wanted.keys():
+            self._drop(self._shared.pop(key))
         for key, sharers in wanted.items():
-            if key not in self._probes:
-                self._probes[key] = _Probe(key)
-                self._schedule.add(self._probes[key], key.check.interval, now)
-            self._probes[key].members = tuple(sharers)
+            if key not in self._shared:
+                self._shared[key] = _SharedCheck(key)
+                self._schedule.add(self._shared[key], key.check.interval, now)
+            self._shared[key].members = tuple(sharers)
         if self._max_at_once is None:
             self._schedule.allow(at_once(key.check for key in wanted))
         self._checks.go_on()
@@ -185,30 +185,30 @@ class HealthRunner:
 
     def _member(self, service: Service, backend: Endpoint, now: float) -> _Member:
         check = service.health
-        probe = None if check.check == "none" else _ProbeKey.of(backend, service)
+        shared = None if check.check == "none" else _CheckKey.of(backend, service)
         old = self._members.get((service.name, backend))
-        if old is not None and old.probe == probe:
+        if old is not None and old.shared == shared:
             health = old.health
-        elif probe is None:
+        elif shared is None:
             health = Health(HealthState.UP, now, "not checked")
-        elif old is None or old.probe is None:
+        elif old is None or old.shared is None:
             health = initial(now)
         else:
             # What the old check said of the backend stands, but it does not count towards the new one.
             health = replace(old.health, streak=0)
-        return _Member(service.name, backend, check, probe, health)
+        return _Member(service.name, backend, check, shared, health)
 
-    def _drop(self, probe: _Probe) -> None:
-        probe.members = ()
-        self._checks.drop(probe)
+    def _drop(self, shared: _SharedCheck) -> None:
+        shared.members = ()
+        self._checks.drop(shared)
 
-    def _due(self, now: float) -> list[_Probe]:
+    def _due(self, now: float) -> list[_SharedCheck]:
         due = self._schedule.start_due(now)
         self._watch_lateness(now)  # of those that may not start yet
         return due
 
-    def _made(self, probe: _Probe) -> Awaitable[Result]:
-        key = probe.key
+    def _made(self, shared: _SharedCheck) -> Awaitable[Result]:
+        key = shared.key
         if key.agent is not None:
             return self._check_agent(key.target, key.check, key.agent)
         return self._check(key.target, key.check)
@@ -218,23 +218,23 @@ class HealthRunner:
     ) -> Result:
         return await check_agent(target, check, agent, self.refused)
 
-    def _over(self, probe: _Probe, task: asyncio.Future[Result], now: float) -> None:
-        result = self._result(probe, task)
+    def _over(self, shared: _SharedCheck, task: asyncio.Future[Result], now: float) -> None:
+        result = self._result(shared, task)
         self.made += 1
         self.packets += result.packets
-        self._record(probe, result, now)
+        self._record(shared, result, now)
 
-    def _result(self, probe: _Probe, task: asyncio.Future[Result]) -> Result:
+    def _result(self, shared: _SharedCheck, task: asyncio.Future[Result]) -> Result:
         error = task.exception()
         if error is None:
             return task.result()
-        if not probe.broken:
-            probe.broken = True
-            log.error("the health check of %s is broken", probe.key.target, exc_info=error)
+        if not shared.broken:
+            shared.broken = True
+            log.error("the health check of %s is broken", shared.key.target, exc_info=error)
         return Result(Outcome.UNDECIDED, f"internal error: {error!r}")
 
-    def _record(self, probe: _Probe, result: Result, now: float) -> None:
-        before = [(member, member.health.state) for member in probe.members]
+    def _record(self, shared: _SharedCheck, result: Result, now: float) -> None:
+        before = [(member, member.health.state) for member in shared.members]
         for member, _ in before:
             check = member.check
             member.health = advance(member.health, result, rise=check.rise, fall=check.fall, now=now)

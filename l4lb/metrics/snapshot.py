@@ -69,7 +69,7 @@ def choices_of(plan: ServicePlan) -> dict[Endpoint, Choice]:
     """The backends of a service that get new connections."""
     selection = plan.selection
     if not isinstance(selection, Costs):
-        return {plan.backends[index].address: Choice() for index in set(selection.slots)}
+        return {plan.backends[index].address: Choice() for index in selection.chosen}
     least = min((cost for _, cost in selection.costs), default=1)
     return {
         plan.backends[index].address: Choice(cost / least, index in selection.hot)

@@ -178,7 +178,7 @@ class _Director(Director):
         self, frame: bytearray, packet: Packet, connection: Connection, from_client: bool, now: float
     ) -> Verdict:
         vip = (packet.protocol, packet.destination, packet.dport)
-        if from_client and vip not in self.services.by_vip:
+        if from_client and self.services.at(*vip) is None:
             return Verdict.PASS
         return super()._known(frame, packet, connection, from_client, now)
 
@@ -241,15 +241,15 @@ class Reference(PureEngine, Subject):
     def configure(self, plan: Plan) -> None:
         """See ``Engine``."""
         services = self._director.services
-        turns = {vip: service.turn for vip, service in services.by_vip.items()}
-        for vip, service in services.by_vip.items():
+        turns = {_vip(service): service.turn for service in services}
+        for service in services:
             if service.affinity is not None:
-                self._affinities[vip] = service.affinity
+                self._affinities[_vip(service)] = service.affinity
         super().configure(plan)
-        for vip, service in services.by_vip.items():
-            service.turn = turns.get(vip, 0)
+        for service in services:
+            service.turn = turns.get(_vip(service), 0)
             if service.affinity is not None:
-                service.affinity = self._affinities.get(vip, service.affinity)
+                service.affinity = self._affinities.get(_vip(service), service.affinity)
 
     def forget_gone(self) -> None:
         """See ``Subject``."""
@@ -262,3 +262,8 @@ class Reference(PureEngine, Subject):
             seen = ends(frame)
             if seen is not None:
                 self._random.port = seen.source.port
+
+
+def _vip(service: ServiceState) -> EndpointKey:
+    address = service.plan.address
+    return service.plan.protocol, address.ip, address.port

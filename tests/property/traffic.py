@@ -176,7 +176,7 @@ def check_bounds(run: Run) -> None:
     )
     assert all(connection in connection.bucket for connection in connections)
     assert len(run.director._fragments) <= LIMITS.fragments
-    for state in run.director.services.by_vip.values():
+    for state in run.director.services:
         assert state.affinity is None or len(state.affinity) <= LIMITS.affinity
 
 

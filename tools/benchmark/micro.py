@@ -216,7 +216,7 @@ def _select(scheduler: str) -> Cost:
     random = Random(1)
     candidates = [Candidate(index, server, 1 + index % 3) for index, server in enumerate(servers)]
     director = gateway(compile_selection(scheduler, candidates), servers)
-    (service,) = director.services.by_vip.values()
+    (service,) = director.services
     arrivals = []
     for number in range(_SELECTIONS):
         frame = segment(client(number), VIP[4], SYN)

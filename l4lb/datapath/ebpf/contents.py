@@ -37,7 +37,7 @@ def contents(plan: Plan, numbers: Numbers, before: Mapping[bytes, layout.Backend
     ways: dict[bytes, list[Way]] = {}
     for service in plan.services:
         number = numbers.services[service.protocol, service.address]
-        chosen = indices(service.selection)
+        chosen = service.selection.chosen
         for index, backend in enumerate(service.backends):
             way = _way(service, backend)
             flags[way] = _flags(service, alive=backend.alive) | layout.PATH_FULL_NAT * way.full_nat
@@ -72,13 +72,6 @@ def settings(plan: Plan, before: layout.Settings) -> layout.Settings:
         first_port=plan.snat_ports[0],
         last_port=plan.snat_ports[1],
     )
-
-
-def indices(selection: Selection) -> set[int]:
-    """Which of a service's backends take new connections."""
-    if isinstance(selection, Table):
-        return set(selection.slots)
-    return {index for index, _ in selection.costs}
 
 
 def _flags(service: ServicePlan, *, alive: bool) -> int:

@@ -29,10 +29,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
-from typing import Protocol as Interface
 
 from l4lb import classic_bpf
 from l4lb.datapath.raw import claim_bpf, claim_nft
+from l4lb.director.parse import Packet
 from l4lb.model import Nat, Plan
 
 HAND_BACK_MARK: Final = 0x6C34_6C62
@@ -41,59 +41,6 @@ wire; the shield clears it before the stack sees the frame."""
 
 Transport = tuple[bytes, int, int]
 """Packed address, protocol number, port."""
-
-
-class QuotedTuple(Interface):
-    """What the claim asks of the packet that an ICMP error quotes."""
-
-    @property
-    def destination(self) -> bytes:
-        """Packed address."""
-        ...
-
-
-class PacketTuple(Interface):
-    """What the claim asks of a packet; ``l4lb.director.parse.Packet`` is one."""
-
-    @property
-    def source(self) -> bytes:
-        """Packed address."""
-        ...
-
-    @property
-    def destination(self) -> bytes:
-        """Packed address."""
-        ...
-
-    @property
-    def protocol(self) -> int:
-        """Number of the upper layer, behind any extension headers."""
-        ...
-
-    @property
-    def sport(self) -> int:
-        """-1 if unknown."""
-        ...
-
-    @property
-    def dport(self) -> int:
-        """-1 if unknown."""
-        ...
-
-    @property
-    def is_fragment(self) -> bool:
-        """Has a fragment header, or the IPv4 fields that stand for one."""
-        ...
-
-    @property
-    def icmp_error(self) -> bool:
-        """ICMP type 3, 11 or 12; ICMPv6 type 1 to 4."""
-        ...
-
-    @property
-    def quoted(self) -> QuotedTuple | None:
-        """None if this is no ICMP error, or one whose quotation shows no tuple."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +82,7 @@ class Claim:
             full_servers=frozenset(ip for ip, _, _ in full_backends),
         )
 
-    def covers(self, packet: PacketTuple, local: frozenset[bytes]) -> bool:
+    def covers(self, packet: Packet, local: frozenset[bytes]) -> bool:
         """True if the shield keeps this packet from the host: then it is lost unless the datapath
         forwards it or hands it back.
 

@@ -71,7 +71,7 @@ def _write(director: Director, file: BinaryIO, now: float) -> None:
             )
         )
 
-    for state in director.services.by_vip.values():
+    for state in director.services:
         if state.affinity is None:
             continue
         for client, to, left in state.affinity.remembered(now):
@@ -138,7 +138,7 @@ def _fits(way: Way, ends: Ends, snat_ports: tuple[int, int]) -> bool:
 
 def _remember_one(director: Director, record: list[Any], age: float, now: float) -> None:
     protocol, vip, vip_port, backend, backend_port, client, left = record
-    state = director.services.by_vip.get((protocol, vip, vip_port))
+    state = director.services.at(protocol, vip, vip_port)
     if state is None or state.affinity is None or len(client) != len(vip):
         return
     path = state.paths.get(Endpoint(backend, backend_port))

@@ -44,7 +44,7 @@ class TestMemory:
         gateway = Gateway(service(affinity_timeout=300.0), limits=Limits(affinity=5, half_open=7))
         for client in clients(20):
             gateway.open(client)
-        (state,) = gateway.director.services.by_vip.values()
+        (state,) = gateway.director.services
         assert len(state.affinity) == 5
         for client in clients(40)[20:]:
             gateway.now += 1.1

@@ -29,9 +29,9 @@ def path(services, backend=BACKEND, protocol=TCP):
 class TestFinding:
     def test_by_vip_and_by_backend(self, services):
         configure(services, TWO, service(BACKEND, name="dns", protocol=UDP))
-        assert services.by_vip[TCP, VIP.ip, 80].plan.name == "web"
-        assert services.by_vip[UDP, VIP.ip, 80].plan.name == "dns"
-        assert (TCP, VIP.ip, 81) not in services.by_vip
+        assert services.at(TCP, VIP.ip, 80).plan.name == "web"
+        assert services.at(UDP, VIP.ip, 80).plan.name == "dns"
+        assert services.at(TCP, VIP.ip, 81) is None
         assert [state.plan.name for state in services.by_backend[UDP, BACKEND.ip, 8080]] == ["dns"]
 
     def test_a_backend_of_two_services_is_of_both(self, services):
@@ -78,9 +78,9 @@ class TestChanges:
 
     def test_the_turn_goes_on(self, services):
         configure(services, TWO)
-        services.by_vip[TCP, VIP.ip, 80].turn = 5
+        services.at(TCP, VIP.ip, 80).turn = 5
         configure(services, service(OTHER, BACKEND))
-        assert services.by_vip[TCP, VIP.ip, 80].turn == 5
+        assert services.at(TCP, VIP.ip, 80).turn == 5
 
     def test_a_removed_backend_retires(self, services):
         configure(services, TWO)
@@ -186,7 +186,7 @@ class TestUsable:
 
 class TestAffinity:
     def state(self, services):
-        return services.by_vip[TCP, VIP.ip, 80]
+        return services.at(TCP, VIP.ip, 80)
 
     def test_clients_are_remembered_through_changes(self, services):
         configure(services, service(BACKEND, OTHER, affinity_timeout=60.0))

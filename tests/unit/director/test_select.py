@@ -28,7 +28,7 @@ def packet(client=CLIENT):
 def state_of(selection, **words):
     services = Services()
     services.configure(Plan((service(*BACKENDS, selection=selection, **words),)))
-    return services.by_vip[6, VIP.ip, 80]
+    return services.at(6, VIP.ip, 80)
 
 
 def chosen(state, count=1, client=CLIENT, now=0.0, random=None):

@@ -51,7 +51,7 @@ def test_the_same_backends_in_the_same_order(selection):
     loads = [Load() for _ in WHO]
     services = Services()
     services.configure(Plan((service(*BACKENDS, selection=selection),)))
-    state = services.by_vip[6, VIP.ip, 80]
+    state = services.at(6, VIP.ip, 80)
     state.choices = tuple(Loaded(index, load) for index, load in enumerate(loads))
     choice = choice_for(selection, loads, Random(3), 0)
     frame = Sent(CLIENT, VIP).frame()

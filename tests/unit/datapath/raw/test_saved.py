@@ -178,7 +178,7 @@ class TestAffinity:
         gateway = Gateway(self.STICKY)
         gateway.open()
         after, *_ = restored(save(gateway, path), path, shorter)
-        (state,) = after.director.services.by_vip.values()
+        (state,) = after.director.services
         ((_, _, left),) = state.affinity.remembered(after.now)
         assert left == pytest.approx(1.0)
 
@@ -198,7 +198,7 @@ class TestAffinity:
         *rest, client = unpacker
         client[field] = value
         after, *_ = restored(b"".join(map(msgpack.packb, (*rest, client))), path, self.STICKY)
-        (state,) = after.director.services.by_vip.values()
+        (state,) = after.director.services
         assert len(state.affinity) == 0
 
 
