@@ -8,7 +8,7 @@ path (fastpath.py) does for them, with one lookup, exactly what this file spells
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Final
 
@@ -22,6 +22,7 @@ from l4lb.director.parse import Packet, parse, segment_length
 from l4lb.director.related import related
 from l4lb.director.select import ServiceState, select, select_again
 from l4lb.director.states import BACKEND, CLIENT, REUSABLE
+from l4lb.director.sweep import Sweep
 from l4lb.director.track import track
 from l4lb.director.translate import translate, translate_error
 from l4lb.model import (
@@ -50,10 +51,6 @@ _FORWARD: Final = Verdict.FORWARD
 _PASS: Final = Verdict.PASS
 
 _ANY_PORT = (1_024, 65_535)
-_SWEEP_LOOKS = 20_000
-_SWEEP_RESETS = 300
-_SWEEP_FORGOTTEN = 2_000
-"""In one tick: some two milliseconds of looking, five of resetting, and five of forgetting what is over."""
 
 
 class Director:
@@ -76,8 +73,7 @@ class Director:
         self._fragments = Fragments(self.plan.limits.fragments)
         self._answers = answer.RateLimit(now)
         self._direct = DirectConnections()
-        self._sweep: Iterator[Connection] = iter(())
-        self._sweep_again = False
+        self._sweep = Sweep(self.table, self.reset)
 
     # -- what should be ------------------------------------------------------------------------
 
@@ -87,40 +83,14 @@ class Director:
         self.table.set_policy(plan.timeouts, plan.limits)
         self._fragments.limit = plan.limits.fragments
         if self.services.configure(plan):
-            # After the round that may be under way: begun anew each time, a backend that goes up and
-            # down would keep it from ever getting to the end.
-            self._sweep_again = True
+            self._sweep.again()
 
     def tick(self, now: float) -> None:
         """Housekeeping in small steps: expiry, and the resets of backends that went away."""
         self.table.expire(now)
         self._fragments.expire(now)
         self.drops.update(self._fragments.take_lost())
-        self._sweep_away()
-
-    def _sweep_away(self) -> None:
-        """A step of looking for connections whose backend has gone. Those with traffic do not wait for
-        it: their next packet ends them."""
-        resets = forgotten = 0
-        for _ in range(_SWEEP_LOOKS):
-            connection = next(self._sweep, None)
-            if connection is None:
-                if not self._sweep_again:
-                    return
-                self._sweep_again = False
-                self._sweep = iter(self.table)
-                continue
-            # A client still waiting for its SYN/ACK will send its SYN again: that one is rescheduled.
-            if (
-                connection.bucket is not None
-                and connection.path.gone
-                and connection.state != State.SYN_SENT
-            ):
-                forgotten += connection.state in REUSABLE
-                resets += connection.state not in REUSABLE
-                self.reset(connection)
-                if resets == _SWEEP_RESETS or forgotten == _SWEEP_FORGOTTEN:
-                    return
+        self._sweep.step()
 
     # -- the path of a packet ------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from l4lb.director import director as director_module
+from l4lb.director import sweep
 from l4lb.director.states import REUSABLE
 from l4lb.model import BackendPlan, State, WhenBackendDown
 from tests.unit.director.gateway import BACKEND, CLIENT, OTHER, Gateway, service
@@ -18,8 +18,8 @@ def with_backend(alive, other=True, **words):
 
 @pytest.fixture
 def gateway(monkeypatch):
-    monkeypatch.setattr(director_module, "_SWEEP_LOOKS", 4)
-    monkeypatch.setattr(director_module, "_SWEEP_RESETS", 2)
+    monkeypatch.setattr(sweep, "_LOOKS", 4)
+    monkeypatch.setattr(sweep, "_RESETS", 2)
     gateway = Gateway(service(BACKEND, OTHER))
     for number in range(20):
         gateway.open(replace(CLIENT, port=1000 + number))
@@ -84,7 +84,7 @@ def test_those_that_are_over_are_forgotten_without_an_rst_and_keep_no_live_one_w
 
 
 def test_forgetting_is_done_in_steps_too(monkeypatch):
-    monkeypatch.setattr(director_module, "_SWEEP_FORGOTTEN", 3)
+    monkeypatch.setattr(sweep, "_FORGOTTEN", 3)
     gateway = Gateway(service(BACKEND))
     for number in range(10):
         close(gateway, replace(CLIENT, port=1000 + number))
