@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from l4lb.cli.options import Command, Failure, endpoint, seconds_between
+from l4lb.cli.options import Command, Failure, endpoint, log_level_option, seconds_between
 from l4lb.model import Endpoint
 
 _FILE = click.Path(readable=False, path_type=Path)  # what is wrong with a file is found out by using it
@@ -44,12 +44,7 @@ _FILE = click.Path(readable=False, path_type=Path)  # what is wrong with a file 
     metavar="FILE",
     help="The state to report: ready, drain, maint, or up, down, fail, stopped, and why after a '#'.",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-)
+@log_level_option
 def agent(
     listen: Endpoint | None,
     tcp: Endpoint | None,

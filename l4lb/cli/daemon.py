@@ -8,19 +8,14 @@ import sys
 import click
 
 from l4lb.cli.client import NoDaemon
-from l4lb.cli.options import Command, Failure, Location, json_option, pass_location
+from l4lb.cli.options import Command, Failure, Location, json_option, log_level_option, pass_location
 from l4lb.cli.output import counted, write_json
 
 _STOP_TIMEOUT = 120.0  # seconds: the answer comes when everything is taken down
 
 
 @click.command(cls=Command)
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-)
+@log_level_option
 @pass_location
 @click.pass_context
 def run(context: click.Context, location: Location, log_level: str) -> None:

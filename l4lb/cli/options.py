@@ -16,6 +16,7 @@ import click
 
 from l4lb.cli.client import TIMEOUT, Client, DaemonError
 from l4lb.cli.output import printable
+from l4lb.control.log import LEVELS
 from l4lb.model import Endpoint
 
 CONFIG = Path("/etc/l4lb/l4lb.toml")
@@ -191,6 +192,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 def json_option(function: F) -> F:
     """``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")(function)
+
+
+def log_level_option(function: F) -> F:
+    """``--log-level``."""
+    levels = click.Choice(LEVELS)
+    return click.option("--log-level", type=levels, default="info", show_default=True)(function)
 
 
 def runtime_option(function: F) -> F:

@@ -134,7 +134,7 @@ class Convergence:
             raise DatapathError(f"the datapath does not have service '{service}' yet")
         return self._adaptation.with_costs(plan)
 
-    def warnings(self) -> tuple[str, ...]:
+    def look_for_warnings(self) -> tuple[str, ...]:
         """What stands in the way now, one line each; what is new among it is logged."""
         if self._view is not None:
             found = warnings_for(
@@ -187,7 +187,7 @@ class Convergence:
             await hand_over(self._view.interfaces, plan)
         self._plans = {each.name: each for each in plan.services}
         await self._keep_vips(config)
-        self.warnings()
+        self.look_for_warnings()
 
     def ask(self) -> None:
         """Something has changed: there will be a pass soon."""

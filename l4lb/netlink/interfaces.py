@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final, TypeVar
 
 from l4lb.netlink.state import LOOPBACK_INDEX, KernelState, Link, Route, RouteKind
+from l4lb.wire import ipv6
 
 _NONE: Final[frozenset[int]] = frozenset()
 
@@ -91,7 +92,7 @@ def interface_for(state: KernelState, address: bytes, name: str | None = None) -
 def interface_with_subnet(state: KernelState, address: bytes) -> Link | None:
     """The link whose subnet contains the address, the longest such prefix; None if there is none. IPv6's
     link-local subnet is every link's, and says nothing."""
-    if _is_ipv6_link_local(address):
+    if len(address) == 16 and ipv6.is_link_local(address):
         return None
     links = _links(state)
     subnets = [
@@ -106,7 +107,7 @@ def interface_with_subnet(state: KernelState, address: bytes) -> Link | None:
 
 def _way_out(state: KernelState, address: bytes) -> Link | None:
     """The link that the default route leaves by."""
-    if _is_ipv6_link_local(address):
+    if len(address) == 16 and ipv6.is_link_local(address):
         return None
     links = _links(state)
     defaults = [
@@ -122,10 +123,6 @@ def _way_out(state: KernelState, address: bytes) -> Link | None:
 
 def _links(state: KernelState) -> dict[int, Link]:
     return {link.index: link for link in state.links if link.index != LOOPBACK_INDEX}
-
-
-def _is_ipv6_link_local(address: bytes) -> bool:
-    return len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80  # fe80::/10
 
 
 def contains(prefix: bytes, length: int, address: bytes) -> bool:

@@ -115,7 +115,7 @@ class Answers:
         failure = self._supervisor.failure
         first = [] if failure is None else [f"the datapath is being restarted: {failure}"]
         problems = (self._convergence.prober.problem, self._metrics.problem)
-        return [*first, *self._convergence.warnings(), *filter(None, problems)]
+        return [*first, *self._convergence.look_for_warnings(), *filter(None, problems)]
 
     async def snapshot(self) -> Snapshot:
         """All that the metrics are made of."""
