@@ -40,6 +40,7 @@ RETURN: Final = 0x06  # accept the first k bytes; 0 rejects
 
 ANCILLARY_PACKET_TYPE: Final = 0xFFFF_F000 + 4
 ANCILLARY_MARK: Final = 0xFFFF_F000 + 20
+ANCILLARY_VLAN_TAG: Final = 0xFFFF_F000 + 44
 ANCILLARY_VLAN_TAG_PRESENT: Final = 0xFFFF_F000 + 48
 """Offsets to LOAD what the kernel knows of a packet beside its bytes (linux/filter.h, SKF_AD_*)."""
 

@@ -9,7 +9,8 @@ works with constant offsets:
 The first ten bytes are the ``virtio_net_hdr`` that a packet socket with PACKET_VNET_HDR puts
 before each frame (linux/virtio_net.h, native byte order): it says whether the transport checksum is
 partial and whether the frame is a GSO frame that stands for many packets. Frames with a VLAN tag
-inside the Ethernet header are not laid out like this; they belong to the VLAN's own interface.
+inside the Ethernet header are not laid out like this: the kernel has taken out the outermost one, and
+frames of a VLAN belong to its own interface.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import Final
 from l4lb.model import DropReason, Limits, Plan, Rule, State, Verdict
 from l4lb.times import UNIT
 from tests.conformance import cases
-from tests.conformance.packets import IPV4, IPV6, Frame
+from tests.conformance.packets import IPV4, IPV6, VLAN_ID, Frame
 from tests.conformance.world import NETS, Host, Net, Side
 
 
@@ -38,6 +38,7 @@ class Need(Enum):
     EXACT_LIMITS = "small limits of affinity and fragments that are kept exactly"
     SHARED_PICKUP = "backends of several services whose lost connections are found again"
     HELD_SWEEP = "pause between a change of plan and the sweep through the connections"
+    PRIORITY_TAGS = "tags that the kernel has taken out of frames"
     UDP_GSO = "UDP segmentation offload on packet sockets (Linux 6.2)"
 
 
@@ -281,6 +282,8 @@ def _needs(step: Step) -> set[Need]:
             needs.add(Need.RESETS)
     elif isinstance(step, Send):
         if isinstance(step.packet, Frame):
+            if step.packet.vlan is not None and not step.packet.vlan & VLAN_ID:
+                needs.add(Need.PRIORITY_TAGS)
             if step.packet.vnet.partial:
                 needs.add(Need.PARTIAL_SUMS)
                 if step.verdict is Verdict.REPLY:

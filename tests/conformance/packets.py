@@ -23,6 +23,7 @@ from tests.conformance.world import Host
 IPV4: Final = 0x0800
 IPV6: Final = 0x86DD
 VLAN: Final = 0x8100
+VLAN_ID: Final = 0x0FFF
 
 NEEDS_CHECKSUM: Final = 1  # linux/virtio_net.h
 GSO_TCPV4: Final = 1
@@ -255,7 +256,7 @@ def trailed(packet: Frame, trailer: bytes) -> Frame:
 
 
 def tagged(packet: Frame, vlan: int) -> Frame:
-    """With a VLAN tag."""
+    """With a VLAN tag: the VLAN, and a priority in the three highest of 16 bits."""
     return replace(packet, vlan=vlan)
 
 

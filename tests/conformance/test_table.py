@@ -33,6 +33,7 @@ CORNERS = {
     "fragments out of order": "fragments.out_of_order",
     "IP options": "translation.ip_options",
     "VLAN": "not_ours.vlan_tagged",
+    "priority without a VLAN": "translation.priority_tagged",
     "Ethernet trailers": "translation.ethernet_trailer",
     "TTL/hop limit decrement": "errors_sent.ttl_of_two_is_enough",
     "and its ICMP error": "errors_sent.ttl_exceeded_is_answered",

@@ -227,14 +227,14 @@ def test_what_is_handed_back_has_no_mark_left(net, shielded):
     "ignored",
     [
         frame(TO_SERVICE, tag=b"\x81\x00\x00\x07"),
-        frame(TO_SERVICE, tag=b"\x81\x00\x00\x00"),  # priority only
+        frame(TO_SERVICE, tag=b"\x81\x00\x00\x00\x81\x00\x00\x08"),
         frame(TO_SERVICE, tag=b"\x88\xa8\x00\x07"),
         frame(TO_SERVICE, tag=b"\x88\xa8\x00\x07\x81\x00\x00\x08"),
         frame(TO_SERVICE, destination_mac=OTHER_MAC),
         frame(TO_SERVICE, destination_mac=b"\xff" * 6),
         frame(Sample(packed("2001:db8::7"), packed(VIP6), 6, 40_000, 80, extensions=(51,))),
     ],
-    ids=["vlan", "priority", "provider", "stacked", "other-mac", "broadcast", "authentication"],
+    ids=["vlan", "behind-a-priority", "provider", "stacked", "other-mac", "broadcast", "authentication"],
 )
 def test_what_has_a_tag_or_is_for_others_or_cannot_be_translated_is_not_claimed(net, shielded, ignored):
     with (
@@ -246,6 +246,17 @@ def test_what_has_a_tag_or_is_for_others_or_cannot_be_translated_is_not_claimed(
         assert watch.recv(2000)[len(PLAIN) :] == frame(TO_SERVICE)
         wait_for("the claimed frame to be dropped", lambda: dropped(net))
     assert dropped(net) == 1
+
+
+@pytest.mark.parametrize("tag", [b"\x81\x00\xa0\x00", b"\x88\xa8\x00\x00"], ids=["802.1Q", "802.1ad"])
+def test_a_tag_without_a_vlan_is_a_priority(net, shielded, tag):
+    with (
+        net.gateway.packet_socket("g0", program=CLAIM.packet_filter()) as watch,
+        net.client.packet_socket("c0") as wire,
+    ):
+        wire.send(PLAIN + frame(TO_SERVICE, tag=tag))
+        assert watch.recv(2000)[len(PLAIN) :] == frame(TO_SERVICE)
+        wait_for("the claimed frame to be dropped", lambda: dropped(net))
 
 
 def test_an_interface_without_ethernet_is_not_claimed(net, on_gateway):

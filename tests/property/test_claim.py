@@ -45,10 +45,19 @@ def test_a_filter_with_little_room_accepts_all_that_is_covered(plan, sample, roo
         assert bpf_machine.run(bpf_machine.load(program), frame(sample))[0] > 0xFFFF
 
 
-@given(plans(), samples(), st.sampled_from([{"mark": HAND_BACK_MARK}, {"vlan": True}, {"packet_type": 3}]))
+@given(
+    plans(), samples(), st.sampled_from([{"mark": HAND_BACK_MARK}, {"vlan": 0xA007}, {"packet_type": 3}])
+)
 def test_the_filter_rejects_what_is_handed_back_tagged_or_for_another_mac(plan, sample, beside):
     program = bpf_machine.load(Claim.of(plan).packet_filter())
     assert bpf_machine.run(program, frame(sample), **beside)[0] == 0
+
+
+@given(plans(), samples(), st.integers(0, 7))
+def test_a_priority_is_no_vlan(plan, sample, priority):
+    program = bpf_machine.load(Claim.of(plan).packet_filter())
+    without = bpf_machine.run(program, frame(sample))[0]
+    assert bpf_machine.run(program, frame(sample), vlan=priority << 13)[0] == without
 
 
 @given(plans(), st.binary(max_size=80))

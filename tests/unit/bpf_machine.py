@@ -40,11 +40,13 @@ def load(program):
     return instructions
 
 
-def run(instructions, frame, *, mark=0, vlan=False, packet_type=0):
-    """Bytes of ``frame`` that a program accepts, and the number of instructions it ran."""
+def run(instructions, frame, *, mark=0, vlan=None, packet_type=0):
+    """Bytes of ``frame`` that a program accepts, and the number of instructions it ran; ``vlan`` is the tag
+    that the kernel took out."""
     ancillary = {
         bpf.ANCILLARY_MARK: mark,
-        bpf.ANCILLARY_VLAN_TAG_PRESENT: int(vlan),
+        bpf.ANCILLARY_VLAN_TAG: vlan or 0,
+        bpf.ANCILLARY_VLAN_TAG_PRESENT: int(vlan is not None),
         bpf.ANCILLARY_PACKET_TYPE: packet_type,
     }
     a = x = at = steps = 0

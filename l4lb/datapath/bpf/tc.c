@@ -11,6 +11,8 @@
 #include "parse_any.h"
 #include "related.h"
 
+#define VLAN_VID 0x0fff /* VLAN_VID_MASK, linux/if_vlan.h */
+
 /* A fragment that is not the first goes where the first one went. */
 CHECKED_ALONE int process_later_fragment(context *ctx, struct work *w, const struct settings *settings)
 {
@@ -55,6 +57,13 @@ CHECKED_ALONE int process_later_fragment(context *ctx, struct work *w, const str
 	return emit(ctx, &w->way);
 }
 
+/* A frame of a VLAN is its own interface's. One with a priority alone has the tag of VLAN 0, which is none: the
+ * host would take it off next (__netif_receive_skb_core), and with it the packet would be sent on. */
+ALWAYS_INLINE int untagged(context *ctx)
+{
+	return !(ctx->vlan_tci & VLAN_VID) && !bpf_skb_vlan_pop(ctx) && !ctx->vlan_present;
+}
+
 SEC("tc")
 int l4lb_tc(context *ctx)
 {
@@ -64,7 +73,9 @@ int l4lb_tc(context *ctx)
 	struct packet *p;
 	int result;
 
-	if (!settings || !w || ctx->pkt_type || ctx->vlan_present)
+	if (!settings || !w || ctx->pkt_type)
+		return HOOK_PASS;
+	if (ctx->vlan_present && !untagged(ctx))
 		return HOOK_PASS;
 	p = &w->packet;
 	__builtin_memset(p, 0, sizeof(*p));

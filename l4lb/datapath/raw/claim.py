@@ -12,8 +12,8 @@ be the balancer's: the reply of a backend to a client that connected to it direc
 the host's own traffic. The datapath sends such a frame out of the interface it came from, marked
 HAND_BACK_MARK, and the kernel turns it round into its own ingress (see ``shield``).
 
-Claimed are, of the frames that come in addressed to the interface's own MAC and have no VLAN tag
-(a tagged frame belongs to the VLAN's own interface):
+Claimed are, of the frames that come in addressed to the interface's own MAC and are of no VLAN (a frame
+of one belongs to the VLAN's own interface; one with a priority alone has the tag of VLAN 0, which is none):
 
 1. TCP and UDP to a service's address and port.
 2. TCP and UDP from a backend's address and port to an address that is not the gateway's. What comes

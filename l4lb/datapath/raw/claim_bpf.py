@@ -31,6 +31,8 @@ OPTION_MEMORY: Final = 10_000
 _ACCEPT_WHOLE: Final = 0xFFFF_FFFF
 _PACKET_HOST: Final = 0  # linux/if_packet.h: the frame is addressed to this interface
 
+_VLAN_ID: Final = 0x0FFF  # of a tag; the rest is the priority
+
 _ETHERNET: Final = 14
 _ETHERTYPE: Final = 12
 _IPV4_FRAGMENT: Final = _ETHERNET + 6
@@ -133,8 +135,12 @@ class _Filter:
         code = self._code
         code.emit(bpf.LOAD, bpf.ANCILLARY_MARK)
         code.branch(bpf.IF_EQUAL, mark, then=self._reject)
+        untagged = bpf.Label()
         code.emit(bpf.LOAD, bpf.ANCILLARY_VLAN_TAG_PRESENT)
-        code.branch(bpf.IF_EQUAL, 0, otherwise=self._reject)
+        code.branch(bpf.IF_EQUAL, 0, then=untagged)
+        code.emit(bpf.LOAD, bpf.ANCILLARY_VLAN_TAG)
+        code.branch(bpf.IF_ANY_BIT, _VLAN_ID, then=self._reject)
+        code.place(untagged)
         code.emit(bpf.LOAD, bpf.ANCILLARY_PACKET_TYPE)
         code.branch(bpf.IF_EQUAL, _PACKET_HOST, otherwise=self._reject)
         code.emit(bpf.LOAD_HALF, _ETHERTYPE)

@@ -44,7 +44,9 @@ _RULES: Final = """\
   chain claim {{
     meta mark {mark:#x} meta mark set 0 accept
     meta iiftype != ether accept
-    ether type != @live accept
+    meta protocol != @live accept
+    ether type 0x8100 vlan id != 0 accept
+    ether type 0x88a8 vlan id != 0 accept
     meta pkttype != host accept
     meta protocol ip goto claim4
     meta protocol ip6 goto claim6
@@ -98,9 +100,9 @@ def ruleset(
 ) -> str:
     """See ``Claim.nft_ruleset``. Frames with ``mark`` pass, and lose it.
 
-    ``ether type`` is the type on the wire, which for a tagged frame is the VLAN's, also where the
-    kernel has put the tag aside. It is compared with a set so that the shield can expire: when
-    the elements of ``live`` have timed out, no frame is of a live type.
+    ``meta protocol`` is the type behind a tag that the kernel has put aside, ``ether type`` that on the
+    wire. The protocol is compared with a set so that the shield can expire: when the elements of ``live``
+    have timed out, no frame is of a live one.
     """
     sets = dict(_sets(claim, expires_in))
     low, high = claim.snat_ports

@@ -37,8 +37,8 @@ class PacketSocket:
 
     Frames carry the virtio-net header in front in both directions (wire/frame.py), so GSO frames
     and partial checksums pass as they are. Frames that this host sends are not received. A VLAN tag
-    that the kernel took out of a frame would be in PACKET_AUXDATA; the filter leaves tagged frames to
-    the VLAN's own interface, so that none comes here.
+    that the kernel took out of a frame would be in PACKET_AUXDATA; the filter leaves frames of a VLAN to
+    the VLAN's own interface, so that only the tag of VLAN 0 could be there, which is a priority.
 
     Raises:
         OSError: the interface is gone, or the process lacks CAP_NET_RAW.

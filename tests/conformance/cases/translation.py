@@ -6,6 +6,7 @@ from l4lb.model import State
 from tests.conformance.case import forward, packet_case, table
 from tests.conformance.exchanges import (
     BACKEND_NEXT,
+    BACKEND_SEQ,
     CLIENT_NEXT,
     CLIENT_SEQ,
     HOP,
@@ -17,7 +18,7 @@ from tests.conformance.exchanges import (
     row,
     syn,
 )
-from tests.conformance.packets import patched, tcp, trailed, udp
+from tests.conformance.packets import patched, tagged, tcp, trailed, udp
 from tests.conformance.plans import UDP, plan, service
 from tests.conformance.world import V4, V6
 
@@ -229,3 +230,25 @@ def udp_length_shorter_than_the_packet(net):
         forward(shortened(net.web1, net.client), shortened(net.vip, net.client, ttl=HOP)),
     ]
     return plan(service(net, protocol=UDP)), [*steps, *steps, *steps]
+
+
+@packet_case()
+def priority_tagged(net):
+    """A frame with a priority (IEEE 802.1Q) but no VLAN has the tag of VLAN 0. It is the interface's own,
+    and goes on without the tag, as through Linux's own forwarding."""
+    syn, answer = {"seq": CLIENT_SEQ}, {"seq": BACKEND_SEQ, "ack": CLIENT_NEXT}
+    data = {"seq": CLIENT_NEXT, "ack": BACKEND_NEXT, "data": b"urgent"}
+    return plan(service(net)), [
+        forward(
+            tagged(tcp(net.client, net.vip, "S", **syn), 5 << 13),
+            tcp(net.client, net.web1, "S", **syn, ttl=HOP),
+        ),
+        forward(
+            tagged(tcp(net.web1, net.client, "SA", **answer), 7 << 13),
+            tcp(net.vip, net.client, "SA", **answer, ttl=HOP),
+        ),
+        forward(
+            tagged(tcp(net.client, net.vip, "PA", **data), 0),
+            tcp(net.client, net.web1, "PA", **data, ttl=HOP),
+        ),
+    ]

@@ -26,7 +26,7 @@ from tests.conformance.world import V4, Host, Side
 _UDP_GSO: Final = (6, 2)  # the first Linux with VIRTIO_NET_HDR_GSO_UDP_L4
 
 RAW_OFFERS: Final = frozenset(Need) - {Need.CLOCK, Need.DECISIONS, Need.HELD_SWEEP, Need.UDP_GSO}
-EBPF_OFFERS: Final = frozenset({Need.STUBS, Need.PARTIAL_SUMS, Need.RESETS})
+EBPF_OFFERS: Final = frozenset({Need.STUBS, Need.PARTIAL_SUMS, Need.RESETS, Need.PRIORITY_TAGS})
 
 _LIMITS: Final = Limits(half_open=4_096, established=4_096, affinity=4_096, fragments=4_096)
 """Of the maps: enough for any case, and gone through quickly."""

@@ -13,6 +13,7 @@ from l4lb.model import DropReason, Plan, Verdict
 from l4lb.wire.frame import ETHERNET, FRAME_MAX, IP
 from tests.conformance.case import Decided, Measured, Need, Row, Traffic
 from tests.conformance.engines.engine import Engine, Result, added_up, decided, host, learnt
+from tests.conformance.packets import VLAN, VLAN_ID, VNET
 from tests.conformance.world import GATEWAY_MAC, Host, Side, route
 
 _STALE = (bytes(range(256)) * (FRAME_MAX // 256 + 1))[:FRAME_MAX]
@@ -50,6 +51,7 @@ class PureEngine(Engine):
 
     def send(self, frame: bytes, side: Side) -> Result:
         """See ``Engine``."""
+        frame = _without_priority(frame)
         buffer, end = self._buffer, len(frame)
         self._longest = max(self._longest, end)
         buffer[: self._longest] = frame + _STALE[end : self._longest]
@@ -125,3 +127,12 @@ class PureEngine(Engine):
 def _row(connection: Connection) -> Row:
     ends = Ends(connection.original, connection.reply)
     return Row(host(ends.client), host(ends.backend), connection.state, host(ends.source))
+
+
+def _without_priority(frame: bytes) -> bytes:
+    """As the kernel hands it over: without a tag of VLAN 0."""
+    tag = VNET + 12
+    vlan = int.from_bytes(frame[tag + 2 : tag + 4], "big") & VLAN_ID
+    return (
+        frame if frame[tag : tag + 2] != VLAN.to_bytes(2, "big") or vlan else frame[:tag] + frame[tag + 4 :]
+    )
