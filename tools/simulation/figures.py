@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from benchmark.latency.statistics import deviation, percentile
 from simulation.clients import Log
 from simulation.scenes import WARM_UP, onset
 
@@ -39,12 +40,12 @@ class Figures:
 
 def figures(logs: Sequence[Log], backends: int, seconds: float) -> Figures:
     """Of at least one log. Latencies and the evenness leave the warm-up out."""
-    latencies = sorted(
+    latencies = [
         latency
         for log in logs
         for began, latency in zip(log.began, log.latency, strict=True)
         if began >= WARM_UP
-    )
+    ]
     counts = [0] * backends
     bins = round(seconds / BIN)
     first, everyone = [0] * (bins + 1), [0] * (bins + 1)
@@ -55,7 +56,6 @@ def figures(logs: Sequence[Log], backends: int, seconds: float) -> Figures:
             counts[backend] += asked >= WARM_UP
             everyone[int(asked / BIN)] += 1
             first[int(asked / BIN)] += backend == 0
-    even = sum(counts) / backends
     shares = _sliding_shares(first[:bins], everyone[:bins], backends)
     change = round(onset(seconds) / BIN)
     return Figures(
@@ -65,16 +65,11 @@ def figures(logs: Sequence[Log], backends: int, seconds: float) -> Figures:
         requests=len(latencies),
         lost=sum(log.lost for log in logs),
         failed=sum(len(log.failed) for log in logs),
-        uneven=max(abs(count / even - 1) for count in counts),
+        uneven=deviation(counts),
         recovered=_first(shares, change, lambda share: share >= RECOVERED),
         avoided=_first(shares, change, lambda share: share <= AVOIDED),
         shares=tuple(shares),
     )
-
-
-def percentile(ordered: Sequence[float], part: float) -> float:
-    """The value below which this part of the ordered values lies; 0 if there are none."""
-    return ordered[min(int(part * len(ordered)), len(ordered) - 1)] if ordered else 0.0
 
 
 def _sliding_shares(one: Sequence[int], all_of_them: Sequence[int], backends: int) -> list[float]:
