@@ -7,6 +7,10 @@ s ** -answers * exp(-waited / (s * usual)): that of the exponential distribution
 request tells what it can while it waits, so a backend that answers no more is found out by the age of
 its requests, in about twice the usual time. How many requests are served at a time does not matter.
 
+What a request tells is bounded: one that has waited for as long as no backend of these would take is held
+for a reason of its own, a long poll or a client's last word that asked for nothing, and counts no more
+(``HELD``). Otherwise any client could keep others from a backend, by a request that is never answered.
+
 A backend may change at any time, so with each look belief moves towards the prior a little (a hidden
 Markov model whose only transition is a fresh start). It bounds what is held for and against a
 backend: a change is believed after the same few requests, however long the past was.
@@ -63,6 +67,10 @@ SEVERAL: Final = 3.0
 """Connections that must fail in a row before a backend is failing: one or two can be a client's doing, who
 gives up in the middle of a request, or forges the end of a handshake so that the backend resets it."""
 
+HELD: Final = 20.0
+"""Usual waits after which a request says no more. By then a backend that has no other is
+taken for as slow as can be, and from then on it is forgiven."""
+
 EVIDENCE: Final = 10.0
 """Answers, or usual waits, that one look counts at most: what is seen in one moment has its causes
 in common, and a thousand answers are not a thousand witnesses."""
@@ -79,6 +87,31 @@ LARGEST: Final = 1e12
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Those of the outstanding requests that say no more, as far as sums of all can tell."""
+
+    requests: int = 0
+    waiting: float = 0.0  # seconds that they have waited, together
+
+    def longer(self, seconds: float) -> Held:
+        """They wait on."""
+        return Held(self.requests, self.waiting + self.requests * seconds)
+
+    def without(self, waited: float) -> Held:
+        """One of them is over, after that time."""
+        return Held(self.requests - 1, max(0.0, self.waiting - waited)) if self.requests > 1 else Held()
+
+    def grown(self, outstanding: int, waiting: float, usual: float) -> Held:
+        """With those that must be among them now, of all that are outstanding: while the others have waited
+        for too long on average, there is one that has."""
+        requests, theirs = min(self.requests, outstanding), min(self.waiting, waiting)
+        while requests < outstanding and waiting - theirs > HELD * usual * (outstanding - requests):
+            requests += 1
+            theirs = max(theirs, waiting - usual * (outstanding - requests))
+        return Held(requests, theirs) if requests else Held()
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """What is believed of one backend."""
 
@@ -90,6 +123,7 @@ class Estimate:
     failures: float = 0.0  # connections in a row that ended without an answer
     failed: float = 0.0  # when one last did
     waiting: float = 0.0  # as it stood at the last look
+    held: Held = Held()
     # Fading sums over the last AVERAGE seconds:
     waited: float = 0.0  # seconds
     answers: float = 0.0
@@ -133,13 +167,24 @@ def observe(estimate: Estimate, measured: Measured, usual: Usual | None, now: fl
     waited = count(measured.answer_time) + waiting - estimate.waiting
     # Requests that were given up took their age along, which had been counted as it grew.
     given_up = waited < -ROUNDING * estimate.waiting
-    waited = max(0.0, waited)
+    outstanding = int(count(measured.outstanding))
+    held = estimate.held.longer(passed)
+    if usual is not None:
+        # What was waited for by those whose wait is over.
+        over = count(measured.answer_time) - answers * usual.response_time
+        if given_up:
+            over = -waited
+        if held.requests and over > HELD * usual.response_time:
+            held, given_up = held.without(over), False
+        held = held.grown(outstanding, waiting, usual.response_time)
+    waited = max(0.0, waited - estimate.held.requests * passed)
     # Some servers end well with a reset.
     failures = max(0.0, count(measured.failures) + given_up - answers)
     silences = count(measured.silences)
+    news = bool(answers or failures or silences or outstanding > held.requests)
     belief = estimate.belief
-    if usual is not None:
-        belief = _forget(belief, passed / usual.doubt)
+    if usual is not None and news:
+        belief = _forget(belief, (now - estimate.asked) / usual.doubt)
         waits = waited / usual.response_time + FAILURE * (failures + silences)
         belief = _weigh(belief, waits, answers, usual.doubt)
     fade = exp(-passed / AVERAGE)
@@ -151,11 +196,12 @@ def observe(estimate: Estimate, measured: Measured, usual: Usual | None, now: fl
     seen = Estimate(
         since=estimate.since,
         looked=estimate.looked + passed,
-        asked=max(now, estimate.asked) if waited or answers or failures or silences else estimate.asked,
+        asked=max(now, estimate.asked) if news else estimate.asked,
         belief=belief,
         failures=failures if answers else estimate.failures + failures,
         failed=now if failures > 0 else estimate.failed,
         waiting=waiting,
+        held=held,
         waited=all_waited,
         answers=all_answers,
         expected=estimate.expected * fade + expected,
@@ -173,7 +219,7 @@ def _lasting(seen: Estimate, before: float, passed: float) -> float:
 
 
 def _forget(belief: tuple[float, ...], passed: float) -> tuple[float, ...]:
-    kept = exp(-passed / MEMORY)
+    kept = exp(-max(0.0, passed) / MEMORY)
     return tuple(kept * share + (1 - kept) * prior for share, prior in zip(belief, PRIOR, strict=True))
 
 
