@@ -15,10 +15,12 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from l4lb.datapath.base import DatapathError
+from l4lb.health.probes.result import Outcome, ProbeKind
+from l4lb.health.probing import LastProbe
 from l4lb.model import BackendKey, Costs, Endpoint, Load, Plan, ServicePlan
 from l4lb.schedulers import adaptive
 from l4lb.schedulers.adaptive import Pool
-from l4lb.schedulers.measured import between
+from l4lb.schedulers.measured import Measured, between
 from l4lb.schedulers.scheduler import Candidate
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,9 @@ class Looked(Protocol):
         ...
 
 
+LastProbeOf = Callable[[str, Endpoint], LastProbe | None]
+"""The last probe of a service's backend, on this clock; None: none is over."""
+
 IsHot = Callable[[str, Endpoint, float], bool]
 """Whether a service's backend is hot at this time, as its agent says."""
 
@@ -69,12 +74,14 @@ class Adaptation:
         self,
         datapath: Callable[[], Looked],
         is_hot: IsHot = lambda service, backend, now: False,
+        last_probe: LastProbeOf = lambda service, backend: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """``datapath`` gives the one that runs, or raises DatapathError."""
         self._datapath = datapath
         self._is_hot = is_hot
+        self._last_probe = last_probe
         self._clock = clock
         self._sleep = sleep
         self._services: dict[str, _Service] = {}
@@ -171,7 +178,8 @@ class Adaptation:
             # Of the first look nothing is new, also of one that was away.
             before = service.loads.get(address, load)
             load = looked[address] = _believable(load, before, now - service.looked)
-            seen[address] = between(before, load, hot=self._is_hot(name, address, now))
+            measured = between(before, load, hot=self._is_hot(name, address, now))
+            seen[address] = _with_probe(measured, self._last_probe(name, address), service.looked)
         service.loads, service.looked = looked, now
         service.pool = adaptive.observe(service.pool, seen, now)
         return adaptive.costs(service.candidates, service.pool, now)
@@ -183,6 +191,21 @@ def _believable(load: Load, before: Load, passed: float) -> Load:
     read at two moments too."""
     most = before.waiting + 2 * passed * load.outstanding
     return replace(load, waiting=most) if load.waiting > most else load
+
+
+def _with_probe(measured: Measured, last: LastProbe | None, since: float) -> Measured:
+    """With what a probe says that was over since then: of who gets no requests nothing else would tell."""
+    if last is None or last.at <= since:
+        return measured
+    http = last.kind is ProbeKind.HTTP
+    match last.result.outcome:
+        case Outcome.ANSWERED if http:
+            return replace(measured, probed=last.result.round_trip or 0.0)
+        case Outcome.LOST if not http:  # a SYN: it may be sent again
+            return replace(measured, silences=measured.silences + 1)
+        case Outcome.REFUSED | Outcome.WRONG | Outcome.LOST:
+            return replace(measured, failures=measured.failures + 1)
+    return measured
 
 
 def _with_costs(services: Mapping[str, _Service], plan: ServicePlan) -> ServicePlan:

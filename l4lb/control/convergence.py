@@ -87,7 +87,11 @@ class Convergence:
         self._budget = Budget(Probes(), time.monotonic())
         self._agents = make_agents(self._agent_news, self._budget)
         self._shares: Mapping[BackendKey, float] = {}  # that agents want other than all, in the last plan
-        self._adaptation = Adaptation(lambda: supervisor.running, self._agents.reports.is_hot)
+        self._adaptation = Adaptation(
+            lambda: supervisor.running,
+            self._agents.reports.is_hot,
+            lambda service, backend: self._prober.last(service, backend),
+        )
         self._prober = make_prober(self._counters, self._health.state, self._adaptation.shuns, self._budget)
         self._health_log = HealthLog()
         self._cache = SelectionCache()

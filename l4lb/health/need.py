@@ -38,7 +38,7 @@ class Standing(Enum):
 
     FRESH = "fresh"  # traffic measures it: it wants none
     RECOVERING = "recovering"  # has just come up
-    SHUNNED = "shunned"  # the scheduler gives it nothing, so only probes can show that it is better
+    SHUNNED = "shunned"  # the scheduler gives it little: whether it is still bad, probes show
     STALE = "stale"  # had traffic a moment ago
     IDLE = "idle"  # has none
 
@@ -46,7 +46,7 @@ class Standing(Enum):
     def patience(self) -> float:
         """Seconds from one probe to the next.
 
-        A second where the scheduler waits to learn that a backend is good (again); as long as a figure is
+        A second where the scheduler waits to learn how a backend is; as long as a figure is
         fresh where it has just become too old; longer where nobody asks for the backend.
         """
         return _PATIENCE[self]

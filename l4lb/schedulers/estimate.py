@@ -71,6 +71,10 @@ HELD: Final = 20.0
 """Usual waits after which a request says no more. By then a backend that has no other is
 taken for as slow as can be, and from then on it is forgiven."""
 
+SLOW_PROBE: Final = 2.0
+"""Usual waits that the answer to a probe takes to count. A quicker one says nothing for a backend: what a
+check asks for is often easier than what clients do, and is answered where they are not."""
+
 EVIDENCE: Final = 10.0
 """Answers, or usual waits, that one look counts at most: what is seen in one moment has its causes
 in common, and a thousand answers are not a thousand witnesses."""
@@ -181,12 +185,14 @@ def observe(estimate: Estimate, measured: Measured, usual: Usual | None, now: fl
     # Some servers end well with a reset.
     failures = max(0.0, count(measured.failures) + given_up - answers)
     silences = count(measured.silences)
-    news = bool(answers or failures or silences or outstanding > held.requests)
+    slow_probe = 0.0 if usual is None else count(measured.probed) / usual.response_time
+    slow_probe = slow_probe if slow_probe >= SLOW_PROBE else 0.0
+    news = bool(answers or failures or silences or slow_probe or outstanding > held.requests)
     belief = estimate.belief
     if usual is not None and news:
         belief = _forget(belief, (now - estimate.asked) / usual.doubt)
-        waits = waited / usual.response_time + FAILURE * (failures + silences)
-        belief = _weigh(belief, waits, answers, usual.doubt)
+        waits = waited / usual.response_time + FAILURE * (failures + silences) + slow_probe
+        belief = _weigh(belief, waits, answers + bool(slow_probe), usual.doubt)
     fade = exp(-passed / AVERAGE)
     all_waited, all_answers = estimate.waited * fade + waited, estimate.answers * fade + answers
     # Against its own average, this look included: a service whose requests all become longer has not

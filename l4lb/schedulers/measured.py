@@ -25,6 +25,7 @@ class Measured:
     answer_time: float = 0.0  # how long those were waited for, together
     silences: int = 0  # SYNs since the last look that were sent again, as the backend had not answered
     failures: int = 0  # connections since the last look that the backend reset or never answered
+    probed: float = 0.0  # how long the answer to a probe has taken that came since the last look; 0: none
     hot: bool = False  # over a limit of CPU or memory, as its agent says
 
 

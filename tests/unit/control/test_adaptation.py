@@ -6,6 +6,8 @@ import pytest
 
 from l4lb.control.adaptation import LOOK, REST, Adaptation
 from l4lb.datapath.base import DatapathError
+from l4lb.health.probes.result import Outcome, ProbeKind, ProbeResult
+from l4lb.health.probing import LastProbe
 from l4lb.model import BackendPlan, Costs, Endpoint, Key, Load, Plan, Protocol, ServicePlan, Table
 from l4lb.schedulers import adaptive
 from l4lb.schedulers.scheduler import Candidate
@@ -26,8 +28,14 @@ class Bench:
         self.adaptation = Adaptation(
             lambda: self.datapath,
             is_hot or (lambda service, backend, now: backend in self.hot),
+            lambda service, backend: self.probes.get(backend),
             clock=lambda: self.now,
         )
+        self.probes = {}
+
+    def probed(self, backend, kind, outcome, seconds=None):
+        """A probe of it is over."""
+        self.probes[backend] = LastProbe(kind, ProbeResult(outcome, seconds), self.now + 0.05)
 
     def follow(self, candidates=CANDIDATES, selection=None):
         backends = tuple(BackendPlan(each) for each in (ONE, TWO))
@@ -252,3 +260,42 @@ def test_looks_go_on_after_a_datapath_that_is_away():
     bench.datapath.refusal = "gone"
     with pytest.raises(DatapathError):
         asyncio.run(bench.adaptation.look())
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome", "seconds"),
+    [
+        (ProbeKind.HTTP, Outcome.ANSWERED, 0.8),
+        (ProbeKind.HTTP, Outcome.WRONG, None),
+        (ProbeKind.HTTP, Outcome.LOST, None),
+        (ProbeKind.SYN, Outcome.LOST, None),
+        (ProbeKind.SYN, Outcome.REFUSED, None),
+    ],
+)
+def test_a_bad_probe_makes_one_dear_that_gets_no_requests(kind, outcome, seconds):
+    bench = Bench()
+    bench.follow()
+    bench.answering(10.0)
+    still = Load(0, 2, 0, 0.0, 200, 20.0, 200)
+    bench.look(still, still, times=100)
+    bench.probed(TWO, kind, outcome, seconds)
+    bench.look(still, still)
+    one, two = costs_of(bench).values()
+    assert two > 1.3 * one
+    bench.look(still, still, times=100)  # of one probe, once
+    one, two = costs_of(bench).values()
+    assert two == one
+
+
+def test_a_good_probe_says_nothing_for_one_that_is_slow_for_clients():
+    bench = Bench()
+    bench.follow()
+    bench.answering(10.0, ratio=10.0)
+    without = Bench()
+    without.follow()
+    without.answering(10.0, ratio=10.0)
+    bench.probed(TWO, ProbeKind.HTTP, Outcome.ANSWERED, 0.001)
+    still = Load(0, 2, 0, 0.0, 200, 20.0, 200)
+    bench.look(still, still)
+    without.look(still, still)
+    assert costs_of(bench) == costs_of(without)
