@@ -6,7 +6,6 @@ SYN for each backend, on first use, and the two fields in which probes differ ar
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from functools import lru_cache
 from struct import Struct
@@ -19,7 +18,6 @@ from l4lb.wire import checksum, tcp
 _HEAD: Final = Struct("!HHI")  # source port, destination port, sequence number
 _CHECKSUM: Final = Struct("!H")
 _SYN_SIZE: Final = 24  # bytes: the TCP header with the MSS option
-_MSS: Final = {4: 1460, 6: 1440}  # of Ethernet; nothing of that size is ever sent to us
 
 
 class Segment(NamedTuple):
@@ -53,14 +51,9 @@ def syn(source: bytes, target: Endpoint, port: int, sequence: int) -> bytes:
 
 @lru_cache(maxsize=16_384)
 def _template(source: bytes, target: Endpoint) -> bytes:
-    from scapy.layers.inet import IP, TCP
-    from scapy.layers.inet6 import IPv6
+    from l4lb.health.probes.syn_template import syn_template
 
-    ours = str(ipaddress.ip_address(source))
-    tcp_header = TCP(sport=0, dport=target.port, seq=0, flags="S", options=[("MSS", _MSS[target.version])])
-    if target.version == 4:
-        return bytes(IP(src=ours, dst=target.host, flags="DF") / tcp_header)
-    return bytes(IPv6(src=ours, dst=target.host) / tcp_header)
+    return syn_template(source, target)
 
 
 def sent_sequence(frame: bytes) -> int | None:

@@ -22,10 +22,10 @@ import importlib
 import ipaddress
 import secrets
 import socket
-import sys
 import time
 from dataclasses import dataclass
 from struct import Struct
+from types import ModuleType
 from typing import Final
 
 from l4lb.health import kernel_time
@@ -47,7 +47,7 @@ _FILTER_PROGRAM: Final = Struct("@HP")  # struct sock_fprog
 _FILTER_INSTRUCTION: Final = 8  # bytes
 _AT_ONCE: Final = 256  # packets that are read before something else gets its turn
 _PACKET_SIZE: Final = 256  # bytes: headers are all that is read
-_SCAPY: Final = "scapy.layers.inet6"
+_TEMPLATE: Final = "l4lb.health.probes.syn_template"
 
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 _ANY: Final = {4: "0.0.0.0", 6: "::"}
@@ -59,6 +59,7 @@ class SynProbes:
     def __init__(self) -> None:
         self.handshakes = Handshakes()
         self._channels: dict[int, _Channel] = {}
+        self._imported: asyncio.Task[ModuleType] | None = None
 
     async def probe(self, target: Endpoint, timeout: float) -> ProbeResult:
         """Ask a backend's kernel, and wait for its answer for at most ``timeout`` seconds.
@@ -66,9 +67,11 @@ class SynProbes:
         Raises:
             CannotProbe: no permission for raw sockets, or no port is free.
         """
-        if _SCAPY not in sys.modules:
-            # In a thread: it takes a quarter of a second, for which the event loop would stand still.
-            await asyncio.to_thread(importlib.import_module, _SCAPY)
+        if self._imported is None:
+            # It imports scapy. In a thread: that takes a quarter of a second, for which the event loop
+            # would stand still, here or where another probe waits for the same import.
+            self._imported = asyncio.create_task(asyncio.to_thread(importlib.import_module, _TEMPLATE))
+        await asyncio.shield(self._imported)
         channel = self._channels.get(target.version)
         if channel is None:
             channel = self._channels[target.version] = _Channel(target.version, self.handshakes)
