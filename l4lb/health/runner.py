@@ -14,7 +14,7 @@ import logging
 import resource
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from random import Random
@@ -144,12 +144,14 @@ class HealthRunner:
         """Check the backends of these services from now on and no others.
 
         A backend that stays keeps its health; if its check changed, the new one is made within one new
-        interval and a check under way is dropped. A new backend is unknown, hence usable, until its
-        first check, at most one interval from now. With ``check = "none"`` a backend is up.
+        interval and a check under way is dropped. A new backend has the health that the same check has
+        shown to another service, or to the service that had another name. Otherwise it is unknown, hence
+        usable, until its first check, at most one interval from now. With ``check = "none"`` it is up.
         """
         now = self._clock()
+        known = self._known()
         members = {
-            (service.name, backend.address): self._member(service, backend.address, now)
+            (service.name, backend.address): self._member(service, backend.address, known, now)
             for service in services
             for backend in service.backends
         }
@@ -183,7 +185,18 @@ class HealthRunner:
         self.update(())
         await self._checks.wait()
 
-    def _member(self, service: Service, backend: Endpoint, now: float) -> _Member:
+    def _known(self) -> dict[_CheckKey, Health]:
+        """What the checks have shown. Where some members count it as down and others do not, it is down: a
+        backend too few is safer than a dead one."""
+        known: dict[_CheckKey, Health] = {}
+        for member in self._members.values():
+            if member.shared is not None and (member.shared not in known or not member.health.usable):
+                known[member.shared] = member.health
+        return known
+
+    def _member(
+        self, service: Service, backend: Endpoint, known: Mapping[_CheckKey, Health], now: float
+    ) -> _Member:
         check = service.health
         shared = None if check.check == "none" else _CheckKey.of(backend, service)
         old = self._members.get((service.name, backend))
@@ -192,7 +205,7 @@ class HealthRunner:
         elif shared is None:
             health = Health(HealthState.UP, now, "not checked")
         elif old is None or old.shared is None:
-            health = initial(now)
+            health = known.get(shared) or initial(now)
         else:
             # What the old check said of the backend stands, but it does not count towards the new one.
             health = replace(old.health, streak=0)

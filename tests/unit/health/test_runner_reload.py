@@ -85,6 +85,54 @@ def test_backend_that_comes_back_begins_anew(run):
     run(scenario())
 
 
+@pytest.mark.parametrize(
+    "names", [pytest.param(("new",), id="renamed"), pytest.param(("web", "new"), id="a second service")]
+)
+def test_what_a_check_has_shown_is_known_of_whoever_shares_it(run, names):
+    async def scenario() -> None:
+        async with bench() as b:
+            b.backends.result[A] = REFUSED
+            b.runner.update([service(A, B)])
+            await asyncio.sleep(10)
+            before = {backend: b.runner.state("web", backend) for backend in (A, B)}
+            assert before[A].state is HealthState.DOWN
+            patient = replace(CHECK, rise=9)
+            b.runner.update([service(A, B, name=name, check=patient) for name in names])
+            assert {backend: b.runner.state("new", backend) for backend in (A, B)} == before
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("order", [("quick", "patient"), ("patient", "quick")])
+def test_of_those_who_disagree_whether_a_backend_is_down_the_cautious_is_believed(run, order):
+    checks = {"quick": replace(CHECK, fall=1), "patient": replace(CHECK, fall=9)}
+
+    async def scenario() -> None:
+        async with bench() as b:
+            services = [service(A, name=name, check=checks[name]) for name in order]
+            b.runner.update(services)
+            await asyncio.sleep(2.1)
+            b.backends.result[A] = REFUSED
+            await asyncio.sleep(2.3)
+            assert [b.state(A, name) for name in ("quick", "patient")] == [HealthState.DOWN, HealthState.UP]
+            b.runner.update([*services, service(A, name="new")])
+            assert b.state(A, "new") is HealthState.DOWN
+
+    run(scenario())
+
+
+def test_what_another_check_has_shown_does_not_make_a_new_backend_known(run):
+    async def scenario() -> None:
+        async with bench() as b:
+            b.backends.result[A] = REFUSED
+            b.runner.update([service(A)])
+            await asyncio.sleep(10)
+            b.runner.update([service(A, name="new", check=replace(CHECK, timeout=0.5))])
+            assert b.state(A, "new") is HealthState.UNKNOWN
+
+    run(scenario())
+
+
 def test_changed_check_applies_at_once_and_keeps_the_state(run):
     async def scenario() -> None:
         async with bench() as b:
