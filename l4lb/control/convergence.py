@@ -228,23 +228,31 @@ class Convergence:
     ) -> tuple[HostView, Plan, Mapping[str, tuple[Candidate, ...]]]:
         """Where the datapath should work, at what, and the candidates of adaptive services."""
         state = self._watch.state
-        down: set[BackendKey] = {
-            (service.name, backend.address)
+        healths: dict[BackendKey, Health] = {
+            (service.name, backend.address): self._health.state(service.name, backend.address)
             for service in config.services
             for backend in service.backends
-            if self._health.state(service.name, backend.address).state is HealthState.DOWN
         }
+        unusable = {target for target, health in healths.items() if not health.usable}
+        down = {target for target in unusable if healths[target].state is HealthState.DOWN}
 
         def decide() -> tuple[HostView, Plan]:
             attached = self._attached_before() if self._view is None else ()
             view = look(config, state, self._view, attached)
-            plan = plan_for(services, config.gateway, down=down, sources=view.sources, cache=self._cache)
+            plan = plan_for(
+                services,
+                config.gateway,
+                unusable=unusable,
+                down=down,
+                sources=view.sources,
+                cache=self._cache,
+            )
             return view, plan
 
         # In a thread: compiling a Maglev table would hold up the checks and the API.
         view, plan = await asyncio.to_thread(decide)
         adaptive = {
-            service.name: candidates_for(service, down=down, sources=view.sources)
+            service.name: candidates_for(service, unusable=unusable, sources=view.sources)
             for service in services
             if service.scheduler == ADAPTIVE
         }

@@ -17,7 +17,7 @@ class HealthLog:
         self._waiting: list[tuple[BackendKey, Health]] = []
 
     def note(self, service: str, backend: Endpoint, health: Health) -> None:
-        """A backend's state has changed."""
+        """A backend's state has changed, or whether it is usable."""
         self._waiting.append(((service, backend), health))
 
     @property
@@ -38,6 +38,8 @@ class HealthLog:
                     _since(health),
                     _held((service, backend), counters),
                 )
+            elif not health.usable:
+                log.warning("backend %s %s gets no new connections: %s", service, backend, health.against)
             else:
                 log.info("backend %s %s is %s", service, backend, health.state.value)
 

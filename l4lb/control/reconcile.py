@@ -70,51 +70,63 @@ def plan_for(
     services: Sequence[Service],
     gateway: GatewayConfig,
     *,
+    unusable: Collection[BackendKey],
     down: Collection[BackendKey],
     sources: Mapping[bytes, bytes],
     cache: SelectionCache,
 ) -> Plan:
     """Everything a datapath should be doing.
 
-    A backend that is not in ``down`` can take connections: one that was never checked is taken to
-    be well, so that a restart of the daemon disturbs nobody. ``sources`` maps a backend's packed
-    address to the gateway's address towards it, and lacks the backends without a route.
+    Those in ``unusable`` get no new connections, and of them those in ``down`` lose the ones that they
+    have, if their service says so. A backend that was never checked is in neither, so that a restart of
+    the daemon disturbs nobody. ``sources`` maps a backend's packed address to the gateway's address
+    towards it, and lacks the backends without a route.
     """
-    plans = tuple(_service_plan(service, down, sources, cache) for service in services)
+    plans = tuple(_service_plan(service, unusable, down, sources, cache) for service in services)
     cache.forget_others({service.name for service in services})
     return Plan(plans, gateway.timeouts, gateway.limits, gateway.snat_ports)
 
 
 def candidates_for(
-    service: Service, *, down: Collection[BackendKey], sources: Mapping[bytes, bytes]
+    service: Service, *, unusable: Collection[BackendKey], sources: Mapping[bytes, bytes]
 ) -> tuple[Candidate, ...]:
     """The backends that new connections of a service may go to; arguments as of ``plan_for``."""
-    alive = _alive(service, down)
+    usable = _usable(service, unusable)
     return tuple(
         Candidate(index, backend.address, backend.weight)
         for index, backend in enumerate(service.backends)
-        if backend.address in alive
+        if backend.address in usable
         and backend.weight > 0
         # Without an address of ours to put into the packet, full NAT to this backend is impossible.
         and (service.nat is not Nat.FULL or backend.address.ip in sources)
     )
 
 
-def _alive(service: Service, down: Collection[BackendKey]) -> set[Endpoint]:
-    alive = {backend.address for backend in service.backends if (service.name, backend.address) not in down}
+def _usable(service: Service, unusable: Collection[BackendKey]) -> set[Endpoint]:
+    usable = _without(service, unusable)
     weighty = {backend.address for backend in service.backends if backend.weight > 0}
-    if service.when_all_down is WhenAllDown.USE_ALL and not alive & weighty:
-        # Not a choice only: a backend that is used is alive, or its connections would be reset.
-        alive |= weighty
-    return alive
+    if service.when_all_down is WhenAllDown.USE_ALL and not usable & weighty:
+        usable |= weighty
+    return usable
+
+
+def _without(service: Service, left_out: Collection[BackendKey]) -> set[Endpoint]:
+    return {
+        backend.address for backend in service.backends if (service.name, backend.address) not in left_out
+    }
 
 
 def _service_plan(
-    service: Service, down: Collection[BackendKey], sources: Mapping[bytes, bytes], cache: SelectionCache
+    service: Service,
+    unusable: Collection[BackendKey],
+    down: Collection[BackendKey],
+    sources: Mapping[bytes, bytes],
+    cache: SelectionCache,
 ) -> ServicePlan:
-    alive = _alive(service, down)
+    # A backend that is used is alive, also where all are down: its connections would be reset.
+    alive = _without(service, down) | _usable(service, unusable)
     full = service.nat is Nat.FULL
-    candidates = candidates_for(service, down=down, sources=sources)
+    candidates = candidates_for(service, unusable=unusable, sources=sources)
     return ServicePlan(
         name=service.name,
         address=service.address,

@@ -4,12 +4,13 @@ The rules, with those of HAProxy's ``rise`` and ``fall`` (its manual, 5.2; ``src
 
     state     leaves for   when
     unknown   up           the first check passes
-    unknown   down         the first check fails
+    unknown   down         ``fall`` checks in a row fail
     up        down         ``fall`` checks in a row fail
     down      up           ``rise`` checks in a row pass
 
-*Unknown* is usable: a backend just added is assumed to work until its first check has said more, and
-that check counts at once, so a wrong assumption lasts one check and not ``fall`` of them.
+*Unknown* is usable until a check fails: a backend just added is assumed to work, and a wrong assumption
+lasts one check and not ``fall`` of them. It is not down either: after a restart the backend may have
+connections, and one check that got lost is no reason to reset them.
 
 A check that could not be made (the gateway itself ran out of file descriptors, say) tells nothing of
 the backend and moves nothing. HAProxy counts it as a failure; here that would take every backend of
@@ -63,7 +64,14 @@ class Health:
     @property
     def usable(self) -> bool:
         """True if new connections may go to the backend: it is up, or nothing is known against it."""
-        return self.state is not HealthState.DOWN
+        return self.state is HealthState.UP or (self.state is HealthState.UNKNOWN and not self.streak)
+
+    @property
+    def against(self) -> str:
+        """Why new connections may not go to it; empty if they may."""
+        if self.usable:
+            return ""
+        return f"{'down' if self.state is HealthState.DOWN else 'no check has passed yet'}: {self.reason}"
 
 
 def initial(now: float) -> Health:
@@ -72,7 +80,7 @@ def initial(now: float) -> Health:
 
 
 def advance(health: Health, result: Result, *, rise: int, fall: int, now: float) -> Health:
-    """The health after one more check. There was a transition if, and only if, the state differs.
+    """The health after one more check.
 
     Args:
         health: what was known before.
@@ -85,7 +93,10 @@ def advance(health: Health, result: Result, *, rise: int, fall: int, now: float)
         return replace(health, reason=result.reason, last_check=now, latency=None)
 
     shown = HealthState.UP if result.outcome is Outcome.PASSED else HealthState.DOWN
-    needed = {HealthState.UNKNOWN: 1, HealthState.UP: fall, HealthState.DOWN: rise}[health.state]
+    if health.state is HealthState.UNKNOWN:
+        needed = 1 if shown is HealthState.UP else fall
+    else:
+        needed = fall if shown is HealthState.DOWN else rise
     streak = 0 if shown is health.state else health.streak + 1
     turned = streak >= needed
     state = shown if turned else health.state

@@ -116,8 +116,8 @@ class HealthRunner:
         """Begin with no services.
 
         Args:
-            on_change: called once for each transition that a check brought about, from the event loop.
-                Not called from within ``update``, and must not call it.
+            on_change: called when a check has changed the state of a backend, or whether it is usable, from
+                the event loop. Not called from within ``update``, and must not call it.
             clock: seconds, monotonic; the times in ``Health`` are on it.
             max_at_once: how many checks may be under way; by default what ``at_once`` says of them.
             random: spreads the checks; by default seeded by the system.
@@ -204,7 +204,7 @@ class HealthRunner:
             health = old.health
         elif shared is None:
             health = Health(HealthState.UP, now, "not checked")
-        elif old is None or old.shared is None:
+        elif old is None or old.shared is None or old.health.state is HealthState.UNKNOWN:
             health = known.get(shared) or initial(now)
         else:
             # What the old check said of the backend stands, but it does not count towards the new one.
@@ -247,13 +247,13 @@ class HealthRunner:
         return Result(Outcome.UNDECIDED, f"internal error: {error!r}")
 
     def _record(self, shared: _SharedCheck, result: Result, now: float) -> None:
-        before = [(member, member.health.state) for member in shared.members]
+        before = [(member, member.health) for member in shared.members]
         for member, _ in before:
             check = member.check
             member.health = advance(member.health, result, rise=check.rise, fall=check.fall, now=now)
         # Told only when all is recorded: whoever is told may ask for the state of the other members.
-        for member, state in before:
-            if member.health.state is not state:
+        for member, health in before:
+            if (member.health.state, member.health.usable) != (health.state, health.usable):
                 try:
                     self._on_change(member.service, member.backend, member.health)
                 except Exception:

@@ -37,7 +37,11 @@ def test_state_turns_exactly_when_the_run_against_it_is_long_enough(outcomes, ri
     history = follow(outcomes, rise, fall)
     for n, (before, after) in enumerate(pairwise(history), 1):
         decided = [outcome for outcome in outcomes[:n] if outcome is not Outcome.UNDECIDED]
-        needed = {HealthState.UNKNOWN: 1, HealthState.UP: fall, HealthState.DOWN: rise}[before.state]
+        failed = outcomes[n - 1] is Outcome.FAILED
+        from_unknown = fall if failed else 1
+        needed = {HealthState.UNKNOWN: from_unknown, HealthState.UP: fall, HealthState.DOWN: rise}[
+            before.state
+        ]
         against = outcomes[n - 1] in SHOWS and SHOWS[outcomes[n - 1]] is not before.state
         assert (after.state is not before.state) == (against and last_run(decided) >= needed)
         if after.state is not before.state:
@@ -63,6 +67,14 @@ def test_unfit_backend_always_says_why(outcomes, rise, fall):
     for health in follow(outcomes, rise, fall):
         if health.state is HealthState.DOWN or health.streak:
             assert health.reason
+        assert health.usable == (not health.against)
+
+
+@given(OUTCOMES, COUNTS, COUNTS)
+def test_no_backend_is_down_before_so_many_checks_have_failed(outcomes, rise, fall):
+    for n, health in enumerate(follow(outcomes, rise, fall)):
+        if health.state is HealthState.DOWN:
+            assert outcomes[:n].count(Outcome.FAILED) >= fall
 
 
 class Simulation:

@@ -213,9 +213,9 @@ class Answers:
             if reports.drains((name, backend.address), now)
         }
         states |= {
-            backend.address: f"down: {state.reason}"
+            backend.address: against
             for backend in service.backends
-            if not (state := self._health(name, backend.address)).usable
+            if (against := self._health(name, backend.address).against)
         }
         return explain(
             Known(

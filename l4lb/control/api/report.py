@@ -113,8 +113,8 @@ def _probe_report(last: LastProbe | None, now: float) -> Json | None:
 
 
 def _reason(facts: BackendFacts, since: datetime) -> str:
-    if facts.drain and facts.health.state is HealthState.DOWN:
-        return f"down: {facts.health.reason}"
+    if not facts.health.usable and (facts.drain or facts.health.state is HealthState.UNKNOWN):
+        return facts.health.against
     if facts.health.reason and not facts.drain:
         return facts.health.reason
     return f"since {since:%Y-%m-%d %H:%M:%S}"

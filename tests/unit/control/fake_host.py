@@ -108,9 +108,11 @@ class FakeHealth:
     def state(self, service: str, backend: Endpoint) -> Health:
         return self._known[service, backend]
 
-    def become(self, service: str, backend: str, state: HealthState, reason: str = "") -> None:
+    def become(
+        self, service: str, backend: str, state: HealthState, reason: str = "", streak: int = 0
+    ) -> None:
         endpoint = Endpoint.parse(backend)
-        health = self._known[service, endpoint] = Health(state, 0.0, reason)
+        health = self._known[service, endpoint] = Health(state, 0.0, reason, streak)
         self._on_change(service, endpoint, health)
 
     async def close(self) -> None:

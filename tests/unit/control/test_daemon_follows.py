@@ -8,6 +8,8 @@ import os
 import signal
 from dataclasses import replace
 
+import pytest
+
 from l4lb.control import convergence
 from l4lb.control.backoff import Backoff
 from l4lb.control.datapath_choice import choose_datapath
@@ -98,6 +100,24 @@ def test_a_backend_that_goes_down_and_comes_up(tmp_path, caplog):
     assert "backend web 10.2.0.11:80 is down: connection refused; no check has passed yet" in caplog.text
     assert "(held 12 connections)" in caplog.text
     assert "backend web 10.2.0.11:80 is up" in caplog.text
+
+
+@pytest.mark.parametrize("scheduler", ["round_robin", "adaptive"])
+def test_a_backend_whose_first_check_fails_gets_no_new_connections_and_keeps_its_own(tmp_path, scheduler):
+    async def scenario(l4lb):
+        l4lb.health.become("web", "10.2.0.11:80", HealthState.UNKNOWN, "timeout", streak=1)
+        plan = await l4lb.datapath.plan_where(lambda plan: set(plan.services[0].selection.chosen) == {1})
+        assert alive(plan) == {"10.2.0.11:80", "10.2.0.12:80"}
+        backend = (await l4lb.get("/v1/backends", service="web"))["backends"][0]
+        why = "no check has passed yet: timeout"
+        assert (backend["state"], backend["reason"]) == ("unknown", why)
+        explained = await l4lb.get("/v1/explain", service="web", client="10.1.0.10:40000")
+        assert explained["away"] == {"10.2.0.11:80": why}
+        l4lb.health.become("web", "10.2.0.11:80", HealthState.DOWN, "timeout")
+        await l4lb.datapath.plan_where(lambda plan: alive(plan) == {"10.2.0.12:80"})
+
+    with_scheduler = f'name = "web"\nscheduler = "{scheduler}"\n'
+    with_daemon(tmp_path, scenario, CONFIG.replace('name = "web"\n', with_scheduler))
 
 
 def test_many_that_go_down_together_are_one_plan(tmp_path):

@@ -49,6 +49,13 @@ def test_down_without_counters(caplog):
     ]
 
 
+def test_one_that_has_never_passed_gets_no_new_connections_and_keeps_what_it_holds(caplog):
+    failed = Health(HealthState.UNKNOWN, 100.0, "timeout", streak=1, last_check=101.0)
+    assert lines(caplog, [("web", A, failed)], None) == [
+        ("WARNING", "backend web 10.2.0.12:80 gets no new connections: no check has passed yet: timeout")
+    ]
+
+
 def test_up(caplog):
     assert lines(caplog, [("web", A, Health(HealthState.UP, 0.0))], None) == [
         ("INFO", "backend web 10.2.0.12:80 is up")

@@ -28,10 +28,14 @@ WEB = Service("web", Endpoint.parse("10.1.0.100:80"), backends=(Backend(A), Back
 USE_ALL = replace(WEB, when_all_down=WhenAllDown.USE_ALL)
 
 
-def plan(service, *, down=(), sources=None, gateway=None):
-    down = {(service.name, backend) for backend in down}
+def plan(service, *, down=(), doubted=(), sources=None, gateway=None):
     return plan_for(
-        [service], gateway or GatewayConfig(), down=down, sources=sources or {}, cache=SelectionCache()
+        [service],
+        gateway or GatewayConfig(),
+        unusable={(service.name, backend) for backend in (*down, *doubted)},
+        down={(service.name, backend) for backend in down},
+        sources=sources or {},
+        cache=SelectionCache(),
     )
 
 
@@ -67,10 +71,29 @@ def test_who_is_chosen_from_and_who_is_alive(service, down, chosen, alive):
     assert [backend.address for backend in result.backends] == [b.address for b in service.backends]
 
 
+@pytest.mark.parametrize(
+    ("service", "down", "doubted", "chosen", "alive"),
+    [
+        pytest.param(WEB, [], [A], {B, C}, {A, B, C}, id="its connections go on"),
+        pytest.param(WEB, [], [A, B, C], set(), {A, B, C}, id="all: new ones are refused"),
+        pytest.param(WEB, [A], [B, C], set(), {B, C}, id="and those of one that is down end"),
+        pytest.param(USE_ALL, [A], [B], {C}, {B, C}, id="use_all: one is well"),
+        pytest.param(USE_ALL, [A], [B, C], {A, B, C}, {A, B, C}, id="use_all: none is"),
+    ],
+)
+def test_a_backend_that_may_be_down_gets_no_new_connections_and_keeps_its_own(
+    service, down, doubted, chosen, alive
+):
+    (result,) = plan(service, down=down, doubted=doubted).services
+    assert {result.backends[slot].address for slot in result.selection.slots} == chosen
+    assert {backend.address for backend in result.backends if backend.alive} == alive
+
+
 def test_a_backend_is_down_for_the_service_whose_check_failed_only():
     other = replace(WEB, name="other", address=Endpoint.parse("10.1.0.100:81"))
+    down = {("other", A)}
     first, second = plan_for(
-        [WEB, other], GatewayConfig(), down={("other", A)}, sources={}, cache=SelectionCache()
+        [WEB, other], GatewayConfig(), unusable=down, down=down, sources={}, cache=SelectionCache()
     ).services
     assert first.backends[0].alive
     assert not second.backends[0].alive
@@ -124,7 +147,9 @@ def test_only_a_service_that_changed_is_compiled_again():
     other = replace(WEB, name="other", scheduler="maglev")
 
     def run(services, down=()):
-        return plan_for(services, GatewayConfig(), down=set(down), sources={}, cache=cache)
+        return plan_for(
+            services, GatewayConfig(), unusable=set(down), down=set(down), sources={}, cache=cache
+        )
 
     first = run([WEB, other])
     again = run([WEB, other])

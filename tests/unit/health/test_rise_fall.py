@@ -24,14 +24,15 @@ def run(results: str, rise: int = 2, fall: int = 3) -> list[Health]:
     ("what", "rise", "fall", "results", "states"),
     [
         ("the first good check counts at once", 2, 3, "+", "U"),
-        ("the first bad check counts at once", 2, 3, "-", "D"),
+        ("of an unknown one fall in a row are needed too", 2, 3, "---", "..D"),
+        ("until then the first good check counts at once", 2, 3, "--+", "..U"),
         ("fall in a row take it down", 2, 3, "+---", "UUUD"),
         ("fewer than fall do not", 2, 3, "+--+--+", "UUUUUUU"),
-        ("rise in a row bring it up", 2, 3, "-++", "DDU"),
-        ("fewer than rise do not", 2, 3, "-+-+-", "DDDDD"),
+        ("rise in a row bring it up", 2, 1, "-++", "DDU"),
+        ("fewer than rise do not", 2, 1, "-+-+-", "DDDDD"),
         ("a full streak is needed each time", 2, 3, "+---++---++", "UUUDDUUUDDU"),
         ("rise and fall of one follow every check", 1, 1, "+-+-", "UDUD"),
-        ("an undecided check leaves unknown unknown", 2, 3, "??-", "..D"),
+        ("an undecided check leaves unknown unknown", 2, 1, "??-", "..D"),
         ("an undecided check does not break a streak", 2, 3, "+-?-?-", "UUUUUD"),
         ("an undecided check does not count", 2, 2, "+-???", "UUUUU"),
     ],
@@ -52,7 +53,7 @@ def test_reason_says_why_the_last_check_failed_and_stays_while_down():
 
 
 def test_reason_is_that_of_the_latest_failure():
-    down = run("-")[0]
+    down = run("-", fall=1)[0]
     later = advance(down, Result(Outcome.FAILED, "no route to host"), rise=2, fall=3, now=2.0)
     assert (later.reason, later.since) == ("no route to host", 1.0)
 
@@ -77,12 +78,23 @@ def test_lower_fall_counts_from_the_next_check():
     assert advance(doubtful, FAILED, rise=2, fall=2, now=9.0).state is HealthState.DOWN
 
 
-def test_only_down_is_unusable():
-    assert [health.usable for health in [initial(0.0), *run("+---+")]] == [
-        True,
-        True,
-        True,
-        True,
-        False,
-        False,
+@pytest.mark.parametrize(
+    ("what", "results", "usable"),
+    [
+        ("what is down is not usable", "+---+", [True, True, True, True, False, False]),
+        ("nor is what was never up, from its first bad check on", "?--+", [True, True, False, False, True]),
+        ("also if a later one could not be made", "-?", [True, False, False]),
+    ],
+)
+def test_usable_is_what_nothing_is_known_against(what: str, results: str, usable: list[bool]):
+    history = [initial(0.0), *run(results)]
+    assert [health.usable for health in history] == usable, what
+    assert [not health.against for health in history] == usable
+
+
+def test_what_is_against_a_backend():
+    why = FAILED.reason
+    assert [health.against for health in run("---")] == [
+        *[f"no check has passed yet: {why}"] * 2,
+        f"down: {why}",
     ]

@@ -31,9 +31,12 @@ def test_new_backend_is_unknown_then_checked_within_an_interval(run):
             await asyncio.sleep(2.1)
             assert sorted(b.changes) == [
                 ("web", A, HealthState.UP, ""),
-                ("web", B, HealthState.DOWN, "connection refused"),
+                ("web", B, HealthState.UNKNOWN, "connection refused"),
             ]
-            assert begun < b.runner.state("web", B).since < begun + 2.1
+            assert begun < b.runner.state("web", A).since < begun + 2.1
+            assert not b.runner.state("web", B).usable
+            await asyncio.sleep(3 * 2.2)
+            assert b.changes[2:] == [("web", B, HealthState.DOWN, "connection refused")]
 
     run(scenario())
 
