@@ -86,7 +86,7 @@ class ControlPlane:
             read_sysctls=edges.read_sysctls,
         )
         self._drain_file = edges.drain_file
-        self._drains = Drains(edges.drain_file.weights)
+        self._drains = Drains(edges.drain_file.kept)
         self._metrics = edges.make_metrics(lambda: self.answers.snapshot())
         self.answers: Final = Answers(
             desired,

@@ -20,9 +20,9 @@ def path(tmp_path):
 
 
 def test_what_was_kept_is_there_for_the_next_one(path):
-    assert DrainFile(path).weights == {}
+    assert DrainFile(path).kept == {}
     DrainFile(path).keep(WEIGHTS)
-    assert DrainFile(path).weights == WEIGHTS
+    assert DrainFile(path).kept == WEIGHTS
     assert [each.name for each in path.parent.iterdir()] == ["l4lb.drains"]
 
 
@@ -54,14 +54,14 @@ def test_a_damaged_file_counts_as_empty_and_is_replaced(path, content, caplog):
     path.parent.mkdir()
     path.write_bytes(content.encode(errors="surrogateescape"))
     file = DrainFile(path)
-    assert file.weights == {}
+    assert file.kept == {}
     assert caplog.messages == [
         f"{path} cannot be read (it is damaged): backends that are drained go back to weight 1"
     ]
     file.keep({})
     assert not path.exists()
     file.keep(WEIGHTS)
-    assert DrainFile(path).weights == WEIGHTS
+    assert DrainFile(path).kept == WEIGHTS
 
 
 def test_a_file_that_cannot_be_written_is_a_warning(tmp_path, caplog):
