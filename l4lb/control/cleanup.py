@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from l4lb.control.lock import HeldByStranger, Refused, answers, lock_namespace, remove_stale_socket
-from l4lb.control.state_files import drain_file, state_prefix, vip_file
+from l4lb.control.state_files import down_file, drain_file, state_prefix, vip_file
 from l4lb.datapath.ebpf.datapath import EbpfDatapath
 from l4lb.datapath.raw.datapath import RawDatapath
 from l4lb.netlink.ledger import Ledger
@@ -51,7 +51,8 @@ async def _clean_up(socket_path: Path) -> list[str]:
     try:
         if remove_stale_socket(socket_path):
             removed.append(f"the control socket {socket_path}")
-        drain_file(socket_path).unlink(missing_ok=True)
+        for file in (drain_file, down_file):
+            file(socket_path).unlink(missing_ok=True)
     except OSError as error:
         problem = error  # a file is less than what is still on the host
     removed += EbpfDatapath.clean_up()

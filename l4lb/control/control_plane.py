@@ -16,6 +16,7 @@ from l4lb.control.config.config import Config
 from l4lb.control.config.edits import Edit, SetWeight, find_backend, find_service
 from l4lb.control.convergence import Convergence, MakeAgents, MakeProber
 from l4lb.control.desired import Change, DesiredState
+from l4lb.control.down_file import DownFile
 from l4lb.control.drain_file import DrainFile
 from l4lb.control.drains import Drains
 from l4lb.control.host_checks import Sysctls, read_sysctls
@@ -58,6 +59,7 @@ class Edges:
     make_datapath: Callable[[Config], Datapath]
     attached_before: Callable[[], Collection[int]]  # interfaces, by index, that a daemon before was on
     drain_file: DrainFile
+    down_file: DownFile
     make_health: Callable[[OnChange], HealthRunner] = HealthRunner
     read_sysctls: Callable[[Iterable[str]], Sysctls] = read_sysctls
     make_agents: MakeAgents = AgentRunner
@@ -81,11 +83,12 @@ class ControlPlane:
             supervisor=self._supervisor,
             attached_before=edges.attached_before,
             make_health=edges.make_health,
+            down_file=edges.down_file,
             make_agents=edges.make_agents,
             make_prober=edges.make_prober,
             read_sysctls=edges.read_sysctls,
         )
-        self._drain_file = edges.drain_file
+        self._drain_file, self._down_file = edges.drain_file, edges.down_file
         self._drains = Drains(edges.drain_file.kept)
         self._metrics = edges.make_metrics(lambda: self.answers.snapshot())
         self.answers: Final = Answers(
@@ -152,6 +155,7 @@ class ControlPlane:
             await self._running.aclose()
             if not hold:
                 self._drain_file.keep({})
+                self._down_file.keep({})
         if self._left:
             raise DatapathError("; ".join(self._left))
 

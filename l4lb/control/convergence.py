@@ -16,6 +16,7 @@ from typing import Final
 from l4lb.control.adaptation import ADAPTIVE, Adaptation
 from l4lb.control.config.config import Config
 from l4lb.control.desired import DesiredState
+from l4lb.control.down_file import DownFile
 from l4lb.control.health_log import HealthLog
 from l4lb.control.host_checks import Sysctls, warnings_for
 from l4lb.control.host_view import HostView, look
@@ -73,6 +74,7 @@ class Convergence:
         supervisor: DatapathSupervisor,
         attached_before: Callable[[], Collection[int]],
         make_health: Callable[[OnChange], HealthRunner],
+        down_file: DownFile,
         make_agents: MakeAgents,
         make_prober: MakeProber,
         read_sysctls: Callable[[Iterable[str]], Sysctls],
@@ -84,6 +86,8 @@ class Convergence:
         self._attached_before = attached_before
         self._read_sysctls = read_sysctls
         self._health = make_health(self._health_changed)
+        self._down_file = down_file
+        self._health.begin_with(down_file.kept)
         self._budget = Budget(Probes(), time.monotonic())
         self._agents = make_agents(self._agent_news, self._budget)
         self._shares: Mapping[BackendKey, float] = {}  # that agents want other than all, in the last plan
@@ -190,6 +194,8 @@ class Convergence:
         async with self._adaptation.following(compiled, adaptive) as plan:
             await hand_over(self._view.interfaces, plan)
         self._plans = {each.name: each for each in plan.services}
+        # Not in a thread: it would go on there when a stop cancels this and removes the file.
+        self._down_file.keep(self._health.downs())
         await self._keep_vips(config)
         self.look_for_warnings()
 

@@ -2,7 +2,7 @@
 
 SIGHUP reloads the config. SIGTERM and SIGINT stop and keep what a restart needs; the API's stop
 removes everything. Beside the control socket ``NAME.sock`` lie the files of the parts that keep
-some: ``NAME.vips``, ``NAME.drains``, and those of the datapath.
+some: ``NAME.vips``, ``NAME.drains``, ``NAME.down``, and those of the datapath.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from l4lb.control.config.config import ConfigError
 from l4lb.control.control_plane import ControlPlane, Edges
 from l4lb.control.datapath_choice import attached_before, choose_datapath
 from l4lb.control.desired import DesiredState
+from l4lb.control.down_file import DownFile
 from l4lb.control.drain_file import DrainFile
 from l4lb.control.lock import ControlSocket, Refused, claim_socket, lock_namespace
-from l4lb.control.state_files import drain_file, state_prefix, vip_file
+from l4lb.control.state_files import down_file, drain_file, state_prefix, vip_file
 from l4lb.datapath.base import DatapathError
 from l4lb.netlink.ledger import Ledger
 from l4lb.netlink.vips import VipKeeper
@@ -94,6 +95,7 @@ def host_edges(socket_path: Path) -> Edges:
         make_datapath=lambda config: choose_datapath(config, watch, prefix),
         attached_before=attached_before,
         drain_file=DrainFile(drain_file(socket_path)),
+        down_file=DownFile(down_file(socket_path)),
     )
 
 

@@ -20,6 +20,11 @@ def drain_file(socket_path: Path) -> Path:
     return _with_suffix(socket_path, ".drains")
 
 
+def down_file(socket_path: Path) -> Path:
+    """Which backends were down."""
+    return _with_suffix(socket_path, ".down")
+
+
 def _with_suffix(socket_path: Path, suffix: str) -> Path:
     prefix = state_prefix(socket_path)
     return prefix.with_name(prefix.name + suffix)

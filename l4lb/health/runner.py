@@ -10,13 +10,14 @@ threads.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import resource
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, inf
 from random import Random
 from typing import Final
 
@@ -41,6 +42,8 @@ CheckAgent = Callable[[Endpoint, HealthCheck, AgentCheck], Awaitable[Result]]
 
 _LATE: Final = 1.0  # intervals by which the first of the waiting checks is late before it is logged
 _LATE_PAUSE: Final = 60.0  # seconds until that is said again
+
+_SOON: Final = 0.1  # seconds until a backend is checked that was down before: it may be back
 
 _AT_ONCE: Final = 64  # checks under way, at least
 _SPARE: Final = 2  # times what backends that are all silent take
@@ -75,6 +78,20 @@ class _CheckKey:
         if check.check == "http":
             seen = replace(seen, path=check.path, host=check.host, status=check.status)
         return cls(target, seen)
+
+    @property
+    def fingerprint(self) -> str:
+        """A short text that is another one for another check."""
+        return hashlib.blake2b(repr(self).encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """A backend that is down, as the daemon that comes after is told."""
+
+    check: str  # which one has shown it; another check may find it well
+    since: float  # seconds, the clock of the runner
+    reason: str
 
 
 @dataclass(slots=True, eq=False)
@@ -135,18 +152,33 @@ class HealthRunner:
         )
         self._members: dict[BackendKey, _Member] = {}
         self._shared: dict[_CheckKey, _SharedCheck] = {}
+        self._before: Mapping[BackendKey, Down] = {}  # until the first update
         self._late_again = float("-inf")
         self.made = 0  # checks, since the start
         self.packets = 0  # that they caused, in both directions
         self.refused: Final = Counter[Refusal]()  # packets that are no answer of an agent
+
+    def begin_with(self, downs: Mapping[BackendKey, Down]) -> None:
+        """Before the first update: these were down when a daemon before ended. Those of them that are
+        configured, and are checked as then, begin so, and are checked first."""
+        self._before = downs
+
+    def downs(self) -> dict[BackendKey, Down]:
+        """The backends that are down now, for ``begin_with``."""
+        return {
+            target: Down(member.shared.fingerprint, member.health.since, member.health.reason)
+            for target, member in self._members.items()
+            if member.shared is not None and member.health.state is HealthState.DOWN
+        }
 
     def update(self, services: Sequence[Service]) -> None:
         """Check the backends of these services from now on and no others.
 
         A backend that stays keeps its health; if its check changed, the new one is made within one new
         interval and a check under way is dropped. A new backend has the health that the same check has
-        shown to another service, or to the service that had another name. Otherwise it is unknown, hence
-        usable, until its first check, at most one interval from now. With ``check = "none"`` it is up.
+        shown to another service, or to the service that had another name, or what ``begin_with`` says.
+        Otherwise it is unknown, hence usable, until its first check, at most one interval from now. With
+        ``check = "none"`` it is up.
         """
         now = self._clock()
         known = self._known()
@@ -160,13 +192,15 @@ class HealthRunner:
             if member.shared is not None:
                 wanted.setdefault(member.shared, []).append(member)
 
-        self._members = members
+        self._members, self._before = members, {}
         for key in self._shared.keys() - wanted.keys():
             self._drop(self._shared.pop(key))
         for key, sharers in wanted.items():
             if key not in self._shared:
                 self._shared[key] = _SharedCheck(key)
-                self._schedule.add(self._shared[key], key.check.interval, now)
+                down = any(sharer.health.state is HealthState.DOWN for sharer in sharers)
+                within = _SOON if down else inf
+                self._schedule.add(self._shared[key], key.check.interval, now, within)
             self._shared[key].members = tuple(sharers)
         if self._max_at_once is None:
             self._schedule.allow(at_once(key.check for key in wanted))
@@ -199,17 +233,25 @@ class HealthRunner:
     ) -> _Member:
         check = service.health
         shared = None if check.check == "none" else _CheckKey.of(backend, service)
-        old = self._members.get((service.name, backend))
+        target = (service.name, backend)
+        old = self._members.get(target)
         if old is not None and old.shared == shared:
             health = old.health
         elif shared is None:
             health = Health(HealthState.UP, now, "not checked")
         elif old is None or old.shared is None or old.health.state is HealthState.UNKNOWN:
-            health = known.get(shared) or initial(now)
+            health = self._left_down(target, shared, now) or known.get(shared) or initial(now)
         else:
             # What the old check said of the backend stands, but it does not count towards the new one.
             health = replace(old.health, streak=0)
         return _Member(service.name, backend, check, shared, health)
+
+    def _left_down(self, target: BackendKey, shared: _CheckKey, now: float) -> Health | None:
+        """What a daemon before knew against a backend."""
+        before = self._before.get(target)
+        if before is None or before.check != shared.fingerprint:
+            return None
+        return Health(HealthState.DOWN, min(before.since, now), before.reason)
 
     def _drop(self, shared: _SharedCheck) -> None:
         shared.members = ()

@@ -156,6 +156,8 @@ def test_what_a_killed_daemon_left_is_removed_by_stop(lab):
         lab.curl(VIP)
         daemon.kill()
         assert host(lab) != before
+        for kept in (".drains", ".down"):
+            daemon.socket.with_suffix(kept).touch()
         said = daemon.cli("stop").stdout
         assert "VIP 10.1.0.100" in said
         assert "VIP 2001:db8:1::100" in said

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from l4lb.agent.protocol import Refusal
 from l4lb.health.probing import LastProbe, ProbeCounters
 from l4lb.health.rise_fall import Health, HealthState
-from l4lb.health.runner import OnChange
+from l4lb.health.runner import Down, OnChange
 from l4lb.metrics.snapshot import Snapshot
 from l4lb.model import BackendKey, Endpoint, Metrics, Service
 from l4lb.netlink.state import Address, Change, KernelState, Link, Route, RouteKind
@@ -99,6 +99,18 @@ class FakeHealth:
         self.closed = False
         self.made, self.packets = 0, 0
         self.refused: Counter[Refusal] = Counter()
+
+    def begin_with(self, downs: Mapping[BackendKey, Down]) -> None:
+        self._known = {
+            target: Health(HealthState.DOWN, down.since, down.reason) for target, down in downs.items()
+        }
+
+    def downs(self) -> dict[BackendKey, Down]:
+        return {
+            target: Down("as always", health.since, health.reason)
+            for target, health in self._known.items()
+            if health.state is HealthState.DOWN
+        }
 
     def update(self, services: Sequence[Service]) -> None:
         targets = [(service.name, backend.address) for service in services for backend in service.backends]

@@ -16,6 +16,7 @@ from l4lb.agent.report import Report
 from l4lb.control.control_plane import Edges
 from l4lb.control.daemon import Daemon
 from l4lb.control.desired import DesiredState
+from l4lb.control.down_file import DownFile
 from l4lb.control.drain_file import DrainFile
 from l4lb.control.host_checks import Sysctls
 from l4lb.control.lock import claim_socket
@@ -112,6 +113,7 @@ class Running:
             lambda config: self._unused.pop(0),
             lambda: self.attached_before,
             DrainFile(self.socket.with_name("l4lb.drains")),
+            DownFile(self.socket.with_name("l4lb.down")),
             self._make_health,
             lambda interfaces: self.sysctls,
             self._make_agents,

@@ -120,6 +120,29 @@ def test_a_backend_whose_first_check_fails_gets_no_new_connections_and_keeps_its
     with_daemon(tmp_path, scenario, CONFIG.replace('name = "web"\n', with_scheduler))
 
 
+@pytest.mark.parametrize("end", ["signal", "stop"])
+def test_a_backend_that_is_down_is_so_after_a_restart_but_not_after_a_stop(tmp_path, end):
+    async def goes_down(l4lb):
+        l4lb.health.become("web", "10.2.0.11:80", HealthState.DOWN, "connection refused")
+        await l4lb.datapath.plan_where(lambda plan: alive(plan) == {"10.2.0.12:80"})
+        await l4lb.change("POST", "/v1/reload")  # answers after the pass
+        if end == "signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+            await l4lb.ended()
+
+    async def is_down(l4lb):
+        backend = (await l4lb.get("/v1/backends", service="web"))["backends"][0]
+        if end == "signal":
+            assert alive(l4lb.datapath.plans[0]) == {"10.2.0.12:80"}
+            assert (backend["state"], backend["reason"]) == ("down", "connection refused")
+        else:
+            assert backend["state"] == "unknown"
+
+    with_daemon(tmp_path, goes_down)
+    assert (tmp_path / "run" / "l4lb.down").exists() is (end == "signal")
+    with_daemon(tmp_path, is_down)
+
+
 def test_many_that_go_down_together_are_one_plan(tmp_path):
     backends = [f"10.2.1.{number}:80" for number in range(1, 101)]
     tables = "".join(f'[[services.backends]]\naddress = "{backend}"\n' for backend in backends)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import resource
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -11,9 +12,19 @@ from typing import Any
 import pytest
 
 from l4lb.health.rise_fall import Health, HealthState
-from l4lb.health.runner import HealthRunner, at_once
-from l4lb.model import Endpoint, HealthCheck
-from tests.unit.health.runner_bench import CHECK, PASSED, REFUSED, A, B, Backends, bench, service
+from l4lb.health.runner import Down, HealthRunner, at_once
+from l4lb.model import BackendKey, Endpoint, HealthCheck
+from tests.unit.health.runner_bench import (
+    CHECK,
+    PASSED,
+    REFUSED,
+    A,
+    B,
+    Backends,
+    JumpingLoop,
+    bench,
+    service,
+)
 
 
 def test_new_backend_is_unknown_then_checked_within_an_interval(run):
@@ -233,6 +244,89 @@ def test_checks_go_on_when_the_callback_raises(run, caplog):
         assert len(backends.times(B)) >= 4
         assert len(caplog.records) == 2
         await runner.close()
+
+    run(scenario())
+
+
+def left_down(reason: str = "timeout", check: HealthCheck = CHECK) -> dict[BackendKey, Down]:
+    """What a daemon before has left, of A and B."""
+
+    async def scenario() -> dict[BackendKey, Down]:
+        async with bench() as b:
+            b.backends.result = dict.fromkeys((A, B), replace(REFUSED, reason=reason))
+            b.runner.update([service(A, B, check=check)])
+            await asyncio.sleep(10)
+            downs = b.runner.downs()
+            assert {target: down.reason for target, down in downs.items()} == {
+                ("web", A): reason,
+                ("web", B): reason,
+            }
+            return downs
+
+    loop = JumpingLoop()
+    with closing(loop):
+        return loop.run_until_complete(scenario())
+
+
+def test_what_was_down_before_begins_so_and_is_checked_first(run):
+    downs = left_down()
+
+    async def scenario() -> None:
+        async with bench() as b:
+            b.runner.begin_with({key: replace(down, since=900.0) for key, down in downs.items()})
+            b.backends.result[B] = REFUSED
+            slow = replace(CHECK, timeout=0.5)
+            b.runner.update([service(A, B), service(A, B, name="new", check=slow)])
+            for backend in (A, B):
+                health = b.runner.state("web", backend)
+                assert health == Health(HealthState.DOWN, 900.0, "timeout")
+                assert b.state(backend, "new") is HealthState.UNKNOWN
+            assert b.runner.downs().keys() == downs.keys()
+            await asyncio.sleep(0.2)
+            assert {A, B} <= {target for _, target, check in b.backends.started if check.timeout == 1.0}
+            assert b.state(A) is HealthState.DOWN, "one of rise"
+            await asyncio.sleep(2.3)
+            assert (b.state(A), b.state(B)) == (HealthState.UP, HealthState.DOWN)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "check", [replace(CHECK, interval=4.0), replace(CHECK, port=81), HealthCheck("none")], ids=str
+)
+def test_what_was_down_by_another_check_is_not_known(run, check: HealthCheck):
+    downs = left_down()
+
+    async def scenario() -> None:
+        async with bench() as b:
+            b.runner.begin_with(downs)
+            b.runner.update([service(A, check=check)])
+            assert b.runner.state("web", A).usable
+
+    run(scenario())
+
+
+def test_what_was_down_before_is_known_to_the_first_config_only(run):
+    downs = left_down()
+
+    async def scenario() -> None:
+        async with bench() as b:
+            b.runner.begin_with(downs)
+            b.runner.update([service(B)])
+            b.runner.update([service(A, B)])
+            assert (b.state(A), b.state(B)) == (HealthState.UNKNOWN, HealthState.DOWN)
+
+    run(scenario())
+
+
+def test_a_clock_that_was_set_back_does_not_put_what_was_before_into_the_future(run):
+    downs = left_down()
+
+    async def scenario() -> None:
+        async with bench() as b:
+            b.runner.begin_with({key: replace(down, since=2000.0) for key, down in downs.items()})
+            b.runner.update([service(A)])
+            assert b.runner.state("web", A).since == asyncio.get_running_loop().time()
 
     run(scenario())
 
