@@ -103,6 +103,7 @@ class Convergence:
         self._view: HostView | None = None
         self._plans: Mapping[str, ServicePlan] = {}  # that the datapath has, by name
         self._vip_problems: tuple[str, ...] = ()
+        self._not_taken: tuple[str, ...] = ()  # why the last pass failed, one line; none if it did not
         self._asked = asyncio.Event()
         self._retry = 0.0
         self._lock = asyncio.Lock()
@@ -152,7 +153,7 @@ class Convergence:
                 foreign_rules=self._watch.foreign_rules,
                 capabilities=self._supervisor.latest.capabilities,
             )
-            self._warnings.replace([*found, *self._vip_problems])
+            self._warnings.replace([*self._not_taken, *found, *self._vip_problems])
         return self._warnings.lines
 
     async def begin(self) -> None:
@@ -173,9 +174,13 @@ class Convergence:
         async with self._lock:
             try:
                 await self._pass(self._supervisor.update)
-            except Exception:
+            except Exception as error:
+                why = str(error) if isinstance(error, DatapathError) else f"internal error: {error!r}"
+                line = f"the datapath has not taken what is in force, and is asked again: {why}"
+                self._not_taken = (line,)
                 self._retry = min(2 * self._retry, _LONGEST_RETRY) or _FIRST_RETRY
                 asyncio.get_running_loop().call_later(self._retry, self.ask)
+                self.look_for_warnings()
                 raise
             self._retry = 0.0
 
@@ -197,6 +202,7 @@ class Convergence:
         # Not in a thread: it would go on there when a stop cancels this and removes the file.
         self._down_file.keep(self._health.downs())
         await self._keep_vips(config)
+        self._not_taken = ()
         self.look_for_warnings()
 
     def ask(self) -> None:
@@ -224,8 +230,8 @@ class Convergence:
             self._asked.clear()
             try:
                 await self.now()
-            except DatapathError as error:
-                log.error("the datapath did not take the new plan: %s", error)
+            except DatapathError:
+                continue  # a warning stands, and was logged when it began
             except Exception:
                 log.exception("a change was not brought to the datapath")
 

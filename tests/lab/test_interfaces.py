@@ -65,6 +65,12 @@ def warnings(daemon):
     return daemon.api.get("status")["warnings"]
 
 
+def faults(log):
+    """The lines of a daemon's log that a host which changes is no reason for."""
+    signs = (" error ", "the datapath has not taken")
+    return [line for line in log.splitlines() if any(sign in line for sign in signs)]
+
+
 def raw(lab):
     return lab.datapath == "raw"
 
@@ -101,7 +107,7 @@ def test_an_interface_that_disappears_and_comes_back_is_used_again(lab, card, na
         log = daemon.log.read_text()
         assert f"warning {said[0]}\n" in log
         assert f"info no longer: {said[0]}\n" in log
-        assert " error " not in log
+        assert not faults(log)
 
 
 @pytest.mark.parametrize("card", CARDS)
@@ -121,7 +127,7 @@ def test_a_link_that_goes_down_and_up_fails_no_connection(lab, card):
         for vip in (VIP, VIP6):
             wait_for(f"{vip} to be served", lambda vip=vip: is_served(lab, vip))
         assert [browser.get() for browser in kept] == names
-        assert " error " not in daemon.log.read_text()
+        assert not faults(daemon.log.read_text())
 
 
 @pytest.mark.datapath("tc", "xdp")
@@ -138,7 +144,7 @@ def test_a_link_that_gets_another_name_fails_no_connection(lab, card):
                 with begin_connecting(lab, vip) as client:
                     assert connected(client)
             assert [browser.get() for browser in kept] == names
-        assert " error " not in daemon.log.read_text()
+        assert not faults(daemon.log.read_text())
 
 
 def test_a_backend_without_a_route_is_one_clear_line_and_the_others_serve(lab):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import signal
@@ -404,6 +405,35 @@ def test_a_change_the_datapath_does_not_take_is_told_and_tried_again(tmp_path, m
         await l4lb.datapath.plan_where(lambda plan: len(plan.services[0].backends) == 3)
 
     with_daemon(tmp_path, scenario)
+
+
+def test_what_the_datapath_has_not_taken_is_a_warning_until_it_has(tmp_path, monkeypatch, caplog):
+    """Logged once, however often it is asked again."""
+    monkeypatch.setattr(convergence, "_FIRST_RETRY", 0.01)
+    monkeypatch.setattr(convergence, "_LONGEST_RETRY", 0.01)
+    line = "the datapath has not taken what is in force, and is asked again: out of memory"
+    tries, tried_often = itertools.count(), asyncio.Event()
+
+    async def apply(plan):
+        if next(tries) == 3:
+            tried_often.set()
+        raise DatapathError("out of memory")
+
+    async def scenario(l4lb):
+        takes, l4lb.datapath.apply = l4lb.datapath.apply, apply
+        l4lb.health.become("web", "10.2.0.11:80", HealthState.DOWN, "connection refused")
+        await asyncio.wait_for(tried_often.wait(), DEADLINE)
+        assert (await l4lb.get("/v1/status"))["warnings"] == [line]
+        assert (await l4lb.metrics.snapshot()).warnings == 1
+        l4lb.datapath.apply = takes
+        await l4lb.datapath.plan_where(lambda plan: alive(plan) == {"10.2.0.12:80"})
+        await l4lb.change("POST", "/v1/reload")
+        assert (await l4lb.get("/v1/status"))["warnings"] == []
+
+    with caplog.at_level(logging.INFO):
+        with_daemon(tmp_path, scenario)
+    lines = [record.getMessage() for record in caplog.records if "not taken" in record.getMessage()]
+    assert lines == [line, f"no longer: {line}"]
 
 
 def test_an_interface_that_appears_during_the_start_is_attached_to(tmp_path):
