@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from l4lb.datapath.base import Capabilities
 from l4lb.datapath.raw.hops import is_ethernet
 from l4lb.health.budget import for_agents, for_probes
 from l4lb.model import Nat
+from l4lb.netlink.interfaces import home_of, interface_with_subnet
 
 _PROC_NET: Final = Path("/proc/sys/net")
 
@@ -65,6 +67,7 @@ def warnings_for(
     """
     return [
         *_interfaces(config, view),
+        *_clients_sides(config, view),
         *_routes(config, view),
         *_foreign_rules(foreign_rules),
         *_forwarding(config, view.interfaces, sysctls, capabilities),
@@ -89,6 +92,27 @@ def _interfaces(config: Config, view: HostView) -> Iterator[str]:
         link = view.state.link(name)
         if link is not None and not is_ethernet(link):
             yield f"interface {name} carries no Ethernet frames: its packets stay the host's"
+
+
+def _clients_sides(config: Config, view: HostView) -> Iterator[str]:
+    """The clients of a VIP come by the interface of its subnet, or of the default route. Where it is on
+    another one, a dummy for example, their routes decide, and the operator knows best."""
+    gateway, state = config.gateway, view.state
+    if not gateway.interfaces:
+        return
+    names = {link.index: link.name for link in state.links}
+    for ip in dict.fromkeys(service.address.ip for service in config.services):
+        holders = [names.get(address.index) for address in state.addresses if address.ip == ip]
+        home = home_of(state, ip) if holders else interface_with_subnet(state, ip)
+        if home is None:
+            continue
+        on = holders or [gateway.vip_interface or home.name]
+        if home.name in on and not any(name in gateway.interfaces for name in on):
+            yield (
+                f"VIP {ip_address(ip)} {'is' if holders else 'belongs'} on {home.name}, which is not in "
+                "gateway.interfaces: clients' packets that come by it are left to the host; add it, or "
+                "leave the key out"
+            )
 
 
 def _routes(config: Config, view: HostView) -> Iterator[str]:

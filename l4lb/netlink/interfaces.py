@@ -80,13 +80,18 @@ def interface_for(state: KernelState, address: bytes, name: str | None = None) -
         if link is None:
             raise NoInterfaceError(f"there is no interface {name}; create it or name another one")
         return link
-    link = interface_with_subnet(state, address) or _way_out(state, address)
+    link = home_of(state, address)
     if link is None:
         raise NoInterfaceError(
             "no interface has a subnet that contains it and no default route leads out;"
             " give an interface an address of that subnet or name the interface"
         )
     return link
+
+
+def home_of(state: KernelState, address: bytes) -> Link | None:
+    """Where an address belongs if nobody names a link for it; see ``interface_for``."""
+    return interface_with_subnet(state, address) or _way_out(state, address)
 
 
 def interface_with_subnet(state: KernelState, address: bytes) -> Link | None:

@@ -13,7 +13,8 @@ from l4lb.control.host_checks import Sysctls, read_sysctls, warnings_for
 from l4lb.control.host_view import look
 from l4lb.datapath.base import Capabilities
 from l4lb.model import AgentCheck, Backend, Endpoint, Limits, Nat, Probes, Service
-from tests.unit.control.fake_host import GATEWAY
+from l4lb.netlink.state import Address, Link, Route
+from tests.unit.control.fake_host import GATEWAY, packed
 
 WEB = Service("web", Endpoint.parse("10.1.0.100:80"), backends=(Backend(Endpoint.parse("10.2.0.11:80")),))
 WEB6 = Service(
@@ -64,12 +65,62 @@ def test_nothing_is_wrong_with_a_host_that_is_set_up():
 def test_an_interface_that_was_forgotten():
     (line,) = found(gateway=GatewayConfig(interfaces=("eth0",)))
     assert line.startswith("interface eth1 leads to backends, but is not in gateway.interfaces")
-    # Clients may come from anywhere: there the operator knows best.
-    assert found(gateway=GatewayConfig(interfaces=("eth1",))) == []
+
+
+def holding(vip, index, length=32, host=GATEWAY):
+    return replace(host, addresses=(*host.addresses, Address(index, packed(vip), length)))
+
+
+DUMMY = replace(GATEWAY, links=(*GATEWAY.links, Link(4, "dummy0", b"\2\0\0\0\0\4", 1500, True)))
+
+
+@pytest.mark.parametrize("gateway", [GatewayConfig(), GatewayConfig(manage_vips=False)])
+@pytest.mark.parametrize(
+    ("host", "service", "line"),
+    [
+        (GATEWAY, WEB, "VIP 10.1.0.100 belongs on eth0, "),
+        (holding("10.1.0.100", 2), WEB, "VIP 10.1.0.100 is on eth0, "),
+        (holding("2001:db8:1::64", 2), WEB6, "VIP 2001:db8:1::64 is on eth0, "),
+    ],
+)
+def test_the_interface_of_a_vip_that_was_forgotten(gateway, host, service, line):
+    assert found(service, host=host, gateway=replace(gateway, interfaces=("eth1",))) == [
+        f"{line}which is not in gateway.interfaces: clients' packets that come by it are left to the host; "
+        "add it, or leave the key out"
+    ]
+
+
+def test_two_services_at_a_vip_are_one_line():
+    dns = replace(WEB, name="dns", address=Endpoint.parse("10.1.0.100:53"))
+    assert len(found(WEB, dns, gateway=GatewayConfig(interfaces=("eth1",)))) == 1
+
+
+def test_a_vip_on_the_interface_of_the_default_route_that_was_forgotten():
+    routed = replace(WEB, address=Endpoint.parse("192.0.2.1:80"))
+    host = replace(GATEWAY, routes=(*GATEWAY.routes, Route(bytes(4), 0, 2, gateway=packed("10.1.0.254"))))
+    gateway = GatewayConfig(interfaces=("eth1",))
+    (line,) = found(routed, host=holding("192.0.2.1", 2, host=host), gateway=gateway)
+    assert line.startswith("VIP 192.0.2.1 is on eth0, which is not in gateway.interfaces")
+    # Until somebody has put it there it may as well come to a loopback.
+    assert found(routed, host=host, gateway=gateway) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "gateway"),
+    [
+        (holding("10.1.0.100", 1), GatewayConfig(manage_vips=False)),
+        (holding("10.1.0.100", 4, host=DUMMY), GatewayConfig(manage_vips=False)),
+        (holding("10.1.0.100", 4, host=DUMMY), GatewayConfig(vip_interface="dummy0")),
+        (DUMMY, GatewayConfig(vip_interface="dummy0")),
+        (holding("10.1.0.100", 2, host=holding("10.1.0.100", 3)), GatewayConfig()),
+    ],
+)
+def test_by_which_interface_clients_come_may_be_known_to_the_operator_only(host, gateway):
+    assert found(host=host, gateway=replace(gateway, interfaces=("eth1",))) == []
 
 
 def test_an_interface_that_does_not_exist():
-    assert found(gateway=GatewayConfig(interfaces=("eth1", "eth9"))) == [
+    assert found(gateway=GatewayConfig(interfaces=("eth0", "eth1", "eth9"))) == [
         "interface eth9 does not exist now: its packets are balanced once it does"
     ]
 
@@ -77,7 +128,7 @@ def test_an_interface_that_does_not_exist():
 @pytest.mark.parametrize("named", [True, False])
 def test_an_interface_without_ethernet(named):
     tunnel = replace(GATEWAY, links=tuple(replace(link, mac=b"") for link in GATEWAY.links))
-    assert found(gateway=GatewayConfig(interfaces=("eth1",) if named else ()), host=tunnel)[-1] == (
+    assert found(gateway=GatewayConfig(interfaces=("eth0", "eth1") if named else ()), host=tunnel)[-1] == (
         "interface eth1 carries no Ethernet frames: its packets stay the host's"
     )
 
