@@ -215,13 +215,13 @@ def enable(location: Location, service: str, address: Endpoint, runtime: bool) -
 def weight(location: Location, service: str, address: Endpoint, weight: int, runtime: bool) -> None:
     """Change a backend's share of new connections; 0 drains it."""
     answer = _change(location, service, address, {"weight": weight, "runtime": runtime})
-    click.echo(f"{service}: {address} has weight {answer['weight']}")
+    click.echo(_with_warning(f"{service}: {address} has weight {answer['weight']}", answer))
 
 
 def drained(answer: Mapping[str, Any]) -> str:
     """What has been done to a backend, as the daemon reports it."""
     left = counted(answer["established"], "connection")
-    return f"{answer['service']}: draining {answer['address']}, {left} left"
+    return _with_warning(f"{answer['service']}: draining {answer['address']}, {left} left", answer)
 
 
 def enabled(answer: Mapping[str, Any]) -> str:
@@ -229,6 +229,12 @@ def enabled(answer: Mapping[str, Any]) -> str:
     line = f"{answer['service']}: enabled {answer['address']}, weight {answer['weight']}"
     known = answer.get("restored", True)  # an older daemon does not say
     return line if known else f"{line}: what it had before it was drained is not known"
+
+
+def _with_warning(line: str, answer: Mapping[str, Any]) -> str:
+    """With what the change means for the service, if that has nobody for its clients now."""
+    warning = answer.get("warning")  # an older daemon does not say
+    return f"{line}; {warning}" if warning else line
 
 
 def _change(location: Location, service: str, address: Endpoint, body: dict[str, Any]) -> dict[str, Any]:

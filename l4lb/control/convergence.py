@@ -23,6 +23,7 @@ from l4lb.control.host_view import HostView, look
 from l4lb.control.reconcile import SelectionCache, candidates_for, plan_for, weighed
 from l4lb.control.standing_warnings import StandingWarnings
 from l4lb.control.supervisor import DatapathSupervisor
+from l4lb.control.unserved import unserved
 from l4lb.datapath.base import DatapathError
 from l4lb.health.agents.runner import AgentRunner, OnNews
 from l4lb.health.budget import Budget, for_probes, with_agents
@@ -102,6 +103,7 @@ class Convergence:
         self._warnings = StandingWarnings()
         self._view: HostView | None = None
         self._plans: Mapping[str, ServicePlan] = {}  # that the datapath has, by name
+        self._unserved: Mapping[str, str] = {}  # services that no backend serves -> what to say of them
         self._vip_problems: tuple[str, ...] = ()
         self._not_taken: tuple[str, ...] = ()  # why the last pass failed, one line; none if it did not
         self._asked = asyncio.Event()
@@ -143,6 +145,11 @@ class Convergence:
             raise DatapathError(f"the datapath does not have service '{service}' yet")
         return self._adaptation.with_costs(plan)
 
+    def why_unserved(self, service: str) -> str | None:
+        """A line on a service whose new connections are taken by no backend that is up, as the last pass
+        found it; None of another one."""
+        return self._unserved.get(service)
+
     def look_for_warnings(self) -> tuple[str, ...]:
         """What stands in the way now, one line each; what is new among it is logged."""
         if self._view is not None:
@@ -153,7 +160,8 @@ class Convergence:
                 foreign_rules=self._watch.foreign_rules,
                 capabilities=self._supervisor.latest.capabilities,
             )
-            self._warnings.replace([*self._not_taken, *found, *self._vip_problems])
+            of_services = self._unserved.values()
+            self._warnings.replace([*self._not_taken, *found, *self._vip_problems, *of_services])
         return self._warnings.lines
 
     async def begin(self) -> None:
@@ -248,7 +256,7 @@ class Convergence:
         unusable = {target for target, health in healths.items() if not health.usable}
         down = {target for target in unusable if healths[target].state is HealthState.DOWN}
 
-        def decide() -> tuple[HostView, Plan]:
+        def decide() -> tuple[HostView, Plan, Mapping[str, str]]:
             attached = self._attached_before() if self._view is None else ()
             view = look(config, state, self._view, attached)
             plan = plan_for(
@@ -259,10 +267,10 @@ class Convergence:
                 sources=view.sources,
                 cache=self._cache,
             )
-            return view, plan
+            return view, plan, unserved(plan, unusable)
 
         # In a thread: compiling a Maglev table would hold up the checks and the API.
-        view, plan = await asyncio.to_thread(decide)
+        view, plan, self._unserved = await asyncio.to_thread(decide)
         adaptive = {
             service.name: candidates_for(service, unusable=unusable, sources=view.sources)
             for service in services

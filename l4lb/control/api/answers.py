@@ -172,14 +172,16 @@ class Answers:
         return [self._service(service, traffic) for service in chosen]
 
     async def backend(self, name: str, address: Endpoint) -> Json:
-        """One backend.
+        """One backend, as the answer to a change of it; ``warning`` is a line if its service has no backend
+        now that takes new connections, else null.
 
         Raises:
             NotFound: there is no such service or backend.
         """
         config = self._desired.config
         backend = find_backend(config, name, address)
-        return self._backend(find_service(config, name), backend, (await self._counters()).backends)
+        report = self._backend(find_service(config, name), backend, (await self._counters()).backends)
+        return {**report, "warning": self._convergence.why_unserved(name)}
 
     async def connections(self, which: ConnectionFilter, limit: int) -> tuple[list[Json], int]:
         """Up to ``limit`` connections and how many there are.

@@ -52,6 +52,20 @@ SIX = "/v1/services/web/backends/%5B2001%3Adb8%3A%3A1%5D%3A80"
             "web: draining 10.2.0.13:80, 1 connection left\n",
         ),
         (
+            ("drain", "web", "10.2.0.13:80"),
+            f"PATCH {ONE}",
+            {"action": "drain", "runtime": False},
+            backend("10.2.0.13:80", established=1, warning="service web has nobody"),
+            "web: draining 10.2.0.13:80, 1 connection left; service web has nobody\n",
+        ),
+        (
+            ("weight", "web", "10.2.0.13:80", "0"),
+            f"PATCH {ONE}",
+            {"weight": 0, "runtime": False},
+            backend(weight=0, warning="service web has nobody"),
+            "web: 10.2.0.13:80 has weight 0; service web has nobody\n",
+        ),
+        (
             ("enable", "web", "10.2.0.13:80", "--runtime"),
             f"PATCH {ONE}",
             {"action": "enable", "runtime": True},

@@ -153,6 +153,8 @@ def test_many_that_go_down_together_are_one_plan(tmp_path):
             l4lb.health.become("web", backend, HealthState.DOWN, "timeout")
         await l4lb.datapath.plan_where(lambda plan: not alive(plan))
         assert len(l4lb.datapath.plans) == 2
+        line = "service web has no backend that takes new connections: its clients are refused"
+        assert line in (await l4lb.get("/v1/status"))["warnings"]
 
     with_daemon(tmp_path, scenario, '[[services]]\nname = "web"\naddress = "10.1.0.100:80"\n' + tables)
 
@@ -164,6 +166,7 @@ def test_an_interface_that_appears_is_attached_to(tmp_path):
             "service web: backend 10.2.0.11:80 has no route: add one, or bring its interface up",
             "service web: backend 10.2.0.12:80 has no route: add one, or bring its interface up",
             "service dns: backend [2001:db8:2::b]:53 has no route: add one, or bring its interface up",
+            "service dns has no backend that takes new connections: its clients are refused",
         ]
         assert l4lb.datapath.plan.services[1].selection.slots == ()  # full NAT without a source
         l4lb.watch.become(GATEWAY, Change(links=True, routes=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 
@@ -90,6 +91,24 @@ def test_drain_and_enable_restore_the_weight(tmp_path):
         assert l4lb.config.read_text() == CONFIG
 
     with_daemon(tmp_path, scenario)
+
+
+def test_who_drains_the_last_backend_is_told(tmp_path, caplog):
+    line = "service web has no backend that takes new connections: its clients are refused"
+
+    async def scenario(l4lb):
+        other = backend_path("web", "10.2.0.12:80")
+        assert (await l4lb.change("PATCH", WEB1_PATH, {"action": "drain"}))["warning"] is None
+        assert (await l4lb.get("/v1/status"))["warnings"] == []
+        assert (await l4lb.change("PATCH", other, {"weight": 0}))["warning"] == line
+        assert (await l4lb.get("/v1/status"))["warnings"] == [line]
+        assert (await l4lb.change("PATCH", WEB1_PATH, {"action": "enable"}))["warning"] is None
+        assert (await l4lb.get("/v1/status"))["warnings"] == []
+
+    with caplog.at_level(logging.INFO):
+        with_daemon(tmp_path, scenario)
+    lines = [record.getMessage() for record in caplog.records if line in record.getMessage()]
+    assert lines == [line, f"no longer: {line}"]
 
 
 @pytest.mark.parametrize(("end", "weight"), [("signal", 2), ("stop", 1)])
