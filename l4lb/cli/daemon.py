@@ -49,22 +49,28 @@ def _open_standard_streams() -> None:
 def check(context: click.Context, location: Location, as_json: bool) -> None:
     """Check the config file.
 
-    Every error in it is reported with its line and column.
+    Every error in it is reported with its line and column. A key of agents that cannot be read is a
+    warning, for that file may come later than the config.
     """
     from l4lb.control.config.config import ConfigError, load
+    from l4lb.control.host_checks import key_problems
 
     errors: list[str] = []
+    warnings: list[str] = []
     try:
         config = load(location.config)
+        warnings = key_problems(config.services)
     except ConfigError as error:
         errors = error.errors
     if as_json:
-        write_json({"config": str(location.config), "errors": errors})
+        write_json({"config": str(location.config), "errors": errors, "warnings": warnings})
     elif errors:
         click.echo("\n".join(errors), err=True)
     else:
         backends = sum(len(service.backends) for service in config.services)
         found = f"{counted(len(config.services), 'service')}, {counted(backends, 'backend')}"
+        for warning in warnings:
+            click.secho(f"warning: {warning}", fg="yellow", err=True)
         click.echo(f"{location.config}: no errors, {found}")
     context.exit(1 if errors else 0)
 

@@ -18,7 +18,7 @@ from l4lb.control.config.config import Config
 from l4lb.control.desired import DesiredState
 from l4lb.control.down_file import DownFile
 from l4lb.control.health_log import HealthLog
-from l4lb.control.host_checks import Sysctls, warnings_for
+from l4lb.control.host_checks import Sysctls, key_problems, warnings_for
 from l4lb.control.host_view import HostView, look
 from l4lb.control.reconcile import SelectionCache, candidates_for, plan_for, weighed
 from l4lb.control.standing_warnings import StandingWarnings
@@ -160,8 +160,8 @@ class Convergence:
                 foreign_rules=self._watch.foreign_rules,
                 capabilities=self._supervisor.latest.capabilities,
             )
-            of_services = self._unserved.values()
-            self._warnings.replace([*self._not_taken, *found, *self._vip_problems, *of_services])
+            found += [*self._vip_problems, *key_problems(self._desired.config.services)]
+            self._warnings.replace([*self._not_taken, *found, *self._unserved.values()])
         return self._warnings.lines
 
     async def begin(self) -> None:

@@ -1,25 +1,29 @@
 """What on this host keeps the balancer, or something near it, from working as its config says.
 
-``warnings_for`` is pure; ``read_sysctls`` is where /proc is read.
+``warnings_for`` is pure; ``read_sysctls`` is where /proc is read, and ``key_problems`` the keys of agents.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
+from l4lb.agent.keys import BadKeyFile, read_keys
 from l4lb.control.config.config import Config
 from l4lb.control.host_view import HostView
 from l4lb.datapath.base import Capabilities
 from l4lb.datapath.raw.hops import is_ethernet
 from l4lb.health.budget import for_agents, for_probes
-from l4lb.model import Nat
+from l4lb.model import Nat, Service
 from l4lb.netlink.interfaces import home_of, interface_with_subnet
 
 _PROC_NET: Final = Path("/proc/sys/net")
+
+_NAMED: Final = 3
+"""Names in a line, at most: there may be thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,24 @@ def _words(name: str) -> list[str]:
         return (_PROC_NET / name).read_text().split()
     except OSError:
         return []
+
+
+def key_problems(services: Sequence[Service]) -> list[str]:
+    """One line for each key file, of those that agents are asked with, that cannot be used now."""
+    of_key: dict[str, list[Service]] = {}
+    for service in services:
+        if service.agent is not None and service.agent.key is not None:
+            of_key.setdefault(service.agent.key, []).append(service)
+    lines = []
+    for key, users in of_key.items():
+        try:
+            read_keys(Path(key))
+        except BadKeyFile as error:
+            line = f"{error}: the agents of {_services(users)} are not asked"
+            if unchecked := [service for service in users if service.health.check == "agent"]:
+                line += f", and the backends of {_services(unchecked)} are not checked"
+            lines.append(line)
+    return lines
 
 
 def warnings_for(
@@ -202,3 +224,15 @@ def _ports(config: Config, sysctls: Sysctls) -> Iterator[str]:
             "(net.ipv4.ip_local_port_range): its own connections to backends may be mistaken for clients'; "
             "keep the two apart"
         )
+
+
+def _services(services: Sequence[Service]) -> str:
+    names = _some([service.name for service in services])
+    return f"service{'' if len(services) == 1 else 's'} {names}"
+
+
+def _some(names: Sequence[str]) -> str:
+    """All of a few names, of more the first and how many there are besides."""
+    if len(names) <= _NAMED:
+        return ", ".join(names)
+    return f"{', '.join(names[: _NAMED - 1])} and {len(names) - _NAMED + 1:,} more"

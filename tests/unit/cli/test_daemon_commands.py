@@ -73,6 +73,22 @@ def test_check_for_programs(l4lb, config):
     assert json.loads(result.stdout) == {
         "config": str(config),
         "errors": [f"{config}:1:1: x: there is no such key (known: gateway, services)"],
+        "warnings": [],
+    }
+
+
+def test_check_warns_of_a_key_that_cannot_be_read(l4lb, config, tmp_path):
+    """The file is read for each question: it may come later, and the config has no error."""
+    key = tmp_path / "agents.key"
+    config.write_text(GOOD + f'[services.agent]\nport = 7077\nkey = "{key}"\n')
+    line = f"{key}: cannot read the key: No such file or directory: the agents of service web are not asked"
+    result = l4lb("check", "-c", str(config))
+    assert (result.exit_code, result.stderr) == (0, f"warning: {line}\n")
+    assert result.stdout == f"{config}: no errors, 1 service, 1 backend\n"
+    assert json.loads(l4lb("check", "--json", "-c", str(config)).stdout) == {
+        "config": str(config),
+        "errors": [],
+        "warnings": [line],
     }
 
 

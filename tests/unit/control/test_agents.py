@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
@@ -132,3 +133,24 @@ def test_whatever_an_agent_says_weights_stay_within_what_schedulers_are_made_for
     )
     (changed,) = weighed([web], {("web", WEB1): share})
     assert all(1 <= each.weight <= 65_535 for each in changed.backends)
+
+
+def test_a_key_that_cannot_be_read_is_a_warning_until_it_can(tmp_path, caplog):
+    key = tmp_path / "agents.key"
+    line = (
+        f"{key}: cannot read the key: No such file or directory: the agents of service web are not asked, "
+        "and the backends of service web are not checked"
+    )
+
+    async def scenario(l4lb):
+        assert (await l4lb.get("/v1/status"))["warnings"] == [line]
+        key.touch(mode=0o600)
+        key.write_text(32 * "0f")
+        assert (await l4lb.get("/v1/status"))["warnings"] == []
+
+    agent = f'agent = {{ port = 7077, key = "{key}" }}\nhealth.check = "agent"'
+    address = 'address = "10.1.0.100:80"'
+    with caplog.at_level(logging.INFO):
+        with_daemon(tmp_path, scenario, CONFIG.replace(address, f"{address}\n{agent}"))
+    lines = [record.getMessage() for record in caplog.records if line in record.getMessage()]
+    assert lines == [line, f"no longer: {line}"]

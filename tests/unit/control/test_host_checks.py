@@ -9,10 +9,10 @@ import pytest
 
 from l4lb.control import host_checks
 from l4lb.control.config.config import Config, GatewayConfig
-from l4lb.control.host_checks import Sysctls, read_sysctls, warnings_for
+from l4lb.control.host_checks import Sysctls, key_problems, read_sysctls, warnings_for
 from l4lb.control.host_view import look
 from l4lb.datapath.base import Capabilities
-from l4lb.model import AgentCheck, Backend, Endpoint, Limits, Nat, Probes, Service
+from l4lb.model import AgentCheck, Backend, Endpoint, HealthCheck, Limits, Nat, Probes, Service
 from l4lb.netlink.state import Address, Link, Route
 from tests.unit.control.fake_host import GATEWAY, packed
 
@@ -252,3 +252,37 @@ def test_more_questions_to_agents_than_the_ceiling_allows():
     assert found(asked, gateway=GatewayConfig(probes=Probes(floor=0.0, ceiling=20.0)))
     assert found(asked, gateway=GatewayConfig(probes=Probes(floor=5.0, ceiling=25.0)))
     assert not found(asked, gateway=GatewayConfig(probes=Probes(floor=5.0, ceiling=26.0)))
+
+
+def asking(name, key, check="tcp"):
+    return replace(WEB, name=name, agent=AgentCheck(7077, key=str(key)), health=HealthCheck(check=check))
+
+
+def test_keys_that_cannot_be_read_are_one_line_each(tmp_path):
+    good, missing, open_to_all = tmp_path / "good", tmp_path / "missing", tmp_path / "open"
+    for key, mode in ((good, 0o600), (open_to_all, 0o644)):
+        key.write_text(32 * "0f")
+        key.chmod(mode)
+    services = [
+        asking("one", missing),
+        asking("two", good, "agent"),
+        asking("three", open_to_all),
+        asking("four", missing, "agent"),
+        WEB,
+        replace(WEB, name="line", agent=AgentCheck(7077, protocol="tcp")),
+    ]
+    assert key_problems(services) == [
+        f"{missing}: cannot read the key: No such file or directory: the agents of services one, four are "
+        "not asked, and the backends of service four are not checked",
+        f"{open_to_all}: others can read or change it (mode 0644): chmod 0600 it: the agents of service "
+        "three are not asked",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("count", "names"),
+    [(3, "services 0, 1, 2"), (4, "services 0, 1 and 2 more"), (2000, "services 0, 1 and 1,998 more")],
+)
+def test_of_many_services_a_line_names_some(tmp_path, count, names):
+    (line,) = key_problems([asking(str(number), tmp_path / "missing") for number in range(count)])
+    assert line.endswith(f"the agents of {names} are not asked")
