@@ -158,6 +158,7 @@ class Convergence:
                 self._view,
                 self._read_sysctls(self._view.interfaces),
                 foreign_rules=self._watch.foreign_rules,
+                withdrawn=self._vips.withdrawn,
                 capabilities=self._supervisor.latest.capabilities,
             )
             found += [*self._vip_problems, *key_problems(self._desired.config.services)]

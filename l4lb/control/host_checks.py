@@ -79,17 +79,25 @@ def key_problems(services: Sequence[Service]) -> list[str]:
 
 
 def warnings_for(
-    config: Config, view: HostView, sysctls: Sysctls, *, foreign_rules: bool, capabilities: Capabilities
+    config: Config,
+    view: HostView,
+    sysctls: Sysctls,
+    *,
+    foreign_rules: bool,
+    withdrawn: Collection[bytes],
+    capabilities: Capabilities,
 ) -> list[str]:
     """One line for each thing that is not as it should be, without repetition.
 
     Args:
         foreign_rules: there are policy routing rules.
+        withdrawn: VIPs that others had put on this host and took away, packed.
         capabilities: of the datapath that runs.
     """
     return [
         *_interfaces(config, view),
         *_clients_sides(config, view),
+        *_withdrawn(withdrawn),
         *_routes(config, view),
         *_foreign_rules(foreign_rules),
         *_forwarding(config, view.interfaces, sysctls, capabilities),
@@ -135,6 +143,14 @@ def _clients_sides(config: Config, view: HostView) -> Iterator[str]:
                 "gateway.interfaces: clients' packets that come by it are left to the host; add it, or "
                 "leave the key out"
             )
+
+
+def _withdrawn(vips: Collection[bytes]) -> Iterator[str]:
+    for ip in sorted(vips):
+        yield (
+            f"VIP {ip_address(ip)} is on no interface: who had put it there took it away; put it back, or "
+            "restart l4lb, which does, or set gateway.manage_vips to false if it is for others to move"
+        )
 
 
 def _routes(config: Config, view: HostView) -> Iterator[str]:

@@ -58,6 +58,12 @@ class VipKeeper:
         self._restoring: asyncio.Task[None] | None = None
         self._unsubscribe = watch.subscribe(self._on_change)
 
+    @property
+    def withdrawn(self) -> frozenset[bytes]:
+        """Those that were on this host before us, and that who had put them there took away: they are on no
+        interface, and not put there again."""
+        return frozenset(self._withdrawn)
+
     async def keep(self, vips: Mapping[bytes, str | None]) -> None:
         """Make exactly these VIPs present, each on the interface named, or by default on the one
         whose subnet contains it, else on the one the default route leaves by.
@@ -118,8 +124,6 @@ class VipKeeper:
                 self._forget(ip)
             return
         if ip in self._borrowed:
-            if ip not in self._withdrawn:
-                _log.info("VIP %s is gone from this host: who had put it there took it", ip_address(ip))
             self._withdrawn.add(ip)
             return
         link, settled = self._choose(ip) if name is None else (self._link_for(ip, name), True)

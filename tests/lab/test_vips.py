@@ -139,14 +139,17 @@ def test_an_address_that_was_there_before_is_used_and_left(lab, tmp_path):
         await keeper.keep({})
         assert held() == before
         await keeper.keep({VIP4: None})
+        assert keeper.withdrawn == set()
         # Its owner takes it away, a keepalived that has become the backup: it goes to another gateway.
         ip(GATEWAY, "addr del 10.70.0.100/24 dev lan0")
         await until(watch, lambda state: not any(each.ip == VIP4 for each in state.addresses))
         await keeper.keep({VIP4: None})
         assert held() == before - {("lan0", "10.70.0.100/24")}
+        assert keeper.withdrawn == {VIP4}
         ip(GATEWAY, "addr add 10.70.0.100/24 dev lan0")
         await until(watch, lambda state: any(each.ip == VIP4 for each in state.addresses))
         await keeper.keep({VIP4: None})
+        assert keeper.withdrawn == set()
         await keeper.clear()
         await keeper.close()
         assert held() == before

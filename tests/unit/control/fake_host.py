@@ -72,6 +72,7 @@ class FakeVips:
     def __init__(self) -> None:
         self.kept: list[dict[bytes, str | None]] = []
         self.refusals: tuple[str, ...] = ()
+        self.withdrawn: frozenset[bytes] = frozenset()
         self.closed = False
 
     @property

@@ -265,6 +265,17 @@ def test_vips_that_cannot_be_put_on_are_a_warning_each_until_they_can(tmp_path, 
     assert lines == [first, second, f"no longer: {first}", f"no longer: {second}"]
 
 
+def test_a_vip_that_others_took_away_is_a_warning_until_it_is_back(tmp_path):
+    async def scenario(l4lb):
+        l4lb.vips.withdrawn = frozenset({packed("10.1.0.100")})
+        (line,) = (await l4lb.get("/v1/status"))["warnings"]
+        assert line.startswith("VIP 10.1.0.100 is on no interface: ")
+        l4lb.vips.withdrawn = frozenset()
+        assert (await l4lb.get("/v1/status"))["warnings"] == []
+
+    with_daemon(tmp_path, scenario)
+
+
 def test_a_sysctl_that_was_put_right_is_no_warning_any_more(tmp_path):
     async def scenario(l4lb):
         everywhere = frozenset((4, link.name) for link in GATEWAY.links)

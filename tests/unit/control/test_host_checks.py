@@ -29,6 +29,7 @@ def found(
     gateway=None,
     sysctls=None,
     foreign_rules=False,
+    withdrawn=(),
     host=GATEWAY,
     capabilities=Capabilities("memory"),  # noqa: B008
 ):
@@ -38,6 +39,7 @@ def found(
         look(config, host, None),
         sysctls or Sysctls(),
         foreign_rules=foreign_rules,
+        withdrawn=withdrawn,
         capabilities=capabilities,
     )
 
@@ -143,6 +145,14 @@ def test_an_interface_without_ethernet(named):
 )
 def test_a_backend_that_packets_cannot_be_sent_to(backend, why):
     assert found(with_backend(backend)) == [f"service web: backend {backend} {why}"]
+
+
+def test_vips_that_others_took_away():
+    assert found(withdrawn=[packed("2001:db8:1::64"), packed("10.1.0.100")]) == [
+        f"VIP {vip} is on no interface: who had put it there took it away; put it back, or restart l4lb, "
+        "which does, or set gateway.manage_vips to false if it is for others to move"
+        for vip in ("10.1.0.100", "2001:db8:1::64")
+    ]
 
 
 def test_policy_routing():
