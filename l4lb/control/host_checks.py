@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from l4lb.agent.keys import BadKeyFile, read_keys
-from l4lb.control.config.config import Config
+from l4lb.control.config.config import Config, GatewayConfig
 from l4lb.control.host_view import HostView
 from l4lb.datapath.base import Capabilities
 from l4lb.datapath.raw.hops import is_ethernet
@@ -86,6 +86,7 @@ def warnings_for(
     foreign_rules: bool,
     withdrawn: Collection[bytes],
     capabilities: Capabilities,
+    at_start: GatewayConfig,
 ) -> list[str]:
     """One line for each thing that is not as it should be, without repetition.
 
@@ -93,6 +94,7 @@ def warnings_for(
         foreign_rules: there are policy routing rules.
         withdrawn: VIPs that others had put on this host and took away, packed.
         capabilities: of the datapath that runs.
+        at_start: what the config said when the daemon was started.
     """
     return [
         *_interfaces(config, view),
@@ -104,6 +106,7 @@ def warnings_for(
         *_ports(config, sysctls),
         *_agents(config),
         *_limits(config, capabilities),
+        *_for_a_restart(config.gateway, at_start, capabilities),
     ]
 
 
@@ -185,6 +188,16 @@ def _limits(config: Config, capabilities: Capabilities) -> Iterator[str]:
             f"gateway.limits.{name} is {getattr(limits, name)}, but the kernel's table is made for "
             f"{made_for}: 'l4lb stop' and a start change it"
         )
+
+
+def _for_a_restart(
+    wanted: GatewayConfig, at_start: GatewayConfig, capabilities: Capabilities
+) -> Iterator[str]:
+    line = "gateway.{} is {}, but l4lb was started with {}: a restart changes it"
+    if wanted.datapath not in (at_start.datapath, capabilities.name):
+        yield line.format("datapath", wanted.datapath, at_start.datapath)
+    if wanted.hold != at_start.hold:
+        yield line.format("hold", f"{wanted.hold:g}", f"{at_start.hold:g}")
 
 
 def _foreign_rules(present: bool) -> Iterator[str]:

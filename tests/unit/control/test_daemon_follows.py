@@ -83,6 +83,11 @@ def test_a_reload_says_what_comes_into_force_later(tmp_path):
             "gateway: hold 30 -> 5 (at the next start)",
         ]
         assert l4lb.datapath.plan.snat_ports == (2000, 2999)
+        waits = ["gateway.hold is 5, but l4lb was started with 30: a restart changes it"]
+        assert (await l4lb.get("/v1/status"))["warnings"] == waits
+        l4lb.config.write_text(CONFIG)
+        await l4lb.change("POST", "/v1/reload")
+        assert (await l4lb.get("/v1/status"))["warnings"] == []
 
     with_daemon(tmp_path, scenario)
 

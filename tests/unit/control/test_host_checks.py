@@ -32,6 +32,7 @@ def found(
     withdrawn=(),
     host=GATEWAY,
     capabilities=Capabilities("memory"),  # noqa: B008
+    at_start=None,
 ):
     config = Config(gateway or GatewayConfig(), services or (WEB,), Path("l4lb.toml"))
     return warnings_for(
@@ -41,6 +42,7 @@ def found(
         foreign_rules=foreign_rules,
         withdrawn=withdrawn,
         capabilities=capabilities,
+        at_start=at_start or config.gateway,
     )
 
 
@@ -53,6 +55,30 @@ def test_limits_that_the_tables_were_not_made_for():
         f"gateway.limits.{name} is {limit}, but the kernel's table is made for 1000: 'l4lb stop' and a "
         "start change it"
         for name, limit in (("half_open", 500), ("fragments", 2000))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("at_start", "wanted", "said"),
+    [
+        (
+            GatewayConfig(),
+            GatewayConfig(datapath="xdp"),
+            ["datapath is xdp, but l4lb was started with auto"],
+        ),
+        (GatewayConfig(), GatewayConfig(datapath="tc"), []),  # as auto chose
+        (GatewayConfig(datapath="tc"), GatewayConfig(), ["datapath is auto, but l4lb was started with tc"]),
+        (GatewayConfig(), GatewayConfig(hold=2.5), ["hold is 2.5, but l4lb was started with 30"]),
+        (
+            GatewayConfig(datapath="tc", hold=0),
+            GatewayConfig(datapath="raw", hold=5),
+            ["datapath is raw, but l4lb was started with tc", "hold is 5, but l4lb was started with 0"],
+        ),
+    ],
+)
+def test_what_is_for_the_next_start(at_start, wanted, said):
+    assert found(gateway=wanted, at_start=at_start, capabilities=Capabilities("tc")) == [
+        f"gateway.{line}: a restart changes it" for line in said
     ]
 
 
