@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from l4lb.agent.keys import BadKeyFile, read_keys
 from l4lb.control.config.config import Config, GatewayConfig
@@ -24,6 +24,27 @@ _PROC_NET: Final = Path("/proc/sys/net")
 
 _NAMED: Final = 3
 """Names in a line, at most: there may be thousands."""
+
+
+class _NoWay(NamedTuple):
+    """Why packets cannot be sent to a backend, and to several."""
+
+    of_one: str
+    of_many: str
+
+
+_OWN: Final = _NoWay(
+    "is an address of this host: l4lb balances to other hosts only",
+    "are addresses of this host: l4lb balances to other hosts only",
+)
+_BROADCAST: Final = _NoWay(
+    "is a broadcast or anycast address of a network of this host, not of a server",
+    "are broadcast or anycast addresses of networks of this host, not of servers",
+)
+_NO_ROUTE: Final = _NoWay(
+    "has no route: add one, or bring its interface up",
+    "have no route: add one, or bring their interface up",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,16 +180,23 @@ def _withdrawn(vips: Collection[bytes]) -> Iterator[str]:
 def _routes(config: Config, view: HostView) -> Iterator[str]:
     own = {address.ip for address in view.state.addresses}
     for service in config.services:
+        without: dict[_NoWay, list[str]] = {}
         for backend in service.backends:
             if view.table.lookup(backend.address.ip) is not None:
                 continue
             if backend.address.ip in own:
-                why = "is an address of this host: l4lb balances to other hosts only"
+                why = _OWN
             elif view.table.is_local(backend.address.ip):
-                why = "is a broadcast or anycast address of a network of this host, not of a server"
+                why = _BROADCAST
             else:
-                why = "has no route: add one, or bring its interface up"
-            yield f"service {service.name}: backend {backend.address} {why}"
+                why = _NO_ROUTE
+            without.setdefault(why, []).append(str(backend.address))
+        for why, backends in without.items():
+            if len(backends) == 1:
+                said = f"backend {backends[0]} {why.of_one}"
+            else:
+                said = f"{len(backends):,} backends ({_some(backends)}) {why.of_many}"
+            yield f"service {service.name}: {said}"
 
 
 def _agents(config: Config) -> Iterator[str]:

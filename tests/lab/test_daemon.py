@@ -232,7 +232,7 @@ def test_an_interface_that_goes_down_and_up_is_used_again(lab, daemon):
     lab.exec("gateway", "sysctl", "-qw", "net.ipv6.conf.eth1.keep_addr_on_down=1")
     lab.exec("gateway", "ip", "link", "set", "eth1", "down")
     try:
-        until(lambda: any("has no route" in line for line in status(daemon)["warnings"]))
+        until(lambda: any(" no route: " in line for line in status(daemon)["warnings"]))
     finally:
         lab.exec("gateway", "ip", "link", "set", "eth1", "up")
     until(lambda: answers(lab))

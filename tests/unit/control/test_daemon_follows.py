@@ -168,8 +168,8 @@ def test_an_interface_that_appears_is_attached_to(tmp_path):
     async def scenario(l4lb):
         assert l4lb.datapath.attached == [("eth0",)]
         assert (await l4lb.get("/v1/status"))["warnings"] == [
-            "service web: backend 10.2.0.11:80 has no route: add one, or bring its interface up",
-            "service web: backend 10.2.0.12:80 has no route: add one, or bring its interface up",
+            "service web: 2 backends (10.2.0.11:80, 10.2.0.12:80) have no route: add one, or bring their "
+            "interface up",
             "service dns: backend [2001:db8:2::b]:53 has no route: add one, or bring its interface up",
             "service dns has no backend that takes new connections: its clients are refused",
         ]

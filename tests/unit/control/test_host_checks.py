@@ -82,10 +82,6 @@ def test_what_is_for_the_next_start(at_start, wanted, said):
     ]
 
 
-def with_backend(text):
-    return replace(WEB, backends=(Backend(Endpoint.parse(text)),))
-
-
 def test_nothing_is_wrong_with_a_host_that_is_set_up():
     assert found(WEB, WEB6, gateway=GatewayConfig(interfaces=("eth0", "eth1"))) == []
 
@@ -170,7 +166,49 @@ def test_an_interface_without_ethernet(named):
     ],
 )
 def test_a_backend_that_packets_cannot_be_sent_to(backend, why):
-    assert found(with_backend(backend)) == [f"service web: backend {backend} {why}"]
+    assert found(with_backends(backend)) == [f"service web: backend {backend} {why}"]
+
+
+def with_backends(*addresses):
+    return replace(WEB, backends=tuple(Backend(Endpoint.parse(each)) for each in addresses))
+
+
+@pytest.mark.parametrize(
+    ("backends", "line"),
+    [
+        (
+            [f"192.0.2.{number}:80" for number in (1, 2)],
+            "2 backends (192.0.2.1:80, 192.0.2.2:80) have no route: add one, or bring their interface up",
+        ),
+        (
+            [f"192.0.2.1:{port}" for port in range(1, 5001)],
+            "5,000 backends (192.0.2.1:1, 192.0.2.1:2 and 4,998 more) have no route: "
+            "add one, or bring their interface up",
+        ),
+        (
+            ["10.2.0.1:80", "10.2.0.1:81"],
+            "2 backends (10.2.0.1:80, 10.2.0.1:81) are addresses of this host: "
+            "l4lb balances to other hosts only",
+        ),
+        (
+            ["10.2.0.255:80", "10.2.0.255:81"],
+            "2 backends (10.2.0.255:80, 10.2.0.255:81) are broadcast or anycast addresses of networks of "
+            "this host, not of servers",
+        ),
+    ],
+)
+def test_many_backends_that_packets_cannot_be_sent_to_are_one_line(backends, line):
+    assert found(with_backends(*backends)) == [f"service web: {line}"]
+
+
+def test_each_reason_has_a_line_and_each_service():
+    backends = ("192.0.2.1:80", "10.2.0.1:80", "10.2.0.11:80", "192.0.2.2:80")
+    lines = found(with_backends(*backends), replace(with_backends("192.0.2.1:80"), name="other"))
+    assert [line.split(": ")[:2] for line in lines] == [
+        ["service web", "2 backends (192.0.2.1:80, 192.0.2.2:80) have no route"],
+        ["service web", "backend 10.2.0.1:80 is an address of this host"],
+        ["service other", "backend 192.0.2.1:80 has no route"],
+    ]
 
 
 def test_vips_that_others_took_away():
