@@ -30,7 +30,7 @@ def weights(service, *values):
 
 def said(*services, down=()):
     gateway = GatewayConfig()
-    plan = plan_for(services, gateway, down=down, sources={}, cache=SelectionCache())
+    plan = plan_for(services, gateway, unusable=down, down=down, sources={}, cache=SelectionCache())
     return unserved(plan, down)
 
 
