@@ -155,17 +155,20 @@ def _clients_sides(config: Config, view: HostView) -> Iterator[str]:
     if not gateway.interfaces:
         return
     names = {link.index: link.name for link in state.links}
+    where: dict[bytes, list[str | None]] = {}
+    for address in state.addresses:
+        where.setdefault(address.ip, []).append(names.get(address.index))
     for ip in dict.fromkeys(service.address.ip for service in config.services):
-        holders = [names.get(address.index) for address in state.addresses if address.ip == ip]
-        home = home_of(state, ip) if holders else interface_with_subnet(state, ip)
-        if home is None:
+        holders = where.get(ip, [])
+        if any(name in gateway.interfaces for name in holders):
             continue
-        on = holders or [gateway.vip_interface or home.name]
-        if home.name in on and not any(name in gateway.interfaces for name in on):
+        home = home_of(state, ip) if holders else interface_with_subnet(state, ip)
+        if home is None or home.name in gateway.interfaces:
+            continue
+        if home.name in (holders or [gateway.vip_interface or home.name]):
             yield (
-                f"VIP {ip_address(ip)} {'is' if holders else 'belongs'} on {home.name}, which is not in "
-                "gateway.interfaces: clients' packets that come by it are left to the host; add it, or "
-                "leave the key out"
+                f"VIP {ip_address(ip)} belongs on {home.name}, which is not in gateway.interfaces: "
+                "clients' packets that come by it are left to the host; add it, or leave the key out"
             )
 
 
