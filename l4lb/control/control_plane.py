@@ -88,6 +88,7 @@ class ControlPlane:
             make_prober=edges.make_prober,
             read_sysctls=edges.read_sysctls,
         )
+        self._attached_before = edges.attached_before
         self._drain_file, self._down_file = edges.drain_file, edges.down_file
         self._drains = Drains(edges.drain_file.kept)
         self._metrics = edges.make_metrics(lambda: self.answers.snapshot())
@@ -102,6 +103,7 @@ class ControlPlane:
         )
         self._hold = False
         self._goes_on = False  # the datapath, without us: packets still come for the VIPs
+        self._start_failed = False
         self._stopped = False
         self._left: list[str] = []  # what a stop could not do, a line each
         self._running = AsyncExitStack()
@@ -184,12 +186,8 @@ class ControlPlane:
         """A start that fails or is cancelled ends nothing that went on before it: a stop that comes
         early would cut connections that a later one keeps."""
         if kind is not None and not self._stopped:
-            took_over = self._supervisor.took_over
-            self._hold = bool(took_over)
-            # Before there is a datapath no VIP has been touched.
-            self._goes_on = took_over is None or (
-                took_over and self._supervisor.latest.capabilities.survives_daemon
-            )
+            self._hold = bool(self._supervisor.took_over)
+            self._start_failed = True
 
     async def _close_datapath(self) -> None:
         try:
@@ -198,6 +196,10 @@ class ControlPlane:
             self._note_left(f"the datapath did not stop cleanly: {error}")
 
     async def _remove_vips(self) -> None:
+        if self._start_failed:
+            # Before there is a datapath no VIP has been touched. Now that ours is closed, programs that are
+            # on interfaces are those of before: packets still come for the VIPs.
+            self._goes_on = self._supervisor.took_over is None or bool(self._attached_before())
         if not self._goes_on:
             try:
                 await self._vips.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,8 @@ AUTO: Final = ("tc", "raw")
 def choose_datapath(config: Config, watch: KernelWatch, state_prefix: Path) -> Datapath:
     """A datapath that was not attached yet. Its files are named ``state_prefix`` and a suffix.
 
-    What another datapath has left on the host goes when this one takes its place. ``auto`` falls back in
+    What another datapath has left on the host goes when this one takes its place, and not before: a start
+    that fails leaves it as it was. ``auto`` falls back in
     spite of programs that forward only where no others could ever be loaded: a load may fail for want of
     memory or descriptors, and their connections would end.
 
@@ -82,10 +84,12 @@ def _make(name: str, config: Config, watch: KernelWatch, state_prefix: Path) -> 
     from l4lb.datapath.ebpf.datapath import EbpfDatapath
     from l4lb.datapath.raw.datapath import RawDatapath
 
-    if name == "raw":
-        for line in EbpfDatapath.clean_up():
+    async def remove_programs() -> None:
+        for line in await asyncio.to_thread(EbpfDatapath.clean_up):
             log.info("another datapath before: removed %s", line)
-        return RawDatapath(watch, state_prefix, config.gateway.hold)
+
+    if name == "raw":
+        return RawDatapath(watch, state_prefix, config.gateway.hold, remove_others=remove_programs)
     datapath = EbpfDatapath(
         watch, name, config.gateway.limits, remove_others=lambda: RawDatapath.clean_up(state_prefix)
     )

@@ -230,6 +230,26 @@ def test_raw_takes_over_from_ebpf_and_the_other_way_round(lab):
             assert ask(lab, VIP) in BACKENDS[4]
 
 
+@pytest.mark.datapath("tc")
+def test_raw_that_cannot_start_leaves_them_and_the_vip(lab):
+    raw = '[gateway]\ndatapath = "raw"\n' + service()
+    with lab.daemon(service()) as daemon, Browser(lab, VIP) as kept:
+        name = kept.get()
+        daemon.stop()
+        daemon.config.write_text(raw)
+        lab.exec("gateway", "tc", "qdisc", "add", "dev", "eth1", "ingress")
+        try:
+            with pytest.raises(AssertionError, match="eth1 has an ingress qdisc"):
+                daemon.start()
+        finally:
+            lab.exec("gateway", "tc", "qdisc", "delete", "dev", "eth1", "ingress")
+        assert kept.get() == name
+        assert ask(lab, VIP) in BACKENDS[4]
+        assert "l4lb" not in lab.exec("gateway", "nft", "list", "ruleset").stdout
+        daemon.start()
+        assert ask(lab, VIP) in BACKENDS[4]
+
+
 def test_programs_that_somebody_removed_come_back(lab):
     with lab.daemon(service()) as daemon:
         for pin in sorted(pins(lab)):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -53,11 +53,26 @@ class RawDatapath:
 
     capabilities = Capabilities(name="raw", restores_connections=True)
 
-    def __init__(self, watch: KernelWatch, state_prefix: Path, hold: float) -> None:
-        """``hold``: seconds for which the host's stack is kept silent after a stop with connections."""
+    def __init__(
+        self,
+        watch: KernelWatch,
+        state_prefix: Path,
+        hold: float,
+        *,
+        remove_others: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        """Nothing runs until ``attach``.
+
+        Args:
+            watch: the kernel's configuration.
+            state_prefix: what files are named, before a suffix.
+            hold: seconds for which the host's stack is kept silent after a stop with connections.
+            remove_others: removes what another datapath has left; called when this one takes packets.
+        """
         self._watch = watch
         self._connections_file = connections_file(state_prefix)
         self._hold = hold
+        self._remove_others = remove_others
         self._shield = Shield()
         self._shield_lock = asyncio.Lock()
         self._shielded: frozenset[int] = frozenset()  # links, by index: one that comes back is another one
@@ -113,6 +128,11 @@ class RawDatapath:
                 except DatapathError:
                     self._claim = before  # so that the next plan tries again
                     raise
+        if self._remove_others is not None:
+            # All that may keep us from taking packets is behind us. After the plan is too late: both would
+            # forward the same packets. Until it is there the shield drops them, which the sender mends.
+            await self._remove_others()
+            self._remove_others = None
         known, self._services = self._services, {}
         services = [each.name if known.get(each.name) == each else each for each in plan.services]
         saved = None if self._restored else self._connections_file

@@ -189,7 +189,7 @@ def test_a_signal_during_the_start_ends_it_and_leaves_nothing(tmp_path):
 def test_a_signal_while_connections_are_taken_over_leaves_them(tmp_path, survives):
     l4lb = Running(tmp_path)
     l4lb.datapath.took_over = True
-    l4lb.datapath.capabilities = replace(l4lb.datapath.capabilities, survives_daemon=survives)
+    l4lb.attached_before = {2, 3} if survives else set()
 
     async def apply(plan):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -281,6 +281,26 @@ def test_a_start_that_fails_leaves_nothing(tmp_path):
     assert l4lb.health.closed
     assert not l4lb.watch.running
     assert not l4lb.socket.exists()
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_start_that_fails_leaves_the_vips_of_programs_that_go_on(tmp_path, goes_on):
+    """Those of another datapath, which this one was to take the place of."""
+    l4lb = Running(tmp_path)
+    l4lb.attached_before = {2, 3}
+    l4lb.datapath.refusal = "eth0 has an ingress qdisc"
+    close = l4lb.datapath.close
+
+    async def closed(*, hold):
+        if not goes_on:  # it had taken their place
+            l4lb.attached_before = set()
+        await close(hold=hold)
+
+    l4lb.datapath.close = closed
+    with pytest.raises(DatapathError, match="eth0 has an ingress qdisc"):
+        serve(l4lb)
+    assert l4lb.datapath.held is False
+    assert l4lb.vips.kept == ([] if goes_on else [{}])
 
 
 @pytest.mark.parametrize("fails", [False, True])

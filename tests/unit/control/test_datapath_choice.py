@@ -1,5 +1,6 @@
 """Which datapath a config gets, and what becomes of the others."""
 
+import asyncio
 import logging
 
 import pytest
@@ -57,13 +58,23 @@ def host(monkeypatch):
 
     make.clean_up = clean_up
     monkeypatch.setattr("l4lb.datapath.ebpf.datapath.EbpfDatapath", make)
-    monkeypatch.setattr("l4lb.datapath.raw.datapath.RawDatapath", lambda *arguments: Fake("raw"))
+
+    def make_raw(watch, state_prefix, hold, *, remove_others):
+        datapath = Fake("raw")
+        datapath.remove_others = remove_others
+        return datapath
+
+    monkeypatch.setattr("l4lb.datapath.raw.datapath.RawDatapath", make_raw)
     return host
 
 
-def chosen(tmp_path, name):
+def choose(tmp_path, name):
     config = Config(GatewayConfig(datapath=name), (), tmp_path / "l4lb.toml")
-    return choose_datapath(config, None, tmp_path / "l4lb").name
+    return choose_datapath(config, None, tmp_path / "l4lb")
+
+
+def chosen(tmp_path, name):
+    return choose(tmp_path, name).name
 
 
 @pytest.mark.parametrize("name", ["tc", "xdp"])
@@ -79,9 +90,12 @@ def test_one_that_is_named_and_cannot_run_is_an_error(host, tmp_path, name):
         chosen(tmp_path, name)
 
 
-def test_raw_removes_what_an_ebpf_datapath_has_left(host, tmp_path, caplog):
+def test_raw_removes_what_an_ebpf_datapath_has_left_when_it_takes_its_place(host, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    assert chosen(tmp_path, "raw") == "raw"
+    host.attached = {2, 3}
+    datapath = choose(tmp_path, "raw")
+    assert (datapath.name, host.events) == ("raw", [])
+    asyncio.run(datapath.remove_others())
     assert host.events == ["remove eBPF"]
     assert caplog.messages == ["another datapath before: removed the eBPF programs"]
 
@@ -141,13 +155,6 @@ def test_auto_takes_the_place_of_what_forwards_if_it_could_never_load(host, tmp_
     host.refusal = "it is missing"
     host.absent, host.lacking = {absent}, {lacking, Capability.SYS_ADMIN}
     assert chosen(tmp_path, "auto") == "raw"
-    assert host.events == ["remove eBPF"]
-
-
-def test_raw_that_is_named_takes_the_place_of_what_forwards(host, tmp_path):
-    host.attached = {2, 3}
-    assert chosen(tmp_path, "raw") == "raw"
-    assert host.events == ["remove eBPF"]
 
 
 def test_the_last_choice_of_auto_runs_anywhere():

@@ -223,3 +223,35 @@ def test_so_is_a_bug_in_what_looks_after_it(run, monkeypatch, caplog):
     assert [(each.message, each.exc_info is not None) for each in caplog.records] == [
         ("a bug in the datapath", True)
     ]
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+def test_others_go_when_all_is_ready_for_the_plan_and_not_before(monkeypatch, tmp_path, failures):
+    """Where the shield cannot be loaded, they go on."""
+
+    class Told(Process):
+        async def request(self, name, *arguments, timeout=0.0):
+            events.append(name)
+            return await super().request(name, *arguments)
+
+    async def remove_others():
+        events.append("others go")
+
+    async def test():
+        datapath = RawDatapath(Watch(links=(ETH0,)), tmp_path / "l4lb", 0.0, remove_others=remove_others)
+        datapath._shield.failures = failures
+        await datapath.attach(["eth0"])
+        if failures:
+            with pytest.raises(DatapathError, match="no memory"):
+                await datapath.apply(Plan())
+        else:
+            await datapath.apply(Plan())
+            await datapath.apply(Plan())
+        await datapath.close(hold=False)
+
+    events = []
+    monkeypatch.setattr("l4lb.datapath.raw.datapath.PacketProcess", Told)
+    monkeypatch.setattr("l4lb.datapath.raw.datapath.Shield", Shield)
+    asyncio.run(test())
+    taken = [] if failures else ["others go", "plan", "plan"]
+    assert events == ["kernel", "attach", *taken, "stop"]
