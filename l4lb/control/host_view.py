@@ -32,7 +32,10 @@ def look(
     config: Config, state: KernelState, before: HostView | None, attached: Collection[int] = ()
 ) -> HostView:
     """The host as ``state`` has it. What the view ``before`` knows of all its routes is not worked out
-    again. For the first one ``attached`` are the indices of the interfaces that a daemon before was on."""
+    again. For the first one ``attached`` are the indices of the interfaces that a daemon before was on.
+
+    Unless the config names the interfaces, none on which packets were taken is left while it exists:
+    answers may come by it that no route shows, and a route that went away may be back in a moment."""
     same_routes = before is not None and before.state.routes == state.routes
     ways = before.ways if before is not None and same_routes else Ways(state.routes)
     if before is not None and same_routes and before.state.links == state.links:
@@ -46,24 +49,20 @@ def look(
         state,
         table,
         ways,
-        named or _with_sleepers(state, _known(state, before, attached), towards),
+        named or _in_order(state, _known(state, before, attached).union(towards)),
         tuple(name for name in towards if name not in named) if named else (),
         sources_towards(state, table, _full_nat_backends(config)),
     )
 
 
-def _with_sleepers(state: KernelState, known: Collection[str], awake: Collection[str]) -> tuple[str, ...]:
-    """The interfaces that lead somewhere, and those ``known`` that lead nowhere because they are down.
-    These are not left: once one is up again, packets that nobody takes there would go to clients as
-    their backends sent them."""
+def _in_order(state: KernelState, names: Collection[str]) -> tuple[str, ...]:
+    """Those of them that exist, by index."""
     return tuple(
-        link.name
-        for link in sorted(state.links, key=lambda link: link.index)
-        if link.name in awake or (link.name in known and not link.up)
+        link.name for link in sorted(state.links, key=lambda link: link.index) if link.name in names
     )
 
 
-def _known(state: KernelState, before: HostView | None, attached: Collection[int]) -> Collection[str]:
+def _known(state: KernelState, before: HostView | None, attached: Collection[int]) -> set[str]:
     """Names of the interfaces on which packets were taken until now, also of those that had others."""
     names: set[str] = set()
     if before is not None:

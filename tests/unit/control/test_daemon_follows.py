@@ -190,15 +190,17 @@ def test_an_interface_that_appears_is_attached_to(tmp_path):
 
 
 def test_an_interface_that_is_down_at_the_start_is_kept_if_a_daemon_before_was_on_it(tmp_path):
-    """Until it leads nowhere though it is up."""
+    """Also when it is up again and leads nowhere."""
     lo, eth0, eth1 = LINKS
     routes = tuple(route for route in ROUTES if route.index != eth1.index)
 
     async def run():
         async with l4lb.serving():
             assert l4lb.datapath.attached == [("eth0", "eth1")]
-            l4lb.watch.become(KernelState(LINKS, ADDRESSES, routes), Change(links=True))
-            await l4lb.datapath.interfaces_where(lambda names: names == ("eth0",))
+            lan9 = replace(eth1, index=9, name="lan9")
+            routes_too = (*routes, Route(packed("10.2.0.0"), 24, lan9.index))
+            l4lb.watch.become(KernelState((*LINKS, lan9), ADDRESSES, routes_too), Change(links=True))
+            await l4lb.datapath.interfaces_where(lambda names: names == ("eth0", "eth1", "lan9"))
 
     l4lb = Running(tmp_path)
     l4lb.watch.state = KernelState((lo, eth0, replace(eth1, up=False)), ADDRESSES, routes)

@@ -39,10 +39,10 @@ def test_what_is_made_of_all_routes_is_made_again_only_for_new_ones():
     assert down.interfaces == ("eth0",)
     fewer = look(CONFIG, replace(GATEWAY, routes=GATEWAY.routes[:1]), first)
     assert (fewer.table is first.table, fewer.ways is first.ways) == (False, False)
-    assert fewer.interfaces == ("eth0",)
 
 
-def test_an_interface_that_goes_down_is_kept_for_when_it_is_up_again():
+def test_an_interface_on_which_packets_were_taken_is_kept_while_it_exists():
+    """A route that goes away may leave answers coming by it."""
     lo, eth0, eth1 = GATEWAY.links
     routes = tuple(route for route in GATEWAY.routes if route.index != eth1.index)
     down = replace(GATEWAY, links=(lo, eth0, replace(eth1, up=False)), routes=routes)
@@ -54,6 +54,11 @@ def test_an_interface_that_goes_down_is_kept_for_when_it_is_up_again():
     assert look(CONFIG, down, None).interfaces == ("eth0",)
     assert look(CONFIG, down, None, attached={2, 3}).interfaces == ("eth0", "eth1")  # by a daemon before
     assert look(CONFIG, down, None, attached={2, 9}).interfaces == ("eth0",)
-    assert look(CONFIG, replace(GATEWAY, routes=routes), None, attached={3}).interfaces == ("eth0",)
-    assert look(CONFIG, replace(GATEWAY, routes=routes), before).interfaces == ("eth0",)  # it is up
+    up = replace(GATEWAY, routes=routes)
+    assert look(CONFIG, up, None).interfaces == ("eth0",)
+    assert look(CONFIG, up, before).interfaces == ("eth0", "eth1")
+    assert look(CONFIG, up, look(CONFIG, up, before)).interfaces == ("eth0", "eth1")
+    assert look(CONFIG, up, None, attached={3}).interfaces == ("eth0", "eth1")
+    named = replace(CONFIG, gateway=GatewayConfig(interfaces=("eth0",)))
+    assert look(CONFIG, up, look(named, up, before)).interfaces == ("eth0",)
     assert look(CONFIG, replace(GATEWAY, links=(lo, eth0), routes=routes), before).interfaces == ("eth0",)
