@@ -5,15 +5,16 @@ May be made in a thread: a gateway with the whole Internet's routes takes its ti
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from l4lb.control.config.config import Config
 from l4lb.control.sources import sources_towards
 from l4lb.model import Nat
-from l4lb.netlink.interfaces import Ways
+from l4lb.netlink.interfaces import NoInterfaceError, Ways, interface_for
 from l4lb.netlink.routing import RoutingTable
-from l4lb.netlink.state import KernelState
+from l4lb.netlink.state import LOOPBACK_INDEX, KernelState
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def look(
         state,
         table,
         ways,
-        named or _in_order(state, _known(state, before, attached).union(towards)),
+        named or _in_order(state, _known(state, before, attached).union(towards, _for_vips(config, state))),
         tuple(name for name in towards if name not in named) if named else (),
         sources_towards(state, table, _full_nat_backends(config)),
     )
@@ -69,6 +70,20 @@ def _known(state: KernelState, before: HostView | None, attached: Collection[int
         names.update(before.interfaces)
         attached = {link.index for link in before.state.links if link.name in names}
     return names | {link.name for link in state.links if link.index in attached}
+
+
+def _for_vips(config: Config, state: KernelState) -> set[str]:
+    """Names of the interfaces that VIPs are about to be put on, which need not have a route to them:
+    packets come as soon as a VIP is there, and the host's stack would answer them."""
+    if not config.gateway.manage_vips:
+        return set()
+    present = {address.ip for address in state.addresses}
+    links = []
+    for vip in _vips(config):
+        if config.gateway.vip_interface is not None or vip not in present:
+            with contextlib.suppress(NoInterfaceError):  # it may come
+                links.append(interface_for(state, vip, config.gateway.vip_interface))
+    return {link.name for link in links if link.index != LOOPBACK_INDEX}
 
 
 def _full_nat_backends(config: Config) -> set[bytes]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from l4lb.control.config.config import Config, GatewayConfig
 from l4lb.control.host_view import look
 from l4lb.model import Backend, Endpoint, Nat, Service
+from l4lb.netlink.state import Address, Route
 from tests.unit.control.fake_host import GATEWAY, packed
 
 WEB = Service("web", Endpoint.parse("10.1.0.100:80"), backends=(Backend(Endpoint.parse("10.2.0.11:80")),))
@@ -21,6 +22,27 @@ def test_interfaces_are_those_towards_vips_and_backends():
 def test_interfaces_of_the_config_come_first():
     config = replace(CONFIG, gateway=GatewayConfig(interfaces=("eth7",)))
     assert look(config, GATEWAY, None).interfaces == ("eth7",)
+
+
+def test_the_interface_that_a_vip_is_about_to_be_put_on_is_taken_before_it_is_there():
+    """By the routes packets for this one would leave by eth1."""
+    eth2, eth3 = (replace(GATEWAY.links[2], index=index, name=f"eth{index - 2}") for index in (4, 5))
+    default = Route(bytes(4), 0, 4, gateway=packed("10.8.0.1"))
+    state = replace(GATEWAY, links=(*GATEWAY.links, eth2, eth3), routes=(*GATEWAY.routes, default))
+    far = replace(CONFIG, services=(replace(WEB, address=Endpoint.parse("10.9.0.100:80")),))
+
+    def taken(state, **gateway):
+        return look(replace(far, gateway=GatewayConfig(**gateway)), state, None).interfaces
+
+    assert taken(state) == ("eth1", "eth2")  # by the default route
+    assert taken(state, vip_interface="eth3") == ("eth1", "eth3")
+    assert taken(state, vip_interface="eth9") == ("eth1",)  # it may come
+    assert taken(state, vip_interface="lo") == ("eth1",)
+    assert taken(state, manage_vips=False) == ("eth1",)
+    assert taken(state, interfaces=("eth0",)) == ("eth0",)
+    somewhere = replace(state, addresses=(Address(3, packed("10.9.0.100"), 32),))  # used as it is
+    assert taken(somewhere) == ("eth1",)
+    assert taken(somewhere, vip_interface="eth3") == ("eth1", "eth3")
 
 
 def test_sources_are_worked_out_for_full_nat_only():
