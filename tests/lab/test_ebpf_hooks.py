@@ -1,5 +1,6 @@
 """Programs on the interfaces of a real kernel, with links and without."""
 
+import ctypes
 import errno
 import socket
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 import build_bpf
 from l4lb.datapath.ebpf import hooks as module
 from l4lb.datapath.ebpf.hooks import CLSACT, GENERIC, NATIVE, TCX, Hooks, attached
-from l4lb.datapath.libbpf import LibbpfError, Link, Object
+from l4lb.datapath.libbpf import LibbpfError, Link, Object, attach_tcx
 from l4lb.netlink.xdp_features import XDP_CAN_SEND, xdp_features
 from tests.lab import hooks_shown
 from tests.lab.clients import wait_for
@@ -17,6 +18,8 @@ from tests.lab.gateway import GATEWAY, PEER, command_in, ip, two_namespaces
 from tests.unit.datapath.ebpf.kernel import SIZES, file_system, why_not
 
 pytestmark = pytest.mark.lab
+
+TCX_INGRESS = 46  # enum bpf_attach_type
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,25 @@ def test_tc_alone(links, cards, programs):
     assert hooks.put_on(cards) == []
     assert hooks.attached == {(TCX, index) for index in cards}
     assert hooks.modes() == {index: [TCX] for index in cards}
+
+
+def at_tcx(index):
+    """The numbers of the programs, in their order."""
+    count, numbers = ctypes.c_uint32(8), (ctypes.c_uint32 * 8)()
+    query = ctypes.CDLL("libbpf.so.1").bpf_prog_query
+    assert query(index, TCX_INGRESS, 0, None, numbers, ctypes.byref(count)) == 0
+    return numbers[: count.value]
+
+
+def test_before_a_program_that_is_there_already(links, cards, programs):
+    """It might let all packets pass, and then none would come to one behind it."""
+    index = next(iter(cards))
+    other = attach_tcx(programs[2], index)
+    try:
+        Hooks(links, programs[0], None).put_on({index: cards[index]})
+        assert at_tcx(index) == [programs[0].info().id, programs[2].info().id]
+    finally:
+        other.close()
 
 
 def test_xdp_in_front(links, cards, programs):

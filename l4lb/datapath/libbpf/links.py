@@ -23,6 +23,7 @@ from l4lb.datapath.libbpf.programs import Program
 
 _ATTACH_XDP = 37  # enum bpf_attach_type
 _ATTACH_TCX_INGRESS = 46
+_BEFORE = 1 << 3  # BPF_F_BEFORE: of no other program means of all
 _XDP_IF_NONE = 1  # XDP_FLAGS_UPDATE_IF_NOEXIST
 _XDP_MODES = {"generic": 1 << 1, "native": 1 << 2}  # XDP_FLAGS_SKB_MODE, XDP_FLAGS_DRV_MODE
 _TC_INGRESS = 1  # enum bpf_tc_attach_point
@@ -66,9 +67,13 @@ class Link(Handle):
 
 
 def attach_tcx(program: Program, ifindex: int) -> Link:
-    """At TC ingress, behind the programs there. Linux 6.6 and later; LibbpfError (EINVAL) before."""
+    """At TC ingress, before the programs there: one that lets a packet pass (TC_ACT_OK) ends the list.
+
+    Linux 6.6 and later; LibbpfError (EINVAL) before.
+    """
     what = f"attach {program.name} to interface {ifindex} (tcx)"
-    return Link(library().call(what, "bpf_link_create", program.fd, ifindex, _ATTACH_TCX_INGRESS, None))
+    options = byref(LinkCreateOptions(flags=_BEFORE))
+    return Link(library().call(what, "bpf_link_create", program.fd, ifindex, _ATTACH_TCX_INGRESS, options))
 
 
 def attach_xdp(program: Program, ifindex: int, mode: XdpMode) -> Link:
