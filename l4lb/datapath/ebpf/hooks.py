@@ -191,7 +191,7 @@ class Hooks:
 
 
 def attached(links: Path) -> list[tuple[str, int]]:
-    """Hooks and indices of interfaces, as the pins say."""
+    """Hooks and indices of interfaces, as the pins say. Of what others have put there nothing is said."""
     return list(_read(links)) if links.is_dir() else []
 
 
@@ -210,7 +210,8 @@ def _is_defunct(links: Path, hook: str, index: int) -> bool:
 def _read(links: Path) -> Iterator[tuple[str, int]]:
     for pin in links.iterdir():
         hook, _, index = pin.name.rpartition("-")
-        yield hook, int(index)
+        if hook in (TCX, CLSACT, *XDP) and index.isdecimal() and _pin_path(links, hook, int(index)) == pin:
+            yield hook, int(index)
 
 
 def detach(links: Path, hook: str, index: int) -> None:

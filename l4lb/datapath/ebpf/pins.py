@@ -68,7 +68,7 @@ def mount(file_system: Path = FILE_SYSTEM) -> None:
         reason = os.strerror(ctypes.get_errno())
         raise DatapathError(
             f"there is no BPF file system at {file_system}, and mounting one failed: {reason}; "
-            f"try 'mount -t bpf bpf {file_system}'"
+            f"try 'mount -t bpf -o mode=0700 bpf {file_system}'"
         )
 
 

@@ -98,3 +98,12 @@ def test_a_filter_is_written_down_before_it_is_there(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         ours.put_on({5: "eth0"})
     assert ours.attached == {(CLSACT, 5)}
+
+
+def test_names_that_others_have_put_beside_the_pins_are_none(pinned, tmp_path):
+    ours, link = pinned(TCX)
+    for name in ("notes", "tcx-", "tcx-five", "tcx--5", "tcx-05", "tcx-\u0665", "other-5", "-5"):
+        (tmp_path / name).mkdir()
+    ours.take_over()
+    assert ours.attached == {(TCX, 5)}
+    assert link.program == TC

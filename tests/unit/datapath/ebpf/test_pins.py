@@ -60,7 +60,9 @@ def test_what_is_ours_is_not_abandoned_though_its_interfaces_are_gone(tmp_path, 
 
 
 def test_where_none_can_be_mounted_it_says_what_to_do(tmp_path):
-    with pytest.raises(DatapathError, match=r"mounting one failed: .*; try 'mount -t bpf bpf .*missing'$"):
+    with pytest.raises(
+        DatapathError, match=r"mounting one failed: .*; try 'mount -t bpf -o mode=0700 bpf .*missing'$"
+    ):
         pins.mount(tmp_path / "missing")
 
 
