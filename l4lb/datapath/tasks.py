@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Coroutine, Iterator
+from typing import Any, Final
 
 from l4lb.datapath.base import DatapathError
 
 log = logging.getLogger(__name__)
+
+_IN_A_ROW: Final = 3
+"""Failures after which it is more than a passing want of descriptors or memory. During one, a restart of
+the datapath would only make it longer."""
 
 
 class Tasks:
@@ -61,3 +66,28 @@ class Tasks:
             log.warning("%s", error)
         if vital and not self._failed.done():
             self._failed.set_result(str(error) or repr(error))
+
+
+class Turns:
+    """The turns of work that is done again and again, of which one may fail: the next makes good for it."""
+
+    def __init__(self) -> None:
+        self._failures = 0  # in a row
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[None]:
+        """Around one turn. A ``DatapathError`` is a warning in the log, once until a turn succeeds.
+
+        Raises:
+            DatapathError: so many turns in a row have failed that it will not pass.
+        """
+        try:
+            yield
+        except DatapathError as error:
+            self._failures += 1
+            if self._failures == _IN_A_ROW:
+                raise
+            if self._failures == 1:
+                log.warning("%s: it is tried again", error)
+        else:
+            self._failures = 0

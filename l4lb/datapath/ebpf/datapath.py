@@ -55,7 +55,7 @@ from l4lb.datapath.ebpf.sweep import Sweep
 from l4lb.datapath.ebpf.tables import Tables
 from l4lb.datapath.libbpf import LibbpfError
 from l4lb.datapath.privileges import Capability
-from l4lb.datapath.tasks import Tasks
+from l4lb.datapath.tasks import Tasks, Turns
 from l4lb.model import BackendKey, ConnectionInfo, Costs, Counters, Decision, Limits, Load, Plan, State
 from l4lb.netlink.state import Link
 from l4lb.netlink.watch import KernelWatch
@@ -280,13 +280,15 @@ class EbpfDatapath:
     async def _sweep_forever(self) -> None:
         """Forget what has expired, and give back the numbers of paths that no connection has."""
         clock = asyncio.get_running_loop().time
+        turns = Turns()
         while True:
             begun = clock()
-            retired = await self._work(self._tables.retired)
-            steps = self._sweep.steps(self._tables.paths)
-            while await self._work(_more, steps):
-                pass
-            await self._work(self._free, retired)
+            with turns.one():
+                retired = await self._work(self._tables.retired)
+                steps = self._sweep.steps(self._tables.paths)
+                while await self._work(_more, steps):
+                    pass
+                await self._work(self._free, retired)
             await asyncio.sleep(max(_SWEEP, _REST * (clock() - begun)))
 
     def _free(self, retired: set[int]) -> None:

@@ -15,6 +15,7 @@ from l4lb.datapath.ebpf.exits import known_interfaces
 from l4lb.datapath.ebpf.programs import Programs
 from l4lb.datapath.ebpf.route_mtus import RouteMtus
 from l4lb.datapath.ebpf.tables import Tables
+from l4lb.datapath.tasks import Turns
 from l4lb.netlink.state import Change, Link, Neighbour, Route
 from l4lb.netlink.watch import KernelWatch
 from l4lb.netlink.xdp_features import xdp_features
@@ -104,11 +105,13 @@ class Following:
         """Put programs back that somebody else has removed.
 
         Raises:
-            DatapathError: as ``all``.
+            DatapathError: as ``all``, at several looks in a row.
         """
+        turns = Turns()
         while True:
             await asyncio.sleep(_LOOK)
-            await self._work(self._put_programs, self._watch.state.links, True)
+            with turns.one():
+                await self._work(self._put_programs, self._watch.state.links, True)
 
     def _kernel_changed(self, change: Change) -> None:
         self._links_changed |= change.links

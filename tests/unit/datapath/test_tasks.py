@@ -3,8 +3,10 @@
 import asyncio
 import logging
 
+import pytest
+
 from l4lb.datapath.base import DatapathError
-from l4lb.datapath.tasks import Tasks
+from l4lb.datapath.tasks import Tasks, Turns
 
 WITHIN = 5.0
 
@@ -68,3 +70,26 @@ def test_the_end_of_one_that_is_vital_without_an_error_is_none():
         failed.cancel()
 
     asyncio.run(test())
+
+
+def test_a_turn_may_fail_and_so_may_the_next_but_not_three_in_a_row(caplog):
+    def fail():
+        with turns.one():
+            raise DatapathError("too many open files")
+
+    turns = Turns()
+    for _ in range(2):
+        fail()
+        fail()
+        with turns.one():
+            pass
+    assert caplog.messages == ["too many open files: it is tried again"] * 2
+    fail()
+    fail()
+    with pytest.raises(DatapathError, match=r"^too many open files$"):
+        fail()
+
+
+def test_a_bug_in_a_turn_is_not_tried_again():
+    with pytest.raises(RuntimeError), Turns().one():
+        raise RuntimeError("odd")

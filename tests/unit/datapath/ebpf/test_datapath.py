@@ -13,6 +13,7 @@ import pytest
 from l4lb.datapath.base import DatapathError
 from l4lb.datapath.ebpf.datapath import EbpfDatapath
 from l4lb.datapath.ebpf.numbers import OutOfNumbers
+from l4lb.datapath.libbpf import LibbpfError
 from l4lb.model import Limits
 from l4lb.netlink.state import Change, Link, Neighbour, Route
 from tests.unit.datapath.ebpf.kernel import file_system
@@ -252,3 +253,49 @@ def test_an_interface_with_another_name_keeps_its_programs_until_the_second_look
 
     monkeypatch.setattr("l4lb.datapath.ebpf.hooks.Hooks.put_on", put_on)
     assert asyncio.run(looks()) == [{901: "lan9"}, {901: "lan9"}, {901: "lan9"}, {}]
+
+
+class Descriptors:
+    """They run out so many times."""
+
+    def __init__(self, failures):
+        self.failures, self.tries = failures, 0
+        self.enough = threading.Event()
+
+    def take(self):
+        """In the worker's thread."""
+        self.tries += 1
+        if self.tries > self.failures:
+            self.enough.set()
+        else:
+            raise LibbpfError("create a map: Too many open files", errno.EMFILE)
+
+
+@pytest.mark.parametrize("turn", ["sweep", "look"])
+@pytest.mark.parametrize(("failures", "dies"), [(2, False), (3, True)])
+def test_descriptors_that_run_out_for_a_moment_are_not_the_end(
+    bpf_possible, monkeypatch, turn, failures, dies
+):
+    def steps(paths):
+        descriptors.take()
+        yield
+
+    def put_on(interfaces):
+        descriptors.take()
+        return []
+
+    async def run():
+        async with attached(Watch()) as datapath:
+            if turn == "sweep":
+                monkeypatch.setattr(datapath._sweep, "steps", steps)
+            else:
+                monkeypatch.setattr(datapath._loaded.hooks, "put_on", put_on)
+            if not dies:
+                return await asyncio.to_thread(descriptors.enough.wait, WITHIN)
+            async with asyncio.timeout(WITHIN):
+                return await datapath.wait_failed()
+
+    descriptors = Descriptors(failures)
+    monkeypatch.setattr("l4lb.datapath.ebpf.datapath._SWEEP", 0.01)
+    monkeypatch.setattr("l4lb.datapath.ebpf.following._LOOK", 0.01)
+    assert asyncio.run(run()) == ("create a map: Too many open files" if dies else True)
