@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import click
@@ -24,6 +25,8 @@ def run(context: click.Context, location: Location, log_level: str) -> None:
     SIGHUP reloads the config file. SIGTERM and SIGINT stop, and keep what a restart needs to go on
     with the connections; 'l4lb stop' leaves nothing behind.
     """
+    # One that comes before there is a handler would end us. It waits until Daemon.serve lets it in.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
     _open_standard_streams()
     _need_root("run")
     _need_capabilities()

@@ -122,6 +122,7 @@ class Daemon:
         """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))
         for number in STOP:
             loop.add_signal_handler(number, self._stop_asked.set)
         try:

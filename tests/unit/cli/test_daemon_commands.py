@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,13 @@ address = "10.1.0.100:80"
 [[services.backends]]
 address = "10.2.0.1:80"
 """
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @pytest.fixture
@@ -37,6 +45,20 @@ def test_run_calls_the_daemon_and_exits_as_it_says(l4lb, monkeypatch, config, tm
     monkeypatch.setattr("l4lb.control.daemon.run", run)
     assert l4lb("run", "-c", str(config), "--log-level", "debug").exit_code == 1
     assert calls == [(config, tmp_path / "l4lb.sock", "debug")]
+
+
+def test_a_reload_that_comes_while_run_begins_waits(l4lb, monkeypatch, config):
+    def run(*arguments: object, log_level: str) -> int:
+        os.kill(os.getpid(), signal.SIGHUP)
+        waiting.append(signal.sigpending())
+        signal.sigtimedwait((signal.SIGHUP,), 0)
+        return 0
+
+    waiting: list[set[signal.Signals]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr("l4lb.control.daemon.run", run)
+    l4lb("run", "-c", str(config))
+    assert waiting == [{signal.SIGHUP}]
 
 
 def test_run_is_for_root(l4lb, monkeypatch):

@@ -43,6 +43,27 @@ def test_sighup_reloads(tmp_path):
     with_daemon(tmp_path, scenario)
 
 
+def test_a_sighup_that_came_before_there_was_a_handler_reloads(tmp_path):
+    """'l4lb run' blocks it first of all."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
+
+    async def run():
+        l4lb = Running(tmp_path)
+        made = l4lb.daemon()
+        l4lb.config.write_text(CONFIG.replace("weight = 2", "weight = 3"))
+        os.kill(os.getpid(), signal.SIGHUP)
+        l4lb.daemon = lambda: made
+        async with l4lb.serving():
+            await l4lb.datapath.plan_where(lambda plan: plan.services[0].selection.slots.count(1) == 3)
+
+    try:
+        asyncio.run(run())
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # forgets one that still waits
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def test_a_bad_file_is_refused_whole_and_everything_stays(tmp_path, caplog):
     async def scenario(l4lb):
         await l4lb.change("POST", "/v1/services/web/backends", {"address": "10.2.0.13:80", "runtime": True})
