@@ -7,13 +7,17 @@ import contextlib
 from ipaddress import ip_address
 from pathlib import Path
 
-from l4lb.control.lock import HeldByStranger, Refused, answers, lock_namespace, remove_stale_socket
+from l4lb.control.lock import AnotherDaemon, Refused, answers, lock_namespace, remove_stale_socket
 from l4lb.control.state_files import down_file, drain_file, state_prefix, vip_file
 from l4lb.datapath.ebpf.datapath import EbpfDatapath
 from l4lb.datapath.raw.datapath import RawDatapath
 from l4lb.netlink.ledger import Ledger
 from l4lb.netlink.vips import VipKeeper
 from l4lb.netlink.watch import KernelWatch
+
+
+class DaemonAnswers(Refused):
+    """A daemon answers at the socket, maybe one that has just begun to."""
 
 
 def clean_up(socket_path: Path) -> list[str]:
@@ -23,18 +27,16 @@ def clean_up(socket_path: Path) -> list[str]:
         What was removed, one line each; empty if nothing was left.
 
     Raises:
-        Refused: a daemon is running here, which ``l4lb stop`` has to ask; or the socket's path is
-            something else's, or somebody else has the namespace's lock.
+        DaemonAnswers: a daemon is running here, which has to be asked.
+        Refused: one is that does not answer there, or the socket's path is something else's.
         VipError, DatapathError: something could not be removed.
         OSError: a file could not be removed.
     """
     try:
         lock = lock_namespace()
-    except HeldByStranger:
-        raise
-    except Refused:
+    except AnotherDaemon:
         if answers(socket_path):
-            raise Refused(
+            raise DaemonAnswers(
                 f"a daemon is running, and answers at {socket_path}: 'l4lb stop' ends it"
             ) from None
         raise Refused(

@@ -13,7 +13,6 @@ import faulthandler
 import logging
 import resource
 import signal
-import socket
 import sys
 from pathlib import Path
 from typing import Final
@@ -29,7 +28,7 @@ from l4lb.control.datapath_choice import attached_before, choose_datapath
 from l4lb.control.desired import DesiredState
 from l4lb.control.down_file import DownFile
 from l4lb.control.drain_file import DrainFile
-from l4lb.control.lock import ControlSocket, Refused, claim_socket, lock_namespace
+from l4lb.control.lock import ControlSocket, Lock, Refused, claim_socket, lock_namespace
 from l4lb.control.state_files import down_file, drain_file, state_prefix, vip_file
 from l4lb.datapath.base import DatapathError
 from l4lb.netlink.ledger import Ledger
@@ -103,7 +102,7 @@ class Daemon:
     """A control plane with its API, signals and service manager."""
 
     def __init__(
-        self, desired: DesiredState, edges: Edges, control_socket: ControlSocket, lock: socket.socket
+        self, desired: DesiredState, edges: Edges, control_socket: ControlSocket, lock: Lock
     ) -> None:
         """Takes over the socket and the namespace's lock; both are released when it has stopped."""
         self._plane = ControlPlane(desired, edges)

@@ -1,26 +1,26 @@
 """One daemon for each network namespace and for each control socket.
 
-Two daemons in one namespace would both rewrite the same packets, so the namespace is locked by an
-abstract unix socket: abstract names belong to the network namespace, and the kernel releases one
-the moment its holder dies, however it dies (``unix(7)``). The control socket is a file; the file a
-killed daemon left behind is told from a living one by connecting to it.
+Two daemons in one namespace would both rewrite the same packets, so each namespace has a lock:
+``flock(2)`` on a file that only root may open, for whoever may open one can hold it. The kernel releases
+it the moment its holder dies, however it dies. The control socket is a file; the file a killed daemon left
+behind is told from a living one by connecting to it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
 import socket
 import stat
-import struct
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 log = logging.getLogger(__name__)
 
-_ABSTRACT_NAME: Final = "\0l4lb.daemon"
-_CREDENTIALS: Final = struct.Struct("=iii")  # struct ucred: pid, uid, gid
+_DIRECTORY: Final = Path("/run/l4lb")
+_NAMESPACE: Final = Path("/proc/thread-self/ns/net")
 _LONGEST_PATH: Final = 107  # sockaddr_un.sun_path without its final NUL
 
 
@@ -28,49 +28,89 @@ class Refused(Exception):
     """The daemon cannot run here or now. The message is one line for people."""
 
 
-class HeldByStranger(Refused):
-    """Somebody who is no daemon has the namespace's lock."""
+class AnotherDaemon(Refused):
+    """One runs in this network namespace already."""
 
 
-def lock_namespace() -> socket.socket:
-    """Take this network namespace's lock; it is held until the socket is closed.
+class Lock:
+    """A lock that is held until it is closed. Its file has the number of the process that holds it, and
+    goes with it, unless that process is killed."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        """``descriptor`` has the lock of the file, which is at ``path``."""
+        self._path = path
+        self._descriptor = descriptor
+
+    @classmethod
+    def take(cls, path: Path, *, wait: bool) -> Self:
+        """Make the file, for its owner only (mode 0600), and take its lock.
+
+        Raises:
+            BlockingIOError: another one holds it, and we do not ``wait``.
+            OSError: the file cannot be made.
+        """
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                # Who held it may have removed the file since we opened it: then another one is to be taken.
+                if _is_at(path, descriptor):
+                    os.truncate(descriptor, 0)
+                    os.write(descriptor, f"{os.getpid()}\n".encode())
+                    return cls(path, descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Release it and remove its file, once."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor < 0:
+            return
+        try:
+            if _is_at(self._path, descriptor):
+                self._path.unlink()
+        except OSError as error:  # it holds nobody up
+            log.warning("%s cannot be removed: %s", self._path, error.strerror)
+        os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether an open file is the one at the path."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def lock_namespace() -> Lock:
+    """Take this network namespace's lock.
 
     Raises:
-        Refused: another daemon holds it.
-        HeldByStranger: somebody does who may not be one.
+        AnotherDaemon: a daemon holds it.
+        Refused: its file cannot be made.
     """
-    lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        lock.bind(_ABSTRACT_NAME)
-        lock.listen(1)
-    except OSError:
-        lock.close()
-        stranger = _stranger()
-        if stranger is None:
-            raise Refused(
-                "another l4lb daemon is running in this network namespace: stop it first"
-            ) from None
-        name = _ABSTRACT_NAME.replace("\0", "@")
-        raise HeldByStranger(
-            f"the lock of this network namespace, {name}, is held by {stranger}: end it"
+        # No two namespaces that exist have the same inode, and a daemon that lives keeps its own.
+        path = _DIRECTORY / f"net-{_NAMESPACE.stat().st_ino}.lock"
+        _DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return Lock.take(path, wait=False)
+    except BlockingIOError:
+        raise AnotherDaemon(
+            f"another l4lb daemon is running in this network namespace{_holder(path)}: stop it first"
         ) from None
-    return lock
+    except OSError as error:
+        raise Refused(f"cannot lock this network namespace: {error.filename}: {error.strerror}") from None
 
 
-def _stranger() -> str | None:
-    """Who holds the lock, if it is no daemon: anybody may bind an abstract name."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(_ABSTRACT_NAME)
-        except ConnectionRefusedError:  # it does not listen
-            return "a process that is not l4lb"
-        except OSError:
-            return None
-        pid, uid, _ = _CREDENTIALS.unpack(
-            probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        )
-    return None if uid in (0, os.geteuid()) else f"process {pid} of user {uid}"
+def _holder(path: Path) -> str:
+    """Which process that is, if its file says so already."""
+    try:
+        number = path.read_text().strip()
+    except OSError:
+        return ""
+    return f" (process {number})" if number.isdecimal() else ""
 
 
 class ControlSocket:
@@ -110,20 +150,18 @@ def claim_socket(path: Path) -> ControlSocket:
         raise Refused(f"{path}: longer than a unix socket's path may be: give a shorter --socket")
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # Two daemons of different namespaces may start at once: one looks and binds at a time.
+        lock = Lock.take(path.with_name(path.name + ".lock"), wait=True)
     except FileExistsError:
         raise Refused(f"cannot use {path.parent} for the control socket: Not a directory") from None
     except OSError as error:
         raise Refused(f"cannot use {path.parent} for the control socket: {error.strerror}") from None
-    try:
-        # Two daemons of different namespaces may start at once: one looks and binds at a time.
-        fcntl.flock(directory, fcntl.LOCK_EX)
-        remove_stale_socket(path)
-        return ControlSocket(path, _bound(path))
-    except OSError as error:
-        raise Refused(f"cannot make the control socket {path}: {error.strerror}") from None
-    finally:
-        os.close(directory)
+    with contextlib.closing(lock):
+        try:
+            remove_stale_socket(path)
+            return ControlSocket(path, _bound(path))
+        except OSError as error:
+            raise Refused(f"cannot make the control socket {path}: {error.strerror}") from None
 
 
 def remove_stale_socket(path: Path) -> bool:

@@ -125,7 +125,8 @@ def test_a_second_daemon_in_the_namespace_is_refused_and_the_first_goes_on(lab, 
     )
     assert second.returncode == 1
     assert second.stderr == (
-        "l4lb: another l4lb daemon is running in this network namespace: stop it first\n"
+        "l4lb: another l4lb daemon is running in this network namespace "
+        f"(process {daemon.pid}): stop it first\n"
     )
     assert lab.curl(VIP) in ("web1\n", "web2\n")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from l4lb.control.desired import DesiredState
 from l4lb.control.down_file import DownFile
 from l4lb.control.drain_file import DrainFile
 from l4lb.control.host_checks import Sysctls
-from l4lb.control.lock import claim_socket
+from l4lb.control.lock import Lock, claim_socket
 from l4lb.health.agents.ask import Answer, NoAnswer
 from l4lb.health.agents.runner import AgentRunner, OnNews
 from l4lb.health.budget import Budget
@@ -122,9 +121,10 @@ class Running:
         )
 
     def daemon(self) -> Daemon:
+        control_socket = claim_socket(self.socket)
         # The namespace's lock is for real daemons; tests may run beside one.
-        lock = socket.socket(socket.AF_UNIX)
-        return Daemon(DesiredState(self.config), self.edges(), claim_socket(self.socket), lock)
+        lock = Lock.take(self.socket.with_name("test.lock"), wait=False)
+        return Daemon(DesiredState(self.config), self.edges(), control_socket, lock)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Running]:

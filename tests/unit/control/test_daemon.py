@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
@@ -349,7 +350,7 @@ class TestRun:
     @pytest.fixture(autouse=True)
     def surroundings(self, monkeypatch, tmp_path):
         self.l4lb = Running(tmp_path)
-        monkeypatch.setattr("l4lb.control.lock._ABSTRACT_NAME", f"\0l4lb.test.{os.getpid()}")
+        monkeypatch.setattr("l4lb.control.lock._DIRECTORY", tmp_path / "locks")
         monkeypatch.setattr(daemon.logs, "configure", lambda level: None)
         monkeypatch.setattr(daemon, "host_edges", lambda path: self.l4lb.edges())
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -399,7 +400,7 @@ class TestRun:
         assert line.startswith(f"l4lb: another l4lb daemon answers on {self.l4lb.socket}")
 
     def test_a_second_daemon_in_the_namespace_is_refused(self, capsys):
-        with daemon.lock_namespace():
+        with contextlib.closing(daemon.lock_namespace()):
             assert self.run() == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("l4lb: another l4lb daemon is running in this network namespace")

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import os
 import socket
 import stat
 import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from l4lb.control import lock
 from l4lb.control.cleanup import clean_up
-from l4lb.control.lock import Refused, claim_socket, lock_namespace, remove_stale_socket
+from l4lb.control.lock import (
+    AnotherDaemon,
+    Lock,
+    Refused,
+    claim_socket,
+    lock_namespace,
+    remove_stale_socket,
+)
+
+CLONE_NEWNET = 0x40000000
+WITHIN = 5.0
 
 
 @pytest.fixture
@@ -21,9 +37,10 @@ def path(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def own_name(monkeypatch):
-    """Not the real name: a daemon may be running here."""
-    monkeypatch.setattr(lock, "_ABSTRACT_NAME", f"\0l4lb.test.{os.getpid()}")
+def locks(monkeypatch, tmp_path):
+    """Not the real ones: a daemon may be running here."""
+    monkeypatch.setattr(lock, "_DIRECTORY", tmp_path / "locks")
+    return tmp_path / "locks"
 
 
 def leave_stale(path):
@@ -35,47 +52,94 @@ def leave_stale(path):
 
 def test_a_namespace_has_one_lock_until_its_holder_closes_it():
     first = lock_namespace()
-    with pytest.raises(Refused, match="another l4lb daemon is running in this network namespace"):
+    with pytest.raises(AnotherDaemon) as refused:
         lock_namespace()
+    assert str(refused.value) == (
+        f"another l4lb daemon is running in this network namespace (process {os.getpid()}): stop it first"
+    )
     first.close()
-    lock_namespace().close()
+    second = lock_namespace()
+    first.close()  # takes nothing from the second
+    with pytest.raises(AnotherDaemon):
+        lock_namespace()
+    second.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for another namespace")
+def test_another_namespace_has_another_lock(locks):
+    def elsewhere():
+        assert ctypes.CDLL(None).unshare(CLONE_NEWNET) == 0  # this thread's alone
+        with contextlib.closing(lock_namespace()):
+            return len(list(locks.iterdir()))
+
+    with contextlib.closing(lock_namespace()), ThreadPoolExecutor(1) as other:
+        assert other.submit(elsewhere).result() == 2
+
+
+def test_nobody_else_may_open_it_and_nothing_is_left(locks):
+    """Who can open a file can hold its lock."""
+    with contextlib.closing(lock_namespace()):
+        (file,) = locks.iterdir()
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert stat.S_IMODE(locks.stat().st_mode) == 0o755
+    assert list(locks.iterdir()) == []
 
 
 HOLD = """
-import socket, sys
-lock = socket.socket(socket.AF_UNIX)
-lock.bind("\\0" + sys.argv[1])
-lock.listen()
+import fcntl, sys
+lock = open(sys.argv[1], "r+")
+fcntl.flock(lock, fcntl.LOCK_EX)
 print(flush=True)
 sys.stdin.read()
 """
 
 
-def test_a_stranger_that_holds_the_lock_is_no_daemon():
-    """Anybody may take the name."""
-    with socket.socket(socket.AF_UNIX) as stranger:
-        stranger.bind(lock._ABSTRACT_NAME)
-        with pytest.raises(Refused, match="is held by a process that is not l4lb: end it"):
-            lock_namespace()
-
-
-def test_who_cleans_up_is_told_of_him_and_not_of_a_daemon(path):
-    with socket.socket(socket.AF_UNIX) as stranger:
-        stranger.bind(lock._ABSTRACT_NAME)
-        with pytest.raises(Refused, match="is held by a process that is not l4lb: end it"):
-            clean_up(path)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be another user")
-def test_one_of_another_user_is_named():
-    command = ["/usr/bin/env", "python3", "-I", "-c", HOLD, lock._ABSTRACT_NAME[1:]]
+def test_one_that_is_killed_lets_go(locks):
+    with contextlib.closing(lock_namespace()):
+        (file,) = locks.iterdir()
+    file.write_text("4711\n")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, user=65534, group=65534, extra_groups=[], cwd="/", **pipes) as stranger:
-        stranger.stdout.readline()
-        with pytest.raises(
-            Refused, match=f"@l4lb.* is held by process {stranger.pid} of user 65534: end it"
-        ):
+    with subprocess.Popen([sys.executable, "-I", "-c", HOLD, str(file)], **pipes) as holder:
+        holder.stdout.readline()
+        with pytest.raises(AnotherDaemon, match=r"\(process 4711\)"):
             lock_namespace()
+        holder.kill()
+    with contextlib.closing(lock_namespace()):
+        assert file.read_text() == f"{os.getpid()}\n"
+
+
+def test_one_that_was_removed_while_it_was_waited_for_is_not_taken(locks):
+    """Or two would hold a lock: this one, and the one whose file is there."""
+    locks.mkdir()
+    path = locks / "l4lb.sock.lock"
+    first = Lock.take(path, wait=True)
+    with ThreadPoolExecutor(1) as other:
+        waiting = other.submit(Lock.take, path, wait=True)
+        deadline = time.monotonic() + WITHIN
+        while not _is_waited_for(path) and time.monotonic() < deadline:
+            pass
+        waited = not waiting.done()
+        first.close()
+        second = waiting.result()
+    assert waited
+    with pytest.raises(BlockingIOError):
+        Lock.take(path, wait=False)
+    second.close()
+    assert not path.exists()
+
+
+def _is_waited_for(path):
+    return any(
+        "->" in line and f":{path.stat().st_ino} " in line
+        for line in Path("/proc/locks").read_text().splitlines()
+    )
+
+
+def test_a_lock_that_cannot_be_made_is_one_line(locks, path):
+    locks.write_text("")
+    for start in (lock_namespace, lambda: clean_up(path)):
+        with pytest.raises(Refused, match=r"^cannot lock this network namespace: .*/locks: File exists$"):
+            start()
 
 
 def test_the_socket_and_its_directory_are_made_with_their_modes(path):
@@ -160,7 +224,7 @@ def test_a_file_that_cannot_be_removed_does_not_keep_a_daemon_from_stopping(path
 
 
 def test_stop_with_another_socket_than_the_daemons_says_so(path):
-    with lock_namespace(), pytest.raises(Refused) as caught:
+    with contextlib.closing(lock_namespace()), pytest.raises(Refused) as caught:
         clean_up(path)
     assert str(caught.value) == (
         f"a daemon is running in this network namespace, but not at {path}: name its socket with --socket"
@@ -168,7 +232,11 @@ def test_stop_with_another_socket_than_the_daemons_says_so(path):
 
 
 def test_nothing_is_cleaned_up_beside_the_daemon_that_answers(path):
-    with lock_namespace(), claim_socket(path).listening, pytest.raises(Refused) as caught:
+    with (
+        contextlib.closing(lock_namespace()),
+        claim_socket(path).listening,
+        pytest.raises(Refused) as caught,
+    ):
         clean_up(path)
     assert str(caught.value) == f"a daemon is running, and answers at {path}: 'l4lb stop' ends it"
 
