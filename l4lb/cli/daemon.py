@@ -101,28 +101,39 @@ def stop(location: Location) -> None:
     All connections through the gateway end. Without a daemon, what a killed one has left is
     removed. To restart without losing connections, use SIGTERM and 'l4lb run' instead.
     """
+    # Neither, if one that was just starting has begun to answer in between: then it is asked.
+    while not (_asked_to_stop(location) or _cleaned_up(location)):
+        pass
+
+
+def _asked_to_stop(location: Location) -> bool:
+    """False if there is no daemon to ask."""
     try:
         location.client(_STOP_TIMEOUT).post("stop")
     except NoDaemon:
-        _clean_up(location)
-    else:
-        click.echo("stopped")
+        return False
+    click.echo("stopped")
+    return True
 
 
-def _clean_up(location: Location) -> None:
+def _cleaned_up(location: Location) -> bool:
+    """False if there is a daemon to ask."""
     _need_root("stop")
-    from l4lb.control.cleanup import clean_up
+    from l4lb.control.cleanup import DaemonAnswers, clean_up
     from l4lb.control.lock import Refused
     from l4lb.datapath.base import DatapathError
     from l4lb.netlink.vips import VipError
 
     try:
         removed = clean_up(location.socket)
+    except DaemonAnswers:
+        return False
     except (Refused, DatapathError, VipError, OSError) as error:
         raise Failure(f"cannot clean up: {error}") from None
     click.echo("no daemon was running; " + ("removed:" if removed else "nothing was left of one"))
     for line in removed:
         click.echo(f"  {line}")
+    return True
 
 
 def _need_root(command: str) -> None:

@@ -36,9 +36,7 @@ def clean_up(socket_path: Path) -> list[str]:
         lock = lock_namespace()
     except AnotherDaemon:
         if answers(socket_path):
-            raise DaemonAnswers(
-                f"a daemon is running, and answers at {socket_path}: 'l4lb stop' ends it"
-            ) from None
+            raise DaemonAnswers(f"a daemon is running, and answers at {socket_path}") from None
         raise Refused(
             f"a daemon is running in this network namespace, but not at {socket_path}: "
             "name its socket with --socket"

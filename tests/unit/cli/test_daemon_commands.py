@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from l4lb.control.cleanup import DaemonAnswers
 from tests.unit.cli.answers import STATUS
 
 GOOD = """\
@@ -142,6 +143,22 @@ def test_stop_without_a_daemon_cleans_up(l4lb, monkeypatch, tmp_path):
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == "no daemon was running; removed:\n  VIP 10.1.0.100\n"
     assert calls == [tmp_path / "l4lb.sock"]
+
+
+def test_stop_asks_a_daemon_that_has_just_begun_to_answer(l4lb, daemon, monkeypatch):
+    """While it starts there may be no socket yet, but the namespace is locked."""
+    away = daemon.path.with_name("away")
+    daemon.path.rename(away)
+
+    def clean_up(socket_path: Path) -> list[str]:
+        away.rename(daemon.path)
+        raise DaemonAnswers("a daemon is running")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr("l4lb.control.cleanup.clean_up", clean_up)
+    daemon.answers["POST /v1/stop"] = {}
+    result = l4lb("stop")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "stopped\n", "")
 
 
 def test_stop_that_cannot_clean_up(l4lb, monkeypatch):
