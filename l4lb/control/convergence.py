@@ -25,6 +25,7 @@ from l4lb.control.standing_warnings import StandingWarnings
 from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.control.unserved import unserved
 from l4lb.datapath.base import DatapathError
+from l4lb.health.agents.reports import Wish
 from l4lb.health.agents.runner import AgentRunner, OnNews
 from l4lb.health.budget import Budget, for_probes, with_agents
 from l4lb.health.prober import Prober
@@ -92,7 +93,7 @@ class Convergence:
         self._health.begin_with(down_file.kept)
         self._budget = Budget(Probes(), time.monotonic())
         self._agents = make_agents(self._agent_news, self._budget)
-        self._shares: Mapping[BackendKey, float] = {}  # that agents want other than all, in the last plan
+        self._wishes: Mapping[BackendKey, Wish] = {}  # of agents that have any, in the last plan
         self._adaptation = Adaptation(
             lambda: supervisor.running,
             self._agents.reports.is_hot,
@@ -230,7 +231,7 @@ class Convergence:
         self.ask()
 
     def _agent_news(self, target: BackendKey) -> None:
-        if self._agents.reports.share(target, time.monotonic()) != self._shares.get(target, 1.0):
+        if self._agents.reports.wish(target, time.monotonic()) != self._wishes.get(target, Wish()):
             self.ask()
 
     async def run(self) -> None:
@@ -258,6 +259,7 @@ class Convergence:
         }
         unusable = {target for target, health in healths.items() if not health.usable}
         down = {target for target in unusable if healths[target].state is HealthState.DOWN}
+        avoided = {target for target, wish in self._wishes.items() if wish.down}
 
         def decide() -> tuple[HostView, Plan, Mapping[str, str]]:
             attached = self._attached_before() if self._view is None else ()
@@ -269,13 +271,16 @@ class Convergence:
                 down=down,
                 sources=view.sources,
                 cache=self._cache,
+                avoided=avoided,
             )
             return view, plan, unserved(plan, unusable)
 
         # In a thread: compiling a Maglev table would hold up the checks and the API.
         view, plan, self._unserved = await asyncio.to_thread(decide)
         adaptive = {
-            service.name: candidates_for(service, unusable=unusable, sources=view.sources)
+            service.name: candidates_for(
+                service, unusable=unusable, sources=view.sources, avoided=avoided
+            )
             for service in services
             if service.scheduler == ADAPTIVE
         }
@@ -284,14 +289,14 @@ class Convergence:
     def _weighed(self, config: Config) -> tuple[Service, ...]:
         """The services with what agents want of their backends' weights."""
         now = time.monotonic()
-        wanted = {
-            target: self._agents.reports.share(target, now)
+        wishes = {
+            target: self._agents.reports.wish(target, now)
             for service in config.services
             if service.agent is not None
             for target in ((service.name, backend.address) for backend in service.backends)
         }
-        self._shares = {target: share for target, share in wanted.items() if share != 1}
-        return weighed(config.services, self._shares)
+        self._wishes = {target: wish for target, wish in wishes.items() if wish != Wish()}
+        return weighed(config.services, {target: wish.share for target, wish in self._wishes.items()})
 
     async def _keep_vips(self, config: Config) -> None:
         """Bring the VIPs to what the config says, once the datapath takes their packets: before, the

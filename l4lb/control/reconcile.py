@@ -74,25 +74,31 @@ def plan_for(
     down: Collection[BackendKey],
     sources: Mapping[bytes, bytes],
     cache: SelectionCache,
+    avoided: Collection[BackendKey] = (),
 ) -> Plan:
     """Everything a datapath should be doing.
 
     Those in ``unusable`` get no new connections, and of them those in ``down`` lose the ones that they
     have, if their service says so. A backend that was never checked is in neither, so that a restart of
     the daemon disturbs nobody. ``sources`` maps a backend's packed address to the gateway's address
-    towards it, and lacks the backends without a route.
+    towards it, and lacks the backends without a route. Those that are ``avoided`` keep their connections
+    and get new ones only where no other backend can.
     """
-    plans = tuple(_service_plan(service, unusable, down, sources, cache) for service in services)
+    plans = tuple(_service_plan(service, unusable, down, sources, cache, avoided) for service in services)
     cache.forget_others({service.name for service in services})
     return Plan(plans, gateway.timeouts, gateway.limits, gateway.snat_ports)
 
 
 def candidates_for(
-    service: Service, *, unusable: Collection[BackendKey], sources: Mapping[bytes, bytes]
+    service: Service,
+    *,
+    unusable: Collection[BackendKey],
+    sources: Mapping[bytes, bytes],
+    avoided: Collection[BackendKey] = (),
 ) -> tuple[Candidate, ...]:
     """The backends that new connections of a service may go to; arguments as of ``plan_for``."""
     usable = _usable(service, unusable)
-    return tuple(
+    able = tuple(
         Candidate(index, backend.address, backend.weight)
         for index, backend in enumerate(service.backends)
         if backend.address in usable
@@ -100,6 +106,7 @@ def candidates_for(
         # Without an address of ours to put into the packet, full NAT to this backend is impossible.
         and (service.nat is not Nat.FULL or backend.address.ip in sources)
     )
+    return tuple(each for each in able if (service.name, each.address) not in avoided) or able
 
 
 def _usable(service: Service, unusable: Collection[BackendKey]) -> set[Endpoint]:
@@ -122,11 +129,12 @@ def _service_plan(
     down: Collection[BackendKey],
     sources: Mapping[bytes, bytes],
     cache: SelectionCache,
+    avoided: Collection[BackendKey],
 ) -> ServicePlan:
     # A backend that is used is alive, also where all are down: its connections would be reset.
     alive = _without(service, down) | _usable(service, unusable)
     full = service.nat is Nat.FULL
-    candidates = candidates_for(service, unusable=unusable, sources=sources)
+    candidates = candidates_for(service, unusable=unusable, sources=sources, avoided=avoided)
     return ServicePlan(
         name=service.name,
         address=service.address,

@@ -210,9 +210,9 @@ class Answers:
         found = await self._supervisor.running.loads({name})
         reports, now = self._convergence.agents.reports, time.monotonic()
         states = {
-            backend.address: "drained by its agent"
+            backend.address: f"by its agent: {sight.said}"
             for backend in service.backends
-            if reports.drains((name, backend.address), now)
+            if (sight := reports.look(name, backend.address, now)) is not None and sight.wish.none
         }
         states |= {
             backend.address: against

@@ -13,7 +13,8 @@ Time is the caller's monotonic ``now``; nothing an agent says about time is used
 - Nothing for ever: a report older than ``LOST`` intervals and a timeout is stale and not used.
 
 All an agent can do by lying is to take its own backend out of the choice, or to keep it in: the health
-checks do not ask here, and one that fails is not overridden.
+checks do not ask here, and one that fails is not overridden. Agents that say that nothing is up take
+nothing out: see ``Wish``.
 """
 
 from __future__ import annotations
@@ -56,6 +57,25 @@ class AgentState(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """What an agent wants for the new connections of its backend.
+
+    Attributes:
+        share: part of its weight; 0 drains it, also if it is the last one: that is somebody's wish.
+        down: the service is not up there. It gets none while others do; if none would, it goes on, as its
+            checks pass: one fault that all agents tell of, of a database for example, stops nothing.
+    """
+
+    share: float = 1.0
+    down: bool = False
+
+    @property
+    def none(self) -> bool:
+        """Whether it wants no new connections."""
+        return self.down or self.share == 0
+
+
+@dataclass(frozen=True, slots=True)
 class Sight:
     """A backend as its agent shows it. ``report`` is None if there is none that counts."""
 
@@ -70,6 +90,16 @@ class Sight:
     def part(self) -> str:
         """The share in words; empty where it is all of it, or nothing."""
         return "" if self.share in (0, 1) else f"{self.share:.0%} of its weight"
+
+    @property
+    def said(self) -> str:
+        """The state and its reason, in one line."""
+        return f"{self.state.value}: {self.reason}" if self.reason else self.state.value
+
+    @property
+    def wish(self) -> Wish:
+        """What is wanted by that."""
+        return Wish(self.share, self.state is AgentState.DOWN)
 
 
 @dataclass(slots=True)
@@ -160,22 +190,16 @@ class Reports:
         return Sight(state, reason, entry.shown, age, entry.rtt, _share(entry))
 
     def is_hot(self, service: str, backend: Endpoint, now: float) -> bool:
-        """Whether a backend's agent says that a figure is over its limit, or that the service is not up.
-        What ``look`` shows first takes nothing back: one that is down or drains may be hot beside it."""
+        """Whether a backend's agent says that a figure is over its limit. What ``look`` shows first takes
+        nothing back: one that is down or drains may be hot beside it."""
         entry, sight = self._entries.get((service, backend)), self.look(service, backend, now)
-        if entry is None or sight is None or sight.report is None:
-            return False
-        return bool(entry.hot) or sight.report.operating is not Operating.UP
+        return entry is not None and sight is not None and sight.report is not None and bool(entry.hot)
 
-    def drains(self, target: BackendKey, now: float) -> bool:
-        """Whether a backend wants no new connections: its agent says drain, maint or a weight of 0."""
-        return self.share(target, now) == 0
-
-    def share(self, target: BackendKey, now: float) -> float:
-        """What part of its weight a backend wants: 0 if it drains. The weight that an agent of ours says is
-        for HAProxy, which does not know its figures."""
+    def wish(self, target: BackendKey, now: float) -> Wish:
+        """What a backend's agent wants; all of its weight if there is none, or no word of it counts. The
+        weight that an agent of ours says is for HAProxy, which does not know its figures."""
         sight = self.look(*target, now)
-        return 1.0 if sight is None else sight.share
+        return Wish() if sight is None else sight.wish
 
     @staticmethod
     def _age(entry: _Entry, now: float) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from l4lb.agent.report import Administrative, Figures, Report
+from l4lb.agent.report import Administrative, Figures, Operating, Report
 from l4lb.control.reconcile import weighed
 from l4lb.health.rise_fall import HealthState
 from l4lb.model import Backend, Endpoint, Service
@@ -72,11 +72,32 @@ def test_an_agent_drains_its_backend_and_takes_that_back(tmp_path):
         first, _ = await backends_where(l4lb, "drain")
         assert (first["weight"], first["state"]) == (1, "unknown")  # the config's is as it was
         explained = await l4lb.get("/v1/explain", service="web", client="10.1.0.10:4711")
-        assert "drained by its agent" in str(explained)
+        assert explained["away"] == {"10.2.0.11:80": "by its agent: drain"}
         l4lb.agents["10.2.0.11:7077"] = Report()
         await l4lb.datapath.plan_where(lambda plan: not only_web2(plan))
 
     with_daemon(tmp_path, scenario, WITH_AGENTS)
+
+
+DOWN = Report(operating=Operating.DOWN, note="disk full")
+
+
+@pytest.mark.parametrize("scheduler", ["round_robin", "maglev", "adaptive"])
+def test_a_backend_that_its_agent_says_is_down_gets_none_while_others_do(tmp_path, scheduler):
+    def chosen(plan) -> set[int]:
+        return set(plan.services[0].selection.chosen)
+
+    async def scenario(l4lb):
+        l4lb.agents["10.2.0.11:7077"] = DOWN
+        await l4lb.datapath.plan_where(lambda plan: chosen(plan) == {1})
+        assert l4lb.datapath.plan.services[0].backends[0].alive, "its connections stay"
+        l4lb.agents["10.2.0.12:7077"] = Report(operating=Operating.STOPPED)
+        await l4lb.datapath.plan_where(lambda plan: chosen(plan) == {0, 1})
+        l4lb.agents["10.2.0.11:7077"] = Report()
+        await l4lb.datapath.plan_where(lambda plan: chosen(plan) == {0})
+
+    text = WITH_AGENTS.replace('name = "web"', f'name = "web"\nscheduler = "{scheduler}"')
+    with_daemon(tmp_path, scenario, text)
 
 
 def test_an_agents_word_does_not_override_a_failed_check(tmp_path):

@@ -28,7 +28,7 @@ WEB = Service("web", Endpoint.parse("10.1.0.100:80"), backends=(Backend(A), Back
 USE_ALL = replace(WEB, when_all_down=WhenAllDown.USE_ALL)
 
 
-def plan(service, *, down=(), doubted=(), sources=None, gateway=None):
+def plan(service, *, down=(), doubted=(), sources=None, gateway=None, avoided=()):
     return plan_for(
         [service],
         gateway or GatewayConfig(),
@@ -36,6 +36,7 @@ def plan(service, *, down=(), doubted=(), sources=None, gateway=None):
         down={(service.name, backend) for backend in down},
         sources=sources or {},
         cache=SelectionCache(),
+        avoided=avoided,
     )
 
 
@@ -97,6 +98,32 @@ def test_a_backend_is_down_for_the_service_whose_check_failed_only():
     ).services
     assert first.backends[0].alive
     assert not second.backends[0].alive
+
+
+@pytest.mark.parametrize(
+    ("service", "down", "avoided", "chosen"),
+    [
+        pytest.param(WEB, [], [A], {B, C}, id="others take them"),
+        pytest.param(WEB, [], [A, B, C], {A, B, C}, id="none would"),
+        pytest.param(WEB, [B, C], [A], {A}, id="the others are down"),
+        pytest.param(weights(WEB, 1, 0, 0), [], [A], {A}, id="the others are drained"),
+        pytest.param(USE_ALL, [A, B, C], [A, B], {C}, id="all are down and used"),
+        pytest.param(WEB, [A, B, C], [A], set(), id="it does not raise one that is down"),
+    ],
+)
+def test_those_that_are_avoided_get_connections_only_where_no_other_can(service, down, avoided, chosen):
+    keys = {("web", each) for each in avoided}
+    (result,) = plan(service, down=down, avoided=keys).services
+    assert {result.backends[index].address for index in result.selection.chosen} == chosen
+    assert {each.address for each in result.backends if each.alive} == {
+        each.address for each in plan(service, down=down).services[0].backends if each.alive
+    }
+
+
+def test_one_is_avoided_by_the_service_whose_agent_says_so_and_where_full_nat_reaches_another():
+    away = {("web", A), ("other", B)}
+    (result,) = plan(replace(WEB, nat=Nat.FULL), sources={A.ip: b"\x0a\2\0\1"}, avoided=away).services
+    assert result.selection.chosen == {0}
 
 
 def test_weights_reach_the_scheduler():

@@ -8,7 +8,7 @@ import pytest
 
 from l4lb.agent.haproxy_line import parse
 from l4lb.agent.report import Administrative, Figures, Operating, Report
-from l4lb.health.agents.reports import AgentState, Reports
+from l4lb.health.agents.reports import AgentState, Reports, Wish
 from l4lb.model import AgentCheck, Endpoint
 
 A, B = Endpoint.parse("10.2.0.11:80"), Endpoint.parse("10.2.0.12:80")
@@ -44,7 +44,7 @@ def test_a_backend_without_an_agent():
     reports = kept()
     assert reports.look("web", B, 0.0) is None
     assert reports.look("other", A, 0.0) is None
-    assert not reports.drains(("web", B), 0.0)
+    assert reports.wish(("web", B), 0.0) == Wish()
 
 
 def test_before_the_first_answer_and_without_one():
@@ -122,21 +122,21 @@ DOWN = Report(operating=Operating.DOWN, note="disk full")
 
 
 @pytest.mark.parametrize(
-    ("report", "shown", "drains"),
+    ("report", "shown", "wish"),
     [
-        (DRAIN, (AgentState.DRAIN, ""), True),
-        (MAINT, (AgentState.MAINT, ""), True),
-        (Report(weight=0.0), (AgentState.DRAIN, ""), True),
-        (DOWN, (AgentState.DOWN, "disk full"), False),
-        (Report(operating=Operating.STOPPED), (AgentState.DOWN, "stopped"), False),
-        (Report(operating=Operating.FAIL, note="why"), (AgentState.DOWN, "fail: why"), False),
-        (Report(), (AgentState.OK, ""), False),
+        (DRAIN, (AgentState.DRAIN, ""), Wish(0)),
+        (MAINT, (AgentState.MAINT, ""), Wish(0)),
+        (Report(weight=0.0), (AgentState.DRAIN, ""), Wish(0)),
+        (DOWN, (AgentState.DOWN, "disk full"), Wish(down=True)),
+        (Report(operating=Operating.STOPPED), (AgentState.DOWN, "stopped"), Wish(down=True)),
+        (Report(operating=Operating.FAIL, note="why"), (AgentState.DOWN, "fail: why"), Wish(down=True)),
+        (Report(), (AgentState.OK, ""), Wish()),
     ],
 )
-def test_states_are_believed_at_once(report: Report, shown: tuple[AgentState, str], drains: bool):
+def test_states_are_believed_at_once(report: Report, shown: tuple[AgentState, str], wish: Wish):
     reports = said(Report(), report)
     assert state(reports) == shown
-    assert reports.drains(WEB_A, 0.0) is drains
+    assert reports.wish(WEB_A, 0.0) == wish
 
 
 @pytest.mark.parametrize("worse", [DRAIN, MAINT, DOWN, Report(weight=0.0)])
@@ -148,9 +148,9 @@ def test_the_way_back_is_believed_when_it_was_said_twice(worse: Report):
 
 
 def test_that_a_service_is_down_takes_no_drain_back_and_a_drain_nothing_of_that():
-    assert said(DRAIN, DOWN).drains(WEB_A, 0.0)
+    assert said(DRAIN, DOWN).wish(WEB_A, 0.0) == Wish(0, down=True)
     reports = said(DOWN, DRAIN)
-    assert reports.drains(WEB_A, 0.0)
+    assert reports.wish(WEB_A, 0.0) == Wish(0, down=True)
     assert state(reports) == (AgentState.DOWN, "disk full")
 
 
@@ -189,16 +189,16 @@ def heard(*lines: bytes) -> Reports:
     ],
 )
 def test_what_part_of_its_weight_a_backend_wants(lines: list[bytes], share: float):
-    assert heard(*lines).share(WEB_A, float(len(lines))) == share
+    assert heard(*lines).wish(WEB_A, float(len(lines))) == Wish(share)
 
 
 def test_without_a_word_that_counts_it_is_all_of_it():
-    assert kept(LINES).share(WEB_A, 0.0) == 1
-    assert heard(b"75%\n").share(WEB_A, 60.0) == 1
+    assert kept(LINES).wish(WEB_A, 0.0) == Wish()
+    assert heard(b"75%\n").wish(WEB_A, 60.0) == Wish()
 
 
 def test_what_an_agent_of_ours_tells_haproxy_is_not_for_us():
-    assert said(Report(weight=0.5)).share(WEB_A, 0.0) == 1
+    assert said(Report(weight=0.5)).wish(WEB_A, 0.0) == Wish()
 
 
 BUSY = Figures(cpu=0.95)
@@ -210,8 +210,7 @@ BUSY = Figures(cpu=0.95)
         (Report(), AgentState.OK, False),
         (DRAIN, AgentState.DRAIN, False),
         (Report(BUSY), AgentState.HOT, True),
-        (DOWN, AgentState.DOWN, True),
-        (Report(operating=Operating.FAIL), AgentState.DOWN, True),
+        (DOWN, AgentState.DOWN, False),
         (Report(BUSY, operating=Operating.STOPPED), AgentState.DOWN, True),
         (Report(BUSY, Administrative.DRAIN), AgentState.DRAIN, True),
         (Report(BUSY, Administrative.MAINT), AgentState.MAINT, True),
@@ -224,8 +223,8 @@ def test_worse_news_than_a_figure_over_its_limit_cools_nobody(report: Report, sh
     assert not reports.is_hot(*WEB_A, 8.0), "stale"
 
 
-def test_a_stale_wish_to_drain_is_no_wish():
-    assert not said(DRAIN).drains(WEB_A, 8.0)
+def test_a_stale_wish_is_no_wish():
+    assert said(DRAIN, DOWN).wish(WEB_A, 8.0) == Wish()
 
 
 def test_lines_change_what_they_say():
