@@ -139,7 +139,8 @@ def _last_probe(probe: Mapping[str, Any] | None) -> str:
 def note(one: Mapping[str, Any]) -> str:
     """What is not plain from the state and the time it has lasted."""
     reason = "" if one["reason"].startswith("since ") else one["reason"]
-    agent = one["agent"]["reason"] if one["agent"] else ""
+    # A reason that is the agent's has all that it says.
+    agent = one["agent"]["reason"] if one["agent"] and not reason.startswith("by its agent") else ""
     notes = (
         reason,
         f"agent: {agent}" if agent else "",

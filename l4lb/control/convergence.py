@@ -20,12 +20,13 @@ from l4lb.control.down_file import DownFile
 from l4lb.control.health_log import HealthLog
 from l4lb.control.host_checks import Sysctls, key_problems, warnings_for
 from l4lb.control.host_view import HostView, look
+from l4lb.control.kept_out import KeptOut
 from l4lb.control.reconcile import SelectionCache, candidates_for, plan_for, weighed
 from l4lb.control.standing_warnings import StandingWarnings
 from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.control.unserved import unserved
 from l4lb.datapath.base import DatapathError
-from l4lb.health.agents.reports import Wish
+from l4lb.health.agents.reports import Sight, Wish
 from l4lb.health.agents.runner import AgentRunner, OnNews
 from l4lb.health.budget import Budget, for_probes, with_agents
 from l4lb.health.prober import Prober
@@ -93,7 +94,8 @@ class Convergence:
         self._health.begin_with(down_file.kept)
         self._budget = Budget(Probes(), time.monotonic())
         self._agents = make_agents(self._agent_news, self._budget)
-        self._wishes: Mapping[BackendKey, Wish] = {}  # of agents that have any, in the last plan
+        self._sights: Mapping[BackendKey, Sight] = {}  # of agents, as the last plan has them
+        self._kept_out = KeptOut()
         self._adaptation = Adaptation(
             lambda: supervisor.running,
             self._agents.reports.is_hot,
@@ -121,6 +123,11 @@ class Convergence:
     def agents(self) -> AgentRunner:
         """Those who ask the agents of the backends in force."""
         return self._agents
+
+    @property
+    def kept_out(self) -> KeptOut:
+        """The backends that agents keep out of the choice."""
+        return self._kept_out
 
     @property
     def prober(self) -> Prober:
@@ -213,6 +220,7 @@ class Convergence:
         self._plans = {each.name: each for each in plan.services}
         # Not in a thread: it would go on there when a stop cancels this and removes the file.
         self._down_file.keep(self._health.downs())
+        self._note_kept_out(config)
         await self._keep_vips(config)
         self._not_taken = ()
         self.look_for_warnings()
@@ -231,7 +239,8 @@ class Convergence:
         self.ask()
 
     def _agent_news(self, target: BackendKey) -> None:
-        if self._agents.reports.wish(target, time.monotonic()) != self._wishes.get(target, Wish()):
+        sight, before = self._agents.reports.look(*target, time.monotonic()), self._sights.get(target)
+        if _wish(sight) != _wish(before):
             self.ask()
 
     async def run(self) -> None:
@@ -259,7 +268,7 @@ class Convergence:
         }
         unusable = {target for target, health in healths.items() if not health.usable}
         down = {target for target in unusable if healths[target].state is HealthState.DOWN}
-        avoided = {target for target, wish in self._wishes.items() if wish.down}
+        avoided = {target for target, sight in self._sights.items() if sight.wish.down}
 
         def decide() -> tuple[HostView, Plan, Mapping[str, str]]:
             attached = self._attached_before() if self._view is None else ()
@@ -289,14 +298,29 @@ class Convergence:
     def _weighed(self, config: Config) -> tuple[Service, ...]:
         """The services with what agents want of their backends' weights."""
         now = time.monotonic()
-        wishes = {
-            target: self._agents.reports.wish(target, now)
+        self._sights = {
+            (service.name, backend.address): sight
             for service in config.services
-            if service.agent is not None
-            for target in ((service.name, backend.address) for backend in service.backends)
+            for backend in service.backends
+            if (sight := self._agents.reports.look(service.name, backend.address, now)) is not None
         }
-        self._wishes = {target: wish for target, wish in wishes.items() if wish != Wish()}
-        return weighed(config.services, {target: wish.share for target, wish in self._wishes.items()})
+        shares = {target: sight.share for target, sight in self._sights.items() if sight.share != 1}
+        return weighed(config.services, shares)
+
+    def _note_kept_out(self, config: Config) -> None:
+        weighty = {
+            (service.name, backend.address)
+            for service in config.services
+            for backend in service.backends
+            if backend.weight > 0
+        }
+        chosen = {
+            (plan.name, plan.backends[index].address)
+            for plan in self._plans.values()
+            for index in plan.selection.chosen
+        }
+        sights = {target: sight for target, sight in self._sights.items() if target in weighty}
+        self._kept_out.note(sights, chosen, time.monotonic())
 
     async def _keep_vips(self, config: Config) -> None:
         """Bring the VIPs to what the config says, once the datapath takes their packets: before, the
@@ -316,3 +340,7 @@ class Convergence:
             return await self._supervisor.running.counters()
         except DatapathError:
             return None
+
+
+def _wish(sight: Sight | None) -> Wish:
+    return Wish() if sight is None else sight.wish

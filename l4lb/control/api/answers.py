@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from l4lb.control.api.report import (
+    BY_AGENT,
     BackendFacts,
     Json,
     agents_report,
@@ -210,7 +211,7 @@ class Answers:
         found = await self._supervisor.running.loads({name})
         reports, now = self._convergence.agents.reports, time.monotonic()
         states = {
-            backend.address: f"by its agent: {sight.said}"
+            backend.address: f"{BY_AGENT}: {sight.said}"
             for backend in service.backends
             if (sight := reports.look(name, backend.address, now)) is not None and sight.wish.none
         }
@@ -268,6 +269,7 @@ class Answers:
             traffic.get(target, Traffic()),
             self._desired.in_file(*target, backend.weight),
             self._convergence.agents.reports.look(*target, now),
+            self._convergence.kept_out.since(target),
             self._convergence.prober.last(*target),
             counted=self._supervisor.failure is None,
         )

@@ -33,7 +33,11 @@ Json = dict[str, Any]
 _QUANTILES: Final = (0.5, 0.9, 0.99)
 
 DRAIN: Final = "drain"
-"""The state shown for a backend of weight 0, whatever its health."""
+"""The state shown for a backend of weight 0, whatever its health, and for one that its agent keeps out of
+the choice, unless its check fails."""
+
+BY_AGENT: Final = "by its agent"
+"""What the reason begins with, of one that its agent keeps out; what the agent says follows."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class BackendFacts:
     traffic: Traffic
     in_file: bool
     agent: Sight | None = None  # None: it has no agent
+    kept_out: float | None = None  # since when its agent keeps new connections from it; None: it does not
     last_probe: LastProbe | None = None
     counted: bool = True  # False: no datapath runs that could tell the traffic
 
@@ -53,14 +58,14 @@ def backend_report(
     service: Service, backend: Backend, facts: BackendFacts, *, now: float, wall: datetime
 ) -> Json:
     """One backend. ``now`` is on the clock of the health's times, ``wall`` is the same moment."""
-    since = facts.drain.since if facts.drain else facts.health.since
+    state, since, reason = _state(facts)
     age = max(0.0, now - since)
     return {
         "service": service.name,
         "address": str(backend.address),
         "weight": backend.weight,
-        "state": DRAIN if facts.drain else facts.health.state.value,
-        "reason": _reason(facts, wall - timedelta(seconds=age)),
+        "state": state,
+        "reason": reason or f"since {wall - timedelta(seconds=age):%Y-%m-%d %H:%M:%S}",
         "since": round(age, 3),
         "counted": facts.counted,
         **_traffic_report(facts.traffic),
@@ -112,12 +117,15 @@ def _probe_report(last: LastProbe | None, now: float) -> Json | None:
     }
 
 
-def _reason(facts: BackendFacts, since: datetime) -> str:
-    if not facts.health.usable and (facts.drain or facts.health.state is HealthState.UNKNOWN):
-        return facts.health.against
-    if facts.health.reason and not facts.drain:
-        return facts.health.reason
-    return f"since {since:%Y-%m-%d %H:%M:%S}"
+def _state(facts: BackendFacts) -> tuple[str, float, str]:
+    """State, since when, and why if there is anything to say."""
+    health = facts.health
+    if facts.drain:
+        return DRAIN, facts.drain.since, health.against
+    if facts.kept_out is not None and facts.agent is not None and health.usable:
+        return DRAIN, facts.kept_out, f"{BY_AGENT}: {facts.agent.said}"
+    reason = health.against if health.state is HealthState.UNKNOWN and not health.usable else health.reason
+    return health.state.value, health.since, reason
 
 
 def _agent_report(sight: Sight | None) -> Json | None:

@@ -195,12 +195,6 @@ class Reports:
         entry, sight = self._entries.get((service, backend)), self.look(service, backend, now)
         return entry is not None and sight is not None and sight.report is not None and bool(entry.hot)
 
-    def wish(self, target: BackendKey, now: float) -> Wish:
-        """What a backend's agent wants; all of its weight if there is none, or no word of it counts. The
-        weight that an agent of ours says is for HAProxy, which does not know its figures."""
-        sight = self.look(*target, now)
-        return Wish() if sight is None else sight.wish
-
     @staticmethod
     def _age(entry: _Entry, now: float) -> float:
         return max(0.0, now - entry.when)
@@ -227,6 +221,7 @@ def _judged(entry: _Entry) -> tuple[AgentState, str]:
 def _share(entry: _Entry) -> float:
     if _wish(entry.shown) > Administrative.READY:
         return 0.0
+    # The weight that an agent of ours says is for HAProxy, which does not know its figures.
     return entry.share if entry.agent.protocol == "tcp" else 1.0
 
 

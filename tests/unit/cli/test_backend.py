@@ -156,6 +156,12 @@ def test_list_shows_what_agents_say_where_there_are_any(l4lb, daemon):
             ),
             backend("10.2.0.13:80", agent=agent("hot", reason="CPU 96%, limit 90%", cpu=0.96)),
             backend("10.2.0.14:80"),
+            backend(
+                "10.2.0.15:80",
+                state="drain",
+                reason="by its agent: down: disk full",
+                agent=agent("down", reason="disk full"),
+            ),
         ]
     }
     lines = [line.split() for line in l4lb("backend", "list", "--interval", "0").stdout.splitlines()]
@@ -165,6 +171,7 @@ def test_list_shows_what_agents_say_where_there_are_any(l4lb, daemon):
         ["-", "-", "silent", *["agent:", "ignored:", "no", "answer", "within", "1", "s"]],
         ["96%", "8%", "hot", *["agent:", "CPU", "96%,", "limit", "90%"]],
         ["-", "-", "-"],
+        ["42%", "8%", "down", *["by", "its", "agent:", "down:", "disk", "full"]],
     ]
 
 

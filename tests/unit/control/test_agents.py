@@ -62,7 +62,7 @@ def test_a_backend_without_an_answer_is_used_and_said_to_be_without(tmp_path):
     with_daemon(tmp_path, scenario, WITH_AGENTS)
 
 
-def test_an_agent_drains_its_backend_and_takes_that_back(tmp_path):
+def test_an_agent_drains_its_backend_and_takes_that_back(tmp_path, caplog):
     async def scenario(l4lb):
         def only_web2(plan) -> bool:
             return set(plan.services[0].selection.slots) == {1}
@@ -70,13 +70,20 @@ def test_an_agent_drains_its_backend_and_takes_that_back(tmp_path):
         l4lb.agents["10.2.0.11:7077"] = Report(administrative=Administrative.DRAIN)
         await l4lb.datapath.plan_where(only_web2)
         first, _ = await backends_where(l4lb, "drain")
-        assert (first["weight"], first["state"]) == (1, "unknown")  # the config's is as it was
+        assert (first["weight"], first["state"]) == (1, "drain")  # the config's is as it was
+        assert first["reason"] == "by its agent: drain"
         explained = await l4lb.get("/v1/explain", service="web", client="10.1.0.10:4711")
         assert explained["away"] == {"10.2.0.11:80": "by its agent: drain"}
         l4lb.agents["10.2.0.11:7077"] = Report()
         await l4lb.datapath.plan_where(lambda plan: not only_web2(plan))
+        assert (await backends_where(l4lb, "ok"))[0]["state"] == "unknown"
 
-    with_daemon(tmp_path, scenario, WITH_AGENTS)
+    with caplog.at_level(logging.INFO):
+        with_daemon(tmp_path, scenario, WITH_AGENTS)
+    assert [line for line in caplog.messages if "by its agent" in line] == [
+        "backend web 10.2.0.11:80 gets no new connections, by its agent: drain",
+        "backend web 10.2.0.11:80 may have new connections, by its agent: ok",
+    ]
 
 
 DOWN = Report(operating=Operating.DOWN, note="disk full")
@@ -104,9 +111,11 @@ def test_an_agents_word_does_not_override_a_failed_check(tmp_path):
     async def scenario(l4lb):
         l4lb.agents["10.2.0.11:7077"] = Report(Figures(cpu=0.0), weight=1.0)
         await backends_where(l4lb, "ok")
+        l4lb.agents["10.2.0.11:7077"] = Report(administrative=Administrative.MAINT)
+        await backends_where(l4lb, "maint")
         l4lb.health.become("web", "10.2.0.11:80", HealthState.DOWN, "connection refused")
         await l4lb.datapath.plan_where(lambda plan: not plan.services[0].backends[0].alive)
-        first, _ = await backends_where(l4lb, "ok")
+        first, _ = await backends_where(l4lb, "maint")
         assert (first["state"], first["reason"]) == ("down", "connection refused")
         assert l4lb.weights()["10.2.0.11:80"] == 0
 

@@ -36,6 +36,12 @@ def state(reports: Reports, now: float = 0.0) -> tuple[AgentState, str]:
     return sight.state, sight.reason
 
 
+def wished(reports: Reports, now: float = 0.0) -> Wish:
+    sight = reports.look(*WEB_A, now)
+    assert sight is not None
+    return sight.wish
+
+
 def cpu(value: float) -> Report:
     return Report(Figures(cpu=value))
 
@@ -44,7 +50,6 @@ def test_a_backend_without_an_agent():
     reports = kept()
     assert reports.look("web", B, 0.0) is None
     assert reports.look("other", A, 0.0) is None
-    assert reports.wish(("web", B), 0.0) == Wish()
 
 
 def test_before_the_first_answer_and_without_one():
@@ -136,7 +141,7 @@ DOWN = Report(operating=Operating.DOWN, note="disk full")
 def test_states_are_believed_at_once(report: Report, shown: tuple[AgentState, str], wish: Wish):
     reports = said(Report(), report)
     assert state(reports) == shown
-    assert reports.wish(WEB_A, 0.0) == wish
+    assert wished(reports) == wish
 
 
 @pytest.mark.parametrize("worse", [DRAIN, MAINT, DOWN, Report(weight=0.0)])
@@ -148,9 +153,9 @@ def test_the_way_back_is_believed_when_it_was_said_twice(worse: Report):
 
 
 def test_that_a_service_is_down_takes_no_drain_back_and_a_drain_nothing_of_that():
-    assert said(DRAIN, DOWN).wish(WEB_A, 0.0) == Wish(0, down=True)
+    assert wished(said(DRAIN, DOWN)) == Wish(0, down=True)
     reports = said(DOWN, DRAIN)
-    assert reports.wish(WEB_A, 0.0) == Wish(0, down=True)
+    assert wished(reports) == Wish(0, down=True)
     assert state(reports) == (AgentState.DOWN, "disk full")
 
 
@@ -189,16 +194,16 @@ def heard(*lines: bytes) -> Reports:
     ],
 )
 def test_what_part_of_its_weight_a_backend_wants(lines: list[bytes], share: float):
-    assert heard(*lines).wish(WEB_A, float(len(lines))) == Wish(share)
+    assert wished(heard(*lines), float(len(lines))) == Wish(share)
 
 
 def test_without_a_word_that_counts_it_is_all_of_it():
-    assert kept(LINES).wish(WEB_A, 0.0) == Wish()
-    assert heard(b"75%\n").wish(WEB_A, 60.0) == Wish()
+    assert wished(kept(LINES)) == Wish()
+    assert wished(heard(b"75%\n"), 60.0) == Wish()
 
 
 def test_what_an_agent_of_ours_tells_haproxy_is_not_for_us():
-    assert said(Report(weight=0.5)).wish(WEB_A, 0.0) == Wish()
+    assert wished(said(Report(weight=0.5))) == Wish()
 
 
 BUSY = Figures(cpu=0.95)
@@ -224,7 +229,7 @@ def test_worse_news_than_a_figure_over_its_limit_cools_nobody(report: Report, sh
 
 
 def test_a_stale_wish_is_no_wish():
-    assert said(DRAIN, DOWN).wish(WEB_A, 8.0) == Wish()
+    assert wished(said(DRAIN, DOWN), 8.0) == Wish()
 
 
 def test_lines_change_what_they_say():
