@@ -10,7 +10,9 @@ Time is the caller's monotonic ``now``; nothing an agent says about time is used
   it was said twice in a row.
 - A percentage of the weight, which HAProxy's agents say, in steps: those that follow a load average say
   another one each time.
-- Nothing for ever: a report older than ``LOST`` intervals and a timeout is stale and not used.
+- Nothing for ever: a report is stale and not used after ``LOST`` questions without an answer. Questions,
+  not intervals: where the budget has not enough for all agents they are asked less often, and the word of
+  one that always answers must not come and go.
 
 All an agent can do by lying is to take its own backend out of the choice, or to keep it in: the health
 checks do not ask here, and one that fails is not overridden. Agents that say that nothing is up take
@@ -40,7 +42,11 @@ STEP: Final = 0.05
 tables anew, and by maglev and source_hash moves clients."""
 
 LOST: Final = 3
-"""Questions in a row that may go without an answer: two lost packets are bad luck."""
+"""Questions in a row without an answer after which an agent is gone: two lost packets are bad luck."""
+
+OLDEST: Final = 180.0
+"""Seconds, or ``LOST`` intervals if that is longer: what is older by more than a timeout is stale, asked or
+not."""
 
 
 class AgentState(str, Enum):
@@ -116,6 +122,7 @@ class _Entry:
     share: float = 1.0  # part of its weight that it has
     hot: str = ""  # why
     failure: str = ""  # why the last question has no answer; empty if it has
+    unanswered: int = 0  # questions since the last answer
 
 
 class Reports:
@@ -146,7 +153,7 @@ class Reports:
         entry = self._entries.get(target)
         if entry is None:
             return
-        first = entry.said is None or self._age(entry, now) > _max_age(entry.agent)
+        first = entry.said is None or _is_stale(entry, now)
         before = entry.shown
         entry.said = report
         if first:
@@ -159,7 +166,7 @@ class Reports:
         share = 1.0 if entry.shown.weight is None else entry.shown.weight
         if share in (0, 1) or round(abs(share - entry.share) - STEP * max(share, entry.share), 6) >= 0:
             entry.share = share
-        entry.when, entry.rtt, entry.failure = now, rtt, ""
+        entry.when, entry.rtt, entry.failure, entry.unanswered = now, rtt, "", 0
         entry.hot = _heat(entry.shown.figures, entry.agent, was_hot=bool(entry.hot) and not first)
 
     def heard_line(self, target: BackendKey, line: Line, now: float, rtt: float) -> None:
@@ -172,6 +179,7 @@ class Reports:
         """An agent was asked and has not answered; ``reason`` is one line."""
         if (entry := self._entries.get(target)) is not None:
             entry.failure = reason
+            entry.unanswered += 1
 
     def look(self, service: str, backend: Endpoint, now: float) -> Sight | None:
         """What is believed of a backend now, and why; None if no agent of it is asked."""
@@ -182,8 +190,8 @@ class Reports:
             if entry.failure:
                 return Sight(AgentState.SILENT, f"ignored: {entry.failure}")
             return Sight(AgentState.UNASKED)
-        age = self._age(entry, now)
-        if age > _max_age(entry.agent):
+        age = _age(entry, now)
+        if _is_stale(entry, now):
             why = f": {entry.failure}" if entry.failure else ""
             return Sight(AgentState.STALE, f"ignored, {age:.0f} s old{why}", age=age, rtt=entry.rtt)
         state, reason = _judged(entry)
@@ -195,13 +203,14 @@ class Reports:
         entry, sight = self._entries.get((service, backend)), self.look(service, backend, now)
         return entry is not None and sight is not None and sight.report is not None and bool(entry.hot)
 
-    @staticmethod
-    def _age(entry: _Entry, now: float) -> float:
-        return max(0.0, now - entry.when)
+
+def _age(entry: _Entry, now: float) -> float:
+    return max(0.0, now - entry.when)
 
 
-def _max_age(agent: AgentCheck) -> float:
-    return LOST * agent.interval + agent.timeout
+def _is_stale(entry: _Entry, now: float) -> bool:
+    oldest = max(OLDEST, LOST * entry.agent.interval) + entry.agent.timeout
+    return entry.unanswered >= LOST or _age(entry, now) > oldest
 
 
 def _judged(entry: _Entry) -> tuple[AgentState, str]:

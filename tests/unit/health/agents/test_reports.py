@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -66,19 +67,33 @@ def test_a_report_with_its_age():
     assert (sight.state, sight.report, sight.age, sight.rtt) == (AgentState.OK, cpu(0.25), 1.5, 0.001)
 
 
-def test_a_report_is_stale_after_three_intervals_and_a_timeout():
-    reports = said(cpu(0.25))
+def lost(reports: Reports, questions: int = 3) -> Reports:
+    for _ in range(questions):
+        reports.failed(WEB_A, "no answer within 1 s")
+    return reports
+
+
+def test_a_report_is_stale_after_three_questions_without_an_answer():
+    reports = lost(said(cpu(0.25)), 2)
     assert reports.look(*WEB_A, 7.0).report == cpu(0.25)
-    assert reports.look(*WEB_A, 7.1).report is None
-    assert state(reports, 30.0) == (AgentState.STALE, "ignored, 30 s old")
-    reports.failed(WEB_A, "no answer within 1 s")
-    assert state(reports, 30.0) == (AgentState.STALE, "ignored, 30 s old: no answer within 1 s")
+    lost(reports, 1)
+    assert reports.look(*WEB_A, 7.0).report is None
+    assert state(reports, 7.0) == (AgentState.STALE, "ignored, 7 s old: no answer within 1 s")
 
 
-def test_one_question_without_an_answer_changes_nothing():
+def test_two_questions_without_an_answer_between_others_change_nothing():
     reports = said(cpu(0.25))
-    reports.failed(WEB_A, "no answer within 1 s")
-    assert state(reports, 3.0) == (AgentState.OK, "")
+    for now in (6.0, 12.0):
+        lost(reports, 2)
+        assert state(reports, now) == (AgentState.OK, "")
+        reports.heard(WEB_A, cpu(0.25), now, 0.001)
+
+
+@pytest.mark.parametrize(("interval", "oldest"), [(2.0, 181.0), (600.0, 1801.0)])
+def test_what_is_very_old_is_stale_though_nobody_was_asked(interval: float, oldest: float):
+    reports = said(cpu(0.25), agent=replace(AGENT, interval=interval))
+    assert state(reports, oldest)[0] is AgentState.OK
+    assert state(reports, oldest + 1.0) == (AgentState.STALE, f"ignored, {oldest + 1.0:.0f} s old")
 
 
 def test_a_figure_that_rises_is_believed_at_once_and_one_that_falls_slowly():
@@ -116,7 +131,7 @@ def test_an_agent_that_flaps_stays_hot_and_one_that_has_cooled_does_not():
 
 
 def test_after_a_silence_an_agent_is_believed_anew():
-    reports = said(cpu(1.0))
+    reports = lost(said(cpu(1.0)))
     reports.heard(WEB_A, cpu(0.1), 60.0, 0.001)
     assert reports.look(*WEB_A, 60.0).report == cpu(0.1)
     assert state(reports, 60.0)[0] is AgentState.OK
@@ -199,7 +214,7 @@ def test_what_part_of_its_weight_a_backend_wants(lines: list[bytes], share: floa
 
 def test_without_a_word_that_counts_it_is_all_of_it():
     assert wished(kept(LINES)) == Wish()
-    assert wished(heard(b"75%\n"), 60.0) == Wish()
+    assert wished(lost(heard(b"75%\n"))) == Wish()
 
 
 def test_what_an_agent_of_ours_tells_haproxy_is_not_for_us():
@@ -225,11 +240,11 @@ def test_worse_news_than_a_figure_over_its_limit_cools_nobody(report: Report, sh
     reports = said(Report(), report)
     assert state(reports)[0] is shown
     assert reports.is_hot(*WEB_A, 0.0) is hot
-    assert not reports.is_hot(*WEB_A, 8.0), "stale"
+    assert not lost(reports).is_hot(*WEB_A, 0.0), "stale"
 
 
 def test_a_stale_wish_is_no_wish():
-    assert wished(said(DRAIN, DOWN), 8.0) == Wish()
+    assert wished(lost(said(DRAIN, DOWN))) == Wish()
 
 
 def test_lines_change_what_they_say():

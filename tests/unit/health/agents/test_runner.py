@@ -236,6 +236,27 @@ def test_a_thousand_agents_stay_below_the_ceiling_and_nobody_is_passed_over(run:
     run(scenario())
 
 
+def test_the_word_of_a_thousand_agents_that_are_asked_seldom_does_not_come_and_go(run: Run):
+    async def scenario() -> None:
+        many = [service(*MANY, agent=replace(AGENT, protocol="tcp"))]  # eight packets a question
+        async with agents(*many, limits=with_agents(Probes(), many)) as made:
+            for backend in MANY:
+                drain = LineAnswer(Line(Administrative.DRAIN), 0.001, 8)
+                made.answer[Endpoint(backend.ip, AGENT.port)] = drain
+            await asyncio.sleep(20)  # until each was asked
+            for _ in range(100):
+                await asyncio.sleep(0.5)
+                assert {made.state(backend)[0] for backend in MANY} == {AgentState.DRAIN}
+            times = [when for when, asked in made.asked if asked.ip == MANY[7].ip]
+            assert min(later - before for before, later in pairwise(times)) > 7
+
+            made.answer[Endpoint(MANY[7].ip, AGENT.port)] = NoAnswer("no answer within 1 s")
+            await asyncio.sleep(3 * 10)
+            assert made.state(MANY[7])[0] is AgentState.STALE
+
+    run(scenario())
+
+
 def test_an_answer_of_more_packets_than_expected_is_paid_too(run: Run):
     async def scenario() -> None:
         line = [service(A, agent=replace(AGENT, protocol="tcp", interval=0.5))]
