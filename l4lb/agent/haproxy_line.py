@@ -3,8 +3,8 @@
 The configuration manual of HAProxy 2.6, 5.2 (agent-check), and what its parser does where that is silent
 (``tcpcheck_agent_expect_reply()`` in src/tcpcheck.c): words separated by spaces, tabs or commas, in any
 order and in either case; of two of a kind the last counts; after ``#`` comes a description. What the line
-does not say stays as it was. Stricter than HAProxy: an unknown word refuses the line, since nobody knows
-what else of it is not meant.
+does not say stays as it was, and a percentage that is too large is the largest. Stricter than HAProxy: an
+unknown word refuses the line, since nobody knows what else of it is not meant.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from l4lb.agent.report import Administrative, Operating, Report
 LONGEST: Final = 1_024
 """Bytes that a line may have, its end included."""
 
-_PERCENTAGE: Final = re.compile(r"([0-9]{1,6})%")
+_PERCENTAGE: Final = re.compile(r"([0-9]+)%")
 _MAXCONN: Final = re.compile(r"maxconn:([0-9]{1,10})")
 _LARGEST_PERCENTAGE: Final = 25_600  # 256 (SRV_UWGHT_MAX) times a weight of 1
 _SHOWN: Final = 40  # characters of a word that is not known
@@ -84,8 +84,8 @@ def _with(line: Line, word: str) -> Line:
         return replace(line, operating=operating)
     if (administrative := _ADMINISTRATIVE.get(lower)) is not None:
         return replace(line, administrative=administrative)
-    if (match := _PERCENTAGE.fullmatch(lower)) and int(match[1]) <= _LARGEST_PERCENTAGE:
-        return replace(line, percentage=int(match[1]))
+    if match := _PERCENTAGE.fullmatch(lower):
+        return replace(line, percentage=min(int(match[1]), _LARGEST_PERCENTAGE))
     if _MAXCONN.fullmatch(lower):  # how many connections HAProxy may open: l4lb opens none
         return line
     raise BadLine(f"{word[:_SHOWN]!r} is not a word of agent-check")

@@ -8,8 +8,11 @@ Time is the caller's monotonic ``now``; nothing an agent says about time is used
   traffic to and fro.
 - A wish to drain, or a service that is down, at once, and neither takes the other back; the way back when
   it was said twice in a row.
+- A figure that is missing, when it was missing ``LOST`` times in a row: until then it is as it was.
 - A percentage of the weight, which HAProxy's agents say, in steps: those that follow a load average say
-  another one each time.
+  another one each time. One that falls at once, one that rises as far as it was said ``RISE`` times in a
+  row. HAProxy lets an agent raise a weight above the configured one, and so do we not: its line has no key,
+  and with 25600% one would draw all connections to itself.
 - Nothing for ever: a report is stale and not used after ``LOST`` questions without an answer. Questions,
   not intervals: where the budget has not enough for all agents they are asked less often, and the word of
   one that always answers must not come and go.
@@ -22,6 +25,7 @@ nothing out: see ``Wish``.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -40,6 +44,10 @@ COOL: Final = 5 / 6
 STEP: Final = 0.05
 """Part of the share in force, or of what the agent says, by which the two must differ. Each change makes
 tables anew, and by maglev and source_hash moves clients."""
+
+RISE: Final = 5
+"""Answers in a row that say more before a share rises, to the least of what they say. It rises at one go:
+every step on the way would move clients again."""
 
 LOST: Final = 3
 """Questions in a row without an answer after which an agent is gone: two lost packets are bad luck."""
@@ -120,6 +128,8 @@ class _Entry:
     milder: int = 0  # reports in a row whose wish is better than what is believed
     healed: int = 0  # and whose service is
     share: float = 1.0  # part of its weight that it has
+    higher: list[float] = field(default_factory=list)  # shares above that, said in a row
+    missing: Counter[str] = field(default_factory=Counter)  # figures, by reports in a row without them
     hot: str = ""  # why
     failure: str = ""  # why the last question has no answer; empty if it has
     unanswered: int = 0  # questions since the last answer
@@ -154,20 +164,19 @@ class Reports:
         if entry is None:
             return
         first = entry.said is None or _is_stale(entry, now)
-        before = entry.shown
-        entry.said = report
+        was_hot = bool(entry.hot) and not first
         if first:
-            entry.shown, entry.milder, entry.healed = report, 0, 0
+            self._entries[target] = entry = _Entry(entry.agent, report, shown=report, share=_part(report))
         else:
+            sample = _complete(entry, report.figures)
             entry.shown = replace(
                 _states(entry, report),
-                figures=_damped(before.figures, report.figures, now - entry.when, entry.agent.interval),
+                figures=_damped(entry.shown.figures, sample, now - entry.when, entry.agent.interval),
             )
-        share = 1.0 if entry.shown.weight is None else entry.shown.weight
-        if share in (0, 1) or round(abs(share - entry.share) - STEP * max(share, entry.share), 6) >= 0:
-            entry.share = share
+            _follow(entry, _part(entry.shown))
         entry.when, entry.rtt, entry.failure, entry.unanswered = now, rtt, "", 0
-        entry.hot = _heat(entry.shown.figures, entry.agent, was_hot=bool(entry.hot) and not first)
+        entry.said = report
+        entry.hot = _heat(entry.shown.figures, entry.agent, was_hot=was_hot)
 
     def heard_line(self, target: BackendKey, line: Line, now: float, rtt: float) -> None:
         """An agent has said something: what its line leaves out is as it was."""
@@ -234,6 +243,27 @@ def _share(entry: _Entry) -> float:
     return entry.share if entry.agent.protocol == "tcp" else 1.0
 
 
+def _part(report: Report) -> float:
+    """Of its weight, that a backend is to have; at most all."""
+    return 1.0 if report.weight is None else min(1.0, report.weight)
+
+
+def _follow(entry: _Entry, share: float) -> None:
+    """Bring the share that is in force to what is said now: down at once, up after a while, in steps. One
+    of 0 has been taken back twice when it comes here."""
+    step = STEP * max(share, entry.share)
+    if share not in (0, 1) and round(abs(share - entry.share) - step, 6) < 0:
+        entry.higher.clear()
+    elif share <= entry.share or not entry.share:
+        entry.share = share
+        entry.higher.clear()
+    else:
+        entry.higher.append(share)
+        if len(entry.higher) == RISE:
+            entry.share = min(entry.higher)
+            entry.higher.clear()
+
+
 def _states(entry: _Entry, report: Report) -> Report:
     """The report with the states that are believed: worse ones at once, better ones said twice."""
     shown = entry.shown
@@ -252,6 +282,19 @@ def _wish(report: Report) -> Administrative:
 
 def _broken(report: Report) -> bool:
     return report.operating is not Operating.UP
+
+
+def _complete(entry: _Entry, sample: Figures) -> Figures:
+    """The figures of a report, and as they were those that it lacks and that were not missing for long."""
+    kept: dict[str, float] = {}
+    for name in LARGEST:
+        if getattr(sample, name) is not None:
+            entry.missing[name] = 0
+            continue
+        entry.missing[name] += 1
+        if entry.missing[name] < LOST:
+            kept[name] = getattr(entry.shown.figures, name)
+    return replace(sample, **kept)
 
 
 def _damped(before: Figures, sample: Figures, elapsed: float, interval: float) -> Figures:

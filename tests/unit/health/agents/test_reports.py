@@ -102,9 +102,18 @@ def test_a_figure_that_rises_is_believed_at_once_and_one_that_falls_slowly():
     assert report.figures.cpu == pytest.approx(0.8 * math.exp(-2 / 10))
 
 
-def test_a_figure_that_is_gone_is_gone():
-    memory = Report(Figures(memory=0.5))
-    assert said(cpu(0.9), memory).look(*WEB_A, 0.0).report == memory
+MEMORY = Report(Figures(memory=0.5))
+
+
+def test_a_figure_that_was_missing_three_times_in_a_row_is_gone():
+    assert said(cpu(0.9), MEMORY, MEMORY, MEMORY).look(*WEB_A, 0.0).report == MEMORY
+    both = Report(Figures(cpu=0.9, memory=0.5))
+    assert said(cpu(0.9), MEMORY, MEMORY).look(*WEB_A, 0.0).report == both
+
+
+def test_one_without_a_figure_now_and_then_stays_hot():
+    assert state(said(*[cpu(0.99), MEMORY, Report()] * 20)) == (AgentState.HOT, "CPU 99%, limit 90%")
+    assert state(said(cpu(0.99), MEMORY, MEMORY, MEMORY))[0] is AgentState.OK
 
 
 @pytest.mark.parametrize(
@@ -196,16 +205,22 @@ def heard(*lines: bytes) -> Reports:
         ([b"up\n"], 1.0),
         ([b"75%\n"], 0.75),
         ([b"75%\n", b"78%\n"], 0.75),
-        ([b"75%\n", b"80%\n"], 0.8),
+        ([b"75%\n", *[b"80%\n"] * 4], 0.75),
+        ([b"75%\n", *[b"80%\n"] * 5], 0.8),
+        ([b"10%\n", b"100%\n", b"60%\n", b"90%\n", b"80%\n", b"70%\n"], 0.6),
+        ([b"75%\n", *[b"80%\n"] * 4, b"77%\n", b"80%\n"], 0.75),
+        ([b"10%\n", *[b"100%\n", b"10%\n"] * 20, b"100%\n"], 0.1),
+        ([b"10%\n", *[b"100%\n"] * 5, b"10%\n"], 0.1),
         ([b"95%\n", b"90%\n"], 0.9),
-        ([b"92%\n", b"97%\n", b"100%\n"], 1.0),
+        ([b"97%\n", *[b"100%\n"] * 5], 1.0),
         ([b"5%\n", b"1%\n"], 0.01),
         ([b"0%\n", b"3%\n"], 0.0),
         ([b"0%\n", b"3%\n", b"3%\n"], 0.03),
         ([b"75%\n", b"0%\n"], 0.0),
         ([b"75%\n", b"drain\n"], 0.0),
         ([b"75%\n", b"drain\n", b"ready\n", b"ready\n"], 0.75),
-        ([b"200%\n"], 2.0),
+        ([b"200%\n"], 1.0),
+        ([b"25600%\n", b"40%\n", *[b"25600%\n"] * 5], 1.0),
     ],
 )
 def test_what_part_of_its_weight_a_backend_wants(lines: list[bytes], share: float):
