@@ -11,7 +11,6 @@ import asyncio
 import errno
 import socket
 import struct
-import time
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -54,7 +53,8 @@ class Exchange:
         reason: one line; empty if answered.
         seconds: from the SYN to the last byte that was needed.
         first_byte: seconds from the request to the first segment of the answer, when our kernel received
-            it; None if none came, or none was waited for.
+            it; None if none came, or none was waited for. An upper bound: of segments that wait until this
+            process gets to them the kernel makes one, which has the time of the last.
         packets: that it caused in both directions, its RST included.
         fault: the gateway's, None if there was none.
     """
@@ -129,13 +129,11 @@ class _UnderWay:
         if talk is None:
             return
         self._step = "sending the request"
-        asked, asked_at = time.monotonic(), time.time_ns()
+        began = kernel_time.moment()
         await loop.sock_sendall(sock, talk.request)
         self._step = f"waiting for {talk.awaited}"
-        await _readable(sock)
-        data, ancillary, _, _ = sock.recvmsg(min(_RECEIVE_SIZE, talk.room), kernel_time.ANCILLARY_SIZE)
-        stamp = kernel_time.stamp(ancillary)
-        self._first_byte = kernel_time.round_trip(asked_at, stamp, time.monotonic() - asked)
+        data, received, ended = await _first_read(sock, min(_RECEIVE_SIZE, talk.room))
+        self._first_byte = kernel_time.round_trip(began, received, ended)
         while not talk.receive(data):
             self._step = f"waiting for {talk.awaited}"
             if self._most is not None and (packets := packets_until_reset(sock)) > self._most:
@@ -143,17 +141,29 @@ class _UnderWay:
             data = await loop.sock_recv(sock, min(_RECEIVE_SIZE, talk.room))
 
 
-async def _readable(sock: socket.socket) -> None:
-    """Wait until something can be read; asyncio has no call for that, and its reads lose the stamp."""
+async def _first_read(sock: socket.socket, size: int) -> tuple[bytes, int | None, kernel_time.Moment]:
+    """The first bytes that come, when the kernel received them, and when they were read. In the turn of the
+    event loop in which it sees them: asyncio's own reads lose the stamp, and in a later turn more would be
+    there."""
     loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
+    done: asyncio.Future[tuple[bytes, int | None, kernel_time.Moment]] = loop.create_future()
 
-    def readable() -> None:
-        if not ready.done():
-            ready.set_result(None)
+    def read() -> None:
+        if done.done():
+            return
+        try:
+            data, ancillary, _, _ = sock.recvmsg(size, kernel_time.ANCILLARY_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            done.set_exception(error)
+        else:
+            done.set_result((data, kernel_time.stamp(ancillary), kernel_time.moment()))
 
-    loop.add_reader(sock, readable)
+    loop.add_reader(sock, read)
     try:
-        await ready
+        return await done
     finally:
         loop.remove_reader(sock)
+        if done.done() and not done.cancelled():
+            done.exception()  # whoever is cancelled himself does not ask for it

@@ -2,13 +2,15 @@
 
 Python gets to a packet when the event loop does, which under load is milliseconds later. The
 stamps are of the wall clock, which may be set while a probe is under way, so they are believed only where
-the monotonic clock allows them.
+the monotonic clock says that it was not.
 """
 
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
@@ -19,6 +21,10 @@ _RX_SOFTWARE: Final = 1 << 3  # when the driver handed it over
 _REPORT_SOFTWARE: Final = 1 << 4
 
 _TIMESPEC: Final = Struct("@ll")
+
+_APART: Final = 1_000_000
+"""Nanoseconds by which the clocks may drift apart while a question is under way. Adjusting the wall clock
+slowly moves both; more was a step, or this process was stopped between reading the one and the other."""
 
 ANCILLARY_SIZE: Final = 512
 """Bytes for a stamp and whatever else the kernel says of a packet."""
@@ -48,14 +54,34 @@ def stamp(ancillary: Ancillary) -> int | None:
     return None
 
 
-def round_trip(sent: int, received: int | None, elapsed: float) -> float:
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One moment on both clocks, in nanoseconds."""
+
+    wall: int
+    monotonic: int
+
+
+def moment() -> Moment:
+    """Now."""
+    return Moment(time.time_ns(), time.monotonic_ns())
+
+
+def round_trip(began: Moment, received: int | None, ended: Moment, sent: int | None = None) -> float:
     """Seconds from question to answer.
 
     Args:
-        sent, received: stamps in nanoseconds of the wall clock.
-        elapsed: seconds on the monotonic clock, from before the one to after the other: an upper bound,
-            and the answer where the stamps contradict it because the wall clock was set in between.
+        began: before the question was sent.
+        received: the answer's stamp, if it has one.
+        ended: after the answer was read; from ``began`` to this, by the monotonic clock, is an upper bound,
+            and the answer where the wall clock was set in between: it has passed another time by more than
+            ``_APART``, or the stamps are not between the two moments.
+        sent: the question's stamp, if it has one.
     """
-    if received is not None and 0 <= (measured := (received - sent) / 1e9) <= elapsed:
-        return measured
-    return elapsed
+    elapsed = ended.monotonic - began.monotonic
+    was_set = abs(ended.wall - began.wall - elapsed) > _APART
+    if received is not None and not was_set:
+        measured = received - (began.wall if sent is None else sent)
+        if 0 <= measured <= elapsed:
+            return measured / 1e9
+    return elapsed / 1e9

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-import time
 from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Final
@@ -76,8 +75,7 @@ class _Question:
 
     key: bytes
     answer: asyncio.Future[Answer]
-    sent: int  # when, in nanoseconds of the clock of the kernel's timestamps,
-    began: float  # and in seconds of one that does not jump
+    began: kernel_time.Moment
 
 
 class AgentSocket:
@@ -110,9 +108,7 @@ class AgentSocket:
         sock = self._socket(socket.AF_INET if endpoint.version == 4 else socket.AF_INET6)
         nonce = secrets.token_bytes(NONCE_SIZE)
         packet = question(nonce, key)
-        waiting = _Question(
-            key, asyncio.get_running_loop().create_future(), time.time_ns(), time.monotonic()
-        )
+        waiting = _Question(key, asyncio.get_running_loop().create_future(), kernel_time.moment())
         self._waiting[nonce] = waiting
         try:
             sock.sendto(packet, (endpoint.host, endpoint.port))
@@ -185,5 +181,5 @@ class AgentSocket:
             if bad.refusal in (Refusal.BAD_FIGURE, Refusal.MALFORMED):
                 waiting.answer.set_exception(NoAnswer(f"the agent lies: {bad}", packets=2, wrong=True))
             raise
-        rtt = kernel_time.round_trip(waiting.sent, received, time.monotonic() - waiting.began)
+        rtt = kernel_time.round_trip(waiting.began, received, kernel_time.moment())
         waiting.answer.set_result(Answer(report, rtt))

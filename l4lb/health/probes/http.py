@@ -2,7 +2,8 @@
 Edge: sockets.
 
 The request is the one of the health check. The time runs from the request, not from the SYN: connecting
-is the kernels' business (see ``syn``). It ends when our kernel received the first segment of the answer.
+is the kernels' business (see ``syn``). It ends when our kernel received the first segment of the answer,
+or the last that was there when this process, if it was busy, came to read (``Exchange.first_byte``).
 """
 
 from __future__ import annotations

@@ -22,7 +22,6 @@ import importlib
 import ipaddress
 import secrets
 import socket
-import time
 from dataclasses import dataclass
 from struct import Struct
 from types import ModuleType
@@ -89,8 +88,8 @@ class _Question:
     """A probe under way."""
 
     answer: asyncio.Future[ProbeResult]
-    began: float  # seconds, monotonic
-    sent: int  # nanoseconds of the wall clock: the kernel's where it tells, else from just before the send
+    began: kernel_time.Moment  # just before it was sent
+    sent: int | None = None  # when by the kernel, where it tells: nanoseconds of the wall clock
 
 
 class _Channel:
@@ -119,9 +118,9 @@ class _Channel:
         sequence = secrets.randbits(32)
         try:
             packet = syn(_source_towards(target), target, flow.port, sequence)
-            question = _Question(self._loop.create_future(), time.monotonic(), time.time_ns())
+            question = _Question(self._loop.create_future(), kernel_time.moment())
             self._questions[sequence] = question
-            self._handshakes.begin(flow, sequence, question.began)
+            self._handshakes.begin(flow, sequence, question.began.monotonic / 1e9)
             self._socket.sendto(packet, (target.host, 0))
             # Not asyncio.timeout: it may throw away an answer that has come in the same turn of the loop.
             await asyncio.wait((question.answer,), timeout=timeout)
@@ -180,7 +179,7 @@ class _Channel:
         if found is None or verdict not in (Verdict.ANSWER, Verdict.REFUSAL):
             return
         question = self._questions[(found.acknowledgement - 1) & 0xFFFF_FFFF]
-        seconds = kernel_time.round_trip(question.sent, stamp, time.monotonic() - question.began)
+        seconds = kernel_time.round_trip(question.began, stamp, kernel_time.moment(), question.sent)
         if verdict is Verdict.ANSWER:
             result = ProbeResult(Outcome.ANSWERED, seconds, packets=3)
         else:
