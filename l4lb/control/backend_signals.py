@@ -30,7 +30,9 @@ def signals(
     pool = pool or Pool()
     for address, estimate in pool.backends.items():
         said = found.setdefault(address, {})
-        quiet = now - estimate.asked
+        quiet, age = now - estimate.asked, now - estimate.since
+        if age < adaptive.SLOW_START:
+            said["slow start"] = f"new, {age:.0f} s"
         if estimate.response_time is not None:
             said["response"] = _aged(f"{1_000 * estimate.response_time:.3g}ms", quiet)
         said["slowness"] = _aged(f"x{estimate.price(now):.2g}", quiet)

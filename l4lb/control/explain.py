@@ -14,7 +14,19 @@ from typing import Any
 
 from l4lb.datapath.base import ConnectionFilter
 from l4lb.director.connection import tuple_key
-from l4lb.model import Costs, Decision, Endpoint, Key, Load, Nat, Protocol, Service, ServicePlan, Table
+from l4lb.model import (
+    Costs,
+    Decision,
+    Endpoint,
+    Key,
+    Load,
+    Nat,
+    Protocol,
+    Service,
+    ServicePlan,
+    Table,
+    WhenAllDown,
+)
 from l4lb.schedulers.hash import flow_hash, source_hash
 from l4lb.schedulers.price import price
 
@@ -30,14 +42,18 @@ class Known:
         plan: as the datapath has it.
         loads: of its backends now.
         signals: by backend, what else the scheduler goes by, for people: name -> value and age.
-        away: by backend, why it takes no new connections.
+        down: by backend, why it should get no new connections: its check fails,
+        unwilling: or its agent does not want them.
+        most_compared: backends, for one connection by costs; None: all.
     """
 
     service: Service
     plan: ServicePlan
     loads: Mapping[Endpoint, Load]
     signals: Mapping[Endpoint, Mapping[str, str]]
-    away: Mapping[Endpoint, str]
+    down: Mapping[Endpoint, str]
+    unwilling: Mapping[Endpoint, str]
+    most_compared: int | None = None
 
 
 def explain(known: Known, client: Endpoint) -> Json:
@@ -65,7 +81,7 @@ def explain(known: Known, client: Endpoint) -> Json:
         "rule": rule,
         "but": _but(known),
         "candidates": candidates,
-        "away": {str(address): why for address, why in known.away.items()},
+        "away": {str(address): why for address, why in _away(known).items()},
     }
 
 
@@ -80,10 +96,21 @@ def concerns(which: ConnectionFilter, decision: Decision) -> bool:
 
 def _but(known: Known) -> str | None:
     """What goes before the scheduler."""
-    if not known.plan.affinity_timeout:
-        return None
-    seconds = known.plan.affinity_timeout
-    return f"a client seen in the last {seconds:g} s stays with the backend of its last connection"
+    parts, chosen = [], _chosen(known.plan)
+    if known.plan.affinity_timeout:
+        seconds = known.plan.affinity_timeout
+        parts.append(
+            f"a client seen in the last {seconds:g} s stays with the backend of its last connection"
+        )
+    if chosen and chosen <= known.down.keys() and known.service.when_all_down is WhenAllDown.USE_ALL:
+        parts.append("all are down, and used as if they were up (when_all_down)")
+    elif chosen and chosen <= known.unwilling.keys():
+        parts.append("no other takes connections, so those go on whose agents say that they are down")
+    return "; ".join(parts) or None
+
+
+def _chosen(plan: ServicePlan) -> set[Endpoint]:
+    return {plan.backends[index].address for index in plan.selection.chosen}
 
 
 def _by_table(
@@ -142,6 +169,9 @@ def _by_costs(known: Known, selection: Costs) -> tuple[Endpoint | None, str, lis
             f"of {selection.candidates} drawn at random from {len(rows)} the least {formula}",
             candidates,
         )
+    if known.most_compared is not None and len(rows) > known.most_compared:
+        rule = f"of {known.most_compared} in a row among {len(rows)}, from one drawn at random on"
+        return None, f"{rule}, the least {formula}", candidates
     best = [row for row in rows if row[0] == rows[0][0]]
     if len(best) > 1:
         return None, f"{len(best)} have the least {formula}, and take turns", candidates
@@ -166,19 +196,20 @@ def _report(known: Known, address: Endpoint) -> Json:
     }
 
 
-def away(service: Service, plan: ServicePlan, states: Mapping[Endpoint, str]) -> dict[Endpoint, str]:
-    """Why backends take no new connections; ``states`` says of those that are down
-    or that their agents drain why."""
-    taken = {plan.backends[index].address for index in plan.selection.chosen}
-    sources = {each.address: each.snat for each in plan.backends}
+def _away(known: Known) -> dict[Endpoint, str]:
+    """Why backends take no new connections."""
+    service, taken = known.service, _chosen(known.plan)
+    sources = {each.address: each.snat for each in known.plan.backends}
     reasons = {}
     for backend in service.backends:
         if backend.address in taken:
             continue
         if backend.weight == 0:
             reasons[backend.address] = "drained: weight 0"
-        elif backend.address in states:
-            reasons[backend.address] = states[backend.address]
+        elif backend.address in known.down:
+            reasons[backend.address] = known.down[backend.address]
+        elif backend.address in known.unwilling:
+            reasons[backend.address] = known.unwilling[backend.address]
         elif service.nat is Nat.FULL and sources.get(backend.address) is None:
             reasons[backend.address] = "no route to it, so no address of the gateway for full NAT"
         else:

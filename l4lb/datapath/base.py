@@ -22,6 +22,7 @@ class Capabilities:
     survives_daemon: bool = False  # traffic flows while the daemon is away
     restores_connections: bool = False  # connections outlive a stop and a start
     needs_forwarding: bool = False  # by the kernel (net.ipv4.ip_forward), or services do not work
+    most_compared: int | None = None  # backends, for one connection by costs; None: all
     made_for: Limits | None = None  # its tables, until all of it is removed; None: for what a plan says
 
     def unmet(self, limits: Limits) -> dict[str, int]:

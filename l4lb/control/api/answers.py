@@ -30,7 +30,7 @@ from l4lb.control.config.edits import find_backend, find_service
 from l4lb.control.convergence import Convergence
 from l4lb.control.desired import DesiredState
 from l4lb.control.drains import Drains
-from l4lb.control.explain import Known, away, concerns, explain
+from l4lb.control.explain import Known, concerns, explain
 from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.datapath.base import ConnectionFilter, DatapathError
 from l4lb.health.rise_fall import Health, HealthState
@@ -210,12 +210,12 @@ class Answers:
         plan = self._convergence.plan_of(name)
         found = await self._supervisor.running.loads({name})
         reports, now = self._convergence.agents.reports, time.monotonic()
-        states = {
+        unwilling = {
             backend.address: f"{BY_AGENT}: {sight.said}"
             for backend in service.backends
             if (sight := reports.look(name, backend.address, now)) is not None and sight.wish.none
         }
-        states |= {
+        down = {
             backend.address: against
             for backend in service.backends
             if (against := self._health(name, backend.address).against)
@@ -226,7 +226,9 @@ class Answers:
                 plan,
                 {address: load for (_, address), load in found.items()},
                 self._signals(service),
-                away(service, plan, states),
+                down,
+                unwilling,
+                self._supervisor.latest.capabilities.most_compared,
             ),
             client,
         )

@@ -98,7 +98,11 @@ class EbpfDatapath:
         """
         # bpf_fib_lookup says nothing where an interface may not forward (BPF_FIB_LKUP_RET_FWD_DISABLED).
         self._capabilities = Capabilities(
-            name=kind, survives_daemon=True, restores_connections=True, needs_forwarding=True
+            name=kind,
+            survives_daemon=True,
+            restores_connections=True,
+            needs_forwarding=True,
+            most_compared=layout.MOST_COSTS,
         )
         self._watch = watch
         self._kind = kind

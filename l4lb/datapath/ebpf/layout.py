@@ -154,6 +154,9 @@ RESTED: Final = 16
 BLOCK_PAIRS: Final = 64
 """Pairs of connections4 for each entry of blocks."""
 
+MOST_COSTS: Final = 1_024
+"""Of select.h: backends that are compared for one connection."""
+
 FEWEST_ENDS: Final = 1 << 10
 MOST_ENDS: Final = 1 << 19
 END_PROBES: Final = 16

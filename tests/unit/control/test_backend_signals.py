@@ -31,6 +31,15 @@ def test_how_long_answers_take_and_how_slow_that_is():
     assert said[A] == said[B] == {"response": "100ms", "slowness": "x1"}
 
 
+def test_of_one_that_is_new_until_it_has_all_of_its_share():
+    pool = looked(10, ONE_EACH, ONE_EACH)
+    pool = looked(2, ONE_EACH, ONE_EACH, Pool({A: pool.backends[A]}, usual=pool.usual), start=10.0)
+    said = signals(pool, {}, 12.0)
+    assert said[B]["slow start"] == "new, 2 s"
+    assert "slow start" not in said[A]
+    assert "slow start" not in signals(pool, {}, 13.2)[B]
+
+
 def test_of_one_that_is_idle_what_was_fades_and_has_an_age():
     slow = looked(10, ONE_EACH, Measured(opened=1, answers=1, answer_time=1.0))
     assert float(signals(slow, {}, 10.0)[B]["slowness"].lstrip("x")) > 5

@@ -2,7 +2,7 @@
 
 import pytest
 
-from l4lb.control.explain import Known, away, explain
+from l4lb.control.explain import Known, explain
 from l4lb.model import (
     Backend,
     BackendPlan,
@@ -15,19 +15,22 @@ from l4lb.model import (
     Service,
     ServicePlan,
     Table,
+    WhenAllDown,
 )
 from l4lb.schedulers.hash import flow_hash, source_hash
 
+REFUSE = WhenAllDown.REFUSE
 VIP = Endpoint.parse("10.1.0.100:80")
 CLIENT = Endpoint.parse("10.1.0.7:40000")
 ONE, TWO, THREE = (Endpoint.parse(f"10.2.0.{number}:80") for number in (11, 12, 13))
 
 
-def known(selection, loads=None, protocol=Protocol.TCP, affinity_timeout=0.0, **more):
-    service = Service("web", VIP, protocol, backends=tuple(Backend(each) for each in (ONE, TWO, THREE)))
+def known(selection, loads=None, protocol=Protocol.TCP, affinity_timeout=0.0, when=REFUSE, **more):
+    backends = tuple(Backend(each) for each in (ONE, TWO, THREE))
+    service = Service("web", VIP, protocol, backends=backends, when_all_down=when)
     backends = tuple(BackendPlan(each) for each in (ONE, TWO, THREE))
     plan = ServicePlan("web", VIP, protocol, selection, backends, affinity_timeout=affinity_timeout)
-    return Known(service, plan, loads or {}, **{"signals": {}, "away": {}, **more})
+    return Known(service, plan, loads or {}, **{"signals": {}, "down": {}, "unwilling": {}, **more})
 
 
 def told(*arguments, **more):
@@ -103,17 +106,59 @@ def test_affinity_goes_before():
     assert "300 s" in told(Table(Key.TURN, (0,)), affinity_timeout=300.0)["but"]
 
 
+ALL_DOWN = dict.fromkeys((ONE, TWO, THREE), "connection refused")
+AGENTS_SAY = dict.fromkeys((ONE, TWO, THREE), "by its agent: down: no database")
+
+
+@pytest.mark.parametrize("selection", [Table(Key.SOURCE, (0, 1, 2)), Costs(((0, 1), (1, 2), (2, 3)))])
+def test_that_all_are_down_and_used_is_said(selection):
+    assert told(selection, down=ALL_DOWN, when=WhenAllDown.USE_ALL)["but"] == (
+        "all are down, and used as if they were up (when_all_down)"
+    )
+    some = {ONE: "timeout", TWO: "timeout"}
+    assert told(selection, down=some, when=WhenAllDown.USE_ALL)["but"] is None
+    both = told(selection, affinity_timeout=60.0, down=ALL_DOWN, when=WhenAllDown.USE_ALL)["but"]
+    assert "60 s" in both
+    assert "all are down" in both
+
+
+def test_that_nobody_is_chosen_needs_no_but():
+    assert told(Table(Key.TURN, ()), down=ALL_DOWN, when=WhenAllDown.USE_ALL)["but"] is None
+
+
+def test_that_some_go_on_against_their_agents_is_said():
+    assert (
+        "whose agents say that they are down" in told(Table(Key.TURN, (0, 2)), unwilling=AGENTS_SAY)["but"]
+    )
+    assert told(Table(Key.TURN, (0, 2)), unwilling={ONE: "by its agent: down"})["but"] is None
+
+
+def test_where_not_all_can_be_compared_nothing_is_certain():
+    costs = Costs(((0, 1), (1, 2), (2, 3)))
+    assert told(costs, most_compared=3)["backend"] == str(ONE)
+    answer = told(costs, most_compared=2)
+    assert answer["backend"] is None
+    assert answer["rule"].startswith("of 2 in a row among 3, from one drawn at random on, the least price")
+    drawn = told(Costs(costs.costs, candidates=2), most_compared=2)
+    assert "of 2 drawn at random from 3" in drawn["rule"]
+
+
 def test_another_version_of_ip():
     with pytest.raises(ValueError, match="is IPv6, service 'web' is IPv4"):
         explain(known(Table(Key.TURN, (0,))), Endpoint.parse("[2001:db8::1]:1"))
 
 
 def test_why_others_are_away():
-    service = Service("web", VIP, nat=Nat.FULL, backends=(Backend(ONE, 0), Backend(TWO), Backend(THREE)))
-    backends = tuple(BackendPlan(each) for each in (ONE, TWO, THREE))
+    four = Endpoint.parse("10.2.0.14:80")
+    every = (ONE, TWO, THREE, four)
+    service = Service("web", VIP, nat=Nat.FULL, backends=(Backend(ONE, 0), *map(Backend, every[1:])))
+    backends = tuple(map(BackendPlan, every))
     plan = ServicePlan("web", VIP, Protocol.TCP, Table(Key.TURN, ()), backends, Nat.FULL)
-    assert away(service, plan, {TWO: "down: refused"}) == {
-        ONE: "drained: weight 0",
-        TWO: "down: refused",
-        THREE: "no route to it, so no address of the gateway for full NAT",
+    unwilling = {TWO: "by its agent: maint", four: "by its agent: maint"}
+    answer = explain(Known(service, plan, {}, {}, {TWO: "refused"}, unwilling), CLIENT)
+    assert answer["away"] == {
+        str(ONE): "drained: weight 0",
+        str(TWO): "down: refused",
+        str(THREE): "no route to it, so no address of the gateway for full NAT",
+        str(four): "by its agent: maint",
     }

@@ -70,6 +70,7 @@ def test_status(tmp_path):
                     "survives_daemon": False,
                     "restores_connections": True,
                     "needs_forwarding": False,
+                    "most_compared": None,
                     "made_for": None,
                 },
                 "details": {"interfaces": "eth0, eth1"},
@@ -145,6 +146,24 @@ def test_explain(tmp_path):
         assert str(WEB1) in {each["address"] for each in answer["candidates"]}
 
     with_daemon(tmp_path, scenario)
+
+
+def test_explain_says_that_all_are_down(tmp_path):
+    async def scenario(l4lb):
+        await l4lb.datapath.plan_where(lambda plan: bool(plan.services))
+        l4lb.health.become("web", "10.2.0.11:80", HealthState.DOWN, "connection refused")
+        await l4lb.datapath.plan_where(lambda plan: not plan.services[0].backends[0].alive)
+        answer = await l4lb.get("/v1/explain", service="web", client="10.1.0.7:40000")
+        assert answer["away"] == {"10.2.0.11:80": "down: connection refused"}
+        assert answer["but"] is None
+        l4lb.health.become("web", "10.2.0.12:80", HealthState.DOWN, "connection refused")
+        await l4lb.datapath.plan_where(lambda plan: plan.services[0].backends[0].alive)
+        answer = await l4lb.get("/v1/explain", service="web", client="10.1.0.7:40000")
+        assert answer["but"].startswith("all are down")
+
+    with_daemon(
+        tmp_path, scenario, CONFIG.replace('name = "web"', 'name = "web"\nwhen_all_down = "use_all"')
+    )
 
 
 def test_decisions(tmp_path):

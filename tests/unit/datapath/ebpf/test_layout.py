@@ -94,6 +94,13 @@ def test_a_difference_would_be_found(clang):
     assert "static_assert" in complaints(clang, source(["sizeof(struct path) == 1"])).lower()
 
 
+def test_as_many_backends_are_compared_as_python_says():
+    (number,) = re.findall(
+        r"^#define MOST_COSTS (\d+)", HEADER.with_name("select.h").read_text(), re.MULTILINE
+    )
+    assert int(number) == layout.MOST_COSTS
+
+
 def test_every_struct_that_c_defines_is_known_here_or_stays_in_the_programs():
     theirs = {
         "end",
