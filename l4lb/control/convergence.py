@@ -314,12 +314,15 @@ class Convergence:
             for backend in service.backends
             if backend.weight > 0
         }
+        sights = {target: sight for target, sight in self._sights.items() if target in weighty}
+        # Tables are long: only of those services where it matters who is in them.
+        concerned = {service for (service, _), sight in sights.items() if sight.wish.none}
         chosen = {
-            (plan.name, plan.backends[index].address)
-            for plan in self._plans.values()
+            (name, plan.backends[index].address)
+            for name, plan in self._plans.items()
+            if name in concerned
             for index in plan.selection.chosen
         }
-        sights = {target: sight for target, sight in self._sights.items() if target in weighty}
         self._kept_out.note(sights, chosen, time.monotonic())
 
     async def _keep_vips(self, config: Config) -> None:

@@ -28,27 +28,24 @@ class KeptOut:
 
         Args:
             sights: the backends that have agents and a weight, as the plan has taken them.
-            chosen: the backends that get new connections.
+            chosen: the backends that get new connections, at least of services where an agent is against it.
             now: seconds.
         """
         before = self._since.keys() | self._used
         unwilling = {target for target, sight in sights.items() if sight.wish.none}
         out = unwilling - set(chosen)
         for target, sight in sights.items():
-            service, backend = target
             if target in out and target not in self._since:
                 log.log(
                     logging.WARNING if sight.wish.down else logging.INFO,
                     "backend %s %s gets no new connections, by its agent: %s",
-                    service,
-                    backend,
+                    *target,
                     sight.said,
                 )
             elif target in unwilling - out and target not in self._used:
                 log.warning(
                     "backend %s %s gets new connections as no other does, against its agent: %s",
-                    service,
-                    backend,
+                    *target,
                     sight.said,
                 )
             elif target in before - unwilling:
