@@ -287,9 +287,7 @@ class Convergence:
         # In a thread: compiling a Maglev table would hold up the checks and the API.
         view, plan, self._unserved = await asyncio.to_thread(decide)
         adaptive = {
-            service.name: candidates_for(
-                service, unusable=unusable, sources=view.sources, avoided=avoided
-            )
+            service.name: candidates_for(service, unusable=unusable, sources=view.sources, avoided=avoided)
             for service in services
             if service.scheduler == ADAPTIVE
         }

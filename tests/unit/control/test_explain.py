@@ -106,7 +106,7 @@ def test_affinity_goes_before():
     assert "300 s" in told(Table(Key.TURN, (0,)), affinity_timeout=300.0)["but"]
 
 
-ALL_DOWN = dict.fromkeys((ONE, TWO, THREE), "connection refused")
+ALL_DOWN = dict.fromkeys((ONE, TWO, THREE), "down: connection refused")
 AGENTS_SAY = dict.fromkeys((ONE, TWO, THREE), "by its agent: down: no database")
 
 
@@ -155,7 +155,7 @@ def test_why_others_are_away():
     backends = tuple(map(BackendPlan, every))
     plan = ServicePlan("web", VIP, Protocol.TCP, Table(Key.TURN, ()), backends, Nat.FULL)
     unwilling = {TWO: "by its agent: maint", four: "by its agent: maint"}
-    answer = explain(Known(service, plan, {}, {}, {TWO: "refused"}, unwilling), CLIENT)
+    answer = explain(Known(service, plan, {}, {}, {TWO: "down: refused"}, unwilling), CLIENT)
     assert answer["away"] == {
         str(ONE): "drained: weight 0",
         str(TWO): "down: refused",
