@@ -1,7 +1,8 @@
 """Next hops by longest prefix match over a snapshot of the kernel's routes.
 
-A table is built once from a snapshot and never changes. It follows the kernel (net/ipv4/fib_trie.c,
-net/ipv6/ip6_fib.c) where the tables local and main are looked up in that order, with these limits:
+A table is built from a snapshot, and changes only where it is told what has changed. It follows the kernel
+(net/ipv4/fib_trie.c, net/ipv6/ip6_fib.c) where the tables local and main are looked up in that order, with
+these limits:
 
 - A next hop whose link is down or without carrier is not used, whatever the sysctl
   ``ignore_routes_with_linkdown`` says.
@@ -15,9 +16,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from l4lb.netlink.state import Link, Route, RouteKind
+
+Prefix = tuple[bytes, int]
+"""An address of 4 or 16 bytes, host bits zero, and a length in bits."""
+
+_Level = tuple[int, dict[int, tuple[Route, ...]]]
+"""The prefixes of one length: how far to shift a destination right, and each one's routes, best first."""
+
+_NO_ROUTES: Final[tuple[Route, ...]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,76 +39,80 @@ class NextHop:
     mtu: int  # largest IP packet in bytes
 
 
-class _Match(NamedTuple):
-    """What becomes of a packet. Without a hop it goes nowhere, or to this host if ``local``."""
-
-    hop: NextHop | None = None
-    on_link: bool = False  # the hop's address is the destination
-    local: bool = False
-
-
-_NOWHERE: Final = _Match()  # no route, or one that refuses
-_LOCAL: Final = _Match(local=True)
-
-_Level = tuple[int, dict[int, _Match]]
-"""The prefixes of one length: how far to shift a destination right, and the winner of each prefix."""
+def by_prefix(routes: Iterable[Route]) -> dict[Prefix, tuple[Route, ...]]:
+    """The routes of each prefix, in the kernel's order."""
+    found: dict[Prefix, list[Route]] = {}
+    for route in routes:
+        found.setdefault((route.prefix, route.length), []).append(route)
+    return {prefix: tuple(same) for prefix, same in found.items()}
 
 
 class RoutingTable:
     """Routes to look destinations up in."""
 
-    __slots__ = ("_levels",)
+    __slots__ = ("_levels", "_links", "_prefixes")
 
     def __init__(self, routes: Iterable[Route], links: Iterable[Link]) -> None:
-        """Order the routes and drop those that no packet could take now."""
-        by_index = {link.index: link for link in links}
-        levels: dict[tuple[int, int], dict[int, _Match]] = {}
-        # Stable: among equals the kernel's own order decides. Local comes before main.
-        for route in sorted(routes, key=lambda r: (r.kind is not RouteKind.LOCAL, r.metric)):
-            match = _match(route, by_index)
-            if match is not None:
-                bits = 8 * len(route.prefix)
-                prefix = int.from_bytes(route.prefix, "big") >> (bits - route.length)
-                levels.setdefault((bits, route.length), {}).setdefault(prefix, match)
-        # By the size of an address in bytes, longest prefix first.
-        self._levels: dict[int, list[_Level]] = {4: [], 16: []}
-        for bits, length in sorted(levels, reverse=True):
-            self._levels[bits // 8].append((bits - length, levels[bits, length]))
+        self._prefixes: dict[tuple[int, int], dict[int, tuple[Route, ...]]] = {}  # by bits and length
+        self._levels: dict[int, list[_Level]]  # by the size of an address in bytes, longest prefix first
+        self._links: dict[int, Link]
+        self.take_links(links)
+        self.take_routes(by_prefix(routes))
+
+    def take_links(self, links: Iterable[Link]) -> None:
+        """Use these links from now on."""
+        self._links = {link.index: link for link in links}
+
+    def take_routes(self, changed: Mapping[Prefix, tuple[Route, ...]]) -> None:
+        """The routes of these prefixes from now on, in the kernel's order; () for one that has none."""
+        for (address, length), routes in changed.items():
+            bits = 8 * len(address)
+            prefix = int.from_bytes(address, "big") >> (bits - length)
+            prefixes = self._prefixes.setdefault((bits, length), {})
+            if routes:
+                # Stable: among equals the kernel's own order decides. Local comes before main.
+                prefixes[prefix] = tuple(sorted(routes, key=_rank)) if len(routes) > 1 else routes
+            else:
+                prefixes.pop(prefix, None)
+        self._levels = {4: [], 16: []}
+        for (bits, length), prefixes in sorted(
+            self._prefixes.items(), key=lambda each: each[0], reverse=True
+        ):
+            if prefixes:
+                self._levels[bits // 8].append((bits - length, prefixes))
 
     def lookup(self, destination: bytes) -> NextHop | None:
         """The next hop of a destination (4 or 16 bytes).
 
         None if there is no route, if it is refused, or if it is this host itself (``is_local``).
         """
-        match = self._find(destination)
-        hop = match.hop
-        if match.on_link and hop is not None:
-            return NextHop(hop.index, destination, hop.source, hop.mtu)
-        return hop
+        route = self._find(destination)
+        if route is None or route.kind is not RouteKind.UNICAST:
+            return None
+        link = self._links[route.index]
+        # A frame larger than the link's MTU could not be sent, so a larger MTU of the route has no effect.
+        mtu = min(route.mtu, link.mtu) if route.mtu else link.mtu
+        return NextHop(route.index, route.gateway or destination, route.source, mtu)
 
     def is_local(self, destination: bytes) -> bool:
         """True if the kernel keeps packets to this destination (4 or 16 bytes) for the host itself."""
-        return self._find(destination).local
+        route = self._find(destination)
+        return route is not None and route.kind is RouteKind.LOCAL
 
-    def _find(self, destination: bytes) -> _Match:
+    def _find(self, destination: bytes) -> Route | None:
         value = int.from_bytes(destination, "big")
         for shift, prefixes in self._levels[len(destination)]:
-            match = prefixes.get(value >> shift)
-            if match is not None:
-                return match
-        return _NOWHERE
-
-
-def _match(route: Route, links: Mapping[int, Link]) -> _Match | None:
-    """What a route makes of a packet; None if it cannot take one now."""
-    if route.kind is RouteKind.LOCAL:
-        return _LOCAL
-    if route.kind is RouteKind.UNREACHABLE:
-        return _NOWHERE
-    link = links.get(route.index)
-    if link is None or not link.up:
+            for route in prefixes.get(value >> shift, _NO_ROUTES):
+                if self._takes_packets(route):
+                    return route
         return None
-    # A frame larger than the link's MTU could not be sent, so a larger MTU of the route has no effect.
-    mtu = min(route.mtu, link.mtu) if route.mtu else link.mtu
-    hop = NextHop(route.index, route.gateway or b"", route.source, mtu)
-    return _Match(hop, on_link=route.gateway is None)
+
+    def _takes_packets(self, route: Route) -> bool:
+        if route.kind is not RouteKind.UNICAST:
+            return True  # it keeps or refuses them, whatever its link
+        link = self._links.get(route.index)
+        return link is not None and link.up
+
+
+def _rank(route: Route) -> tuple[bool, int]:
+    return route.kind is not RouteKind.LOCAL, route.metric

@@ -11,12 +11,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from l4lb.datapath.base import Capabilities, ConnectionFilter, DatapathError
 from l4lb.datapath.raw.claim import Claim
+from l4lb.datapath.raw.kernel_news import Known
 from l4lb.datapath.raw.packet_process import PacketProcess
 from l4lb.datapath.raw.shield import Shield
 from l4lb.datapath.tasks import Tasks
@@ -38,6 +40,13 @@ log = logging.getLogger(__name__)
 
 _LOOK: Final = 5.0
 """Seconds between two looks at whether the shield is there and the packet process answers."""
+
+_REST: Final = 3.0
+"""Times as long as the packet process took for news of the kernel until it is told more: its time is the
+packets'."""
+
+_REST_AT_LEAST: Final = 0.1
+"""Seconds of that rest: with each message all connections find their next hops anew."""
 
 _HANGS: Final = 30.0
 """Seconds without an answer after which the packet process is taken to hang."""
@@ -84,7 +93,8 @@ class RawDatapath:
         self._took_over = self._connections_file.exists()
         self._restored = False  # or about to be: the file is the packet process's to read
         self._following = 0  # changes that the shield is being brought up to date with
-        self._told: KernelState | None = None  # what the packet process knows, but for news of neighbours
+        self._known = Known()  # of the kernel by the packet process, but for neighbours
+        self._behind = asyncio.Event()  # it may know less than there is
         self._complaint = ""  # the last one about the shield: not to be said every five seconds
         self._unsubscribe: Callable[[], None] = lambda: None
         self._tasks = Tasks()
@@ -103,7 +113,7 @@ class RawDatapath:
         # Shielded before their packets are taken and until they no longer are: what both take, the
         # host's stack answers with an RST.
         before = self._interfaces
-        with self._shielding(self._running):
+        with self._shielding():
             self._interfaces = tuple(dict.fromkeys((*interfaces, *before)))
             try:
                 await self._apply_shield()
@@ -113,15 +123,16 @@ class RawDatapath:
         await self._running.request("attach", tuple(interfaces))
         if self._interfaces != tuple(interfaces):
             self._interfaces = tuple(interfaces)
-            with self._shielding(self._running):
+            with self._shielding():
                 await self._apply_shield()
 
     async def apply(self, plan: Plan) -> None:
         """See ``Datapath``."""
+        process = self._running
         before, claim = self._claim, Claim.of(plan, self._claim)
         if claim != before:
             # The shield first: a packet lost for a moment is sent again, an RST of the host is final.
-            with self._shielding(self._running):
+            with self._shielding():
                 self._claim = claim
                 try:
                     await self._apply_shield()
@@ -137,9 +148,7 @@ class RawDatapath:
         services = [each.name if known.get(each.name) == each else each for each in plan.services]
         saved = None if self._restored else self._connections_file
         self._restored = True
-        restored, left_out = await self._running.request(
-            "plan", replace(plan, services=()), services, saved
-        )
+        restored, left_out = await process.request("plan", replace(plan, services=()), services, saved)
         self._services = {each.name: each for each in plan.services}
         if restored or left_out:
             log.info("%d connections restored, %d left out", restored, left_out)
@@ -233,32 +242,31 @@ class RawDatapath:
         await process.start()
         self._process = process
         self._unsubscribe = self._watch.subscribe(self._kernel_changed)
-        self._told = self._safe_state()
-        await process.request("kernel", self._told)
-        for task in (self._look_after(process), self._see_end(process)):
+        process.tell("neighbours", self._watch.state.neighbours)
+        await self._tell_kernel(process)
+        for task in (self._follow_kernel(process), self._look_after(process), self._see_end(process)):
             self._tasks.start(task, vital=True)
 
     def _kernel_changed(self, change: Change) -> None:
         if self._process is None:
             return
+        if change.neighbours:
+            self._process.tell("neighbours", change.neighbours)
         if change.links:
-            # An interface that has come back is shielded before its packets are taken.
-            self._tasks.start(self._follow_links(self._process))
-        elif change.routes:
-            if not self._following:  # or the routes through that interface would be known before
-                self._tell_kernel(self._process)
-        else:
-            if change.addresses:
-                self._process.tell("addresses", self._watch.state.addresses)
-            if change.neighbours:
-                self._process.tell("neighbours", change.neighbours)
+            # An interface that has come back is shielded before its packets are taken. From now on, not
+            # from when the task begins: something else may be told of before.
+            shielding = contextlib.ExitStack()
+            shielding.enter_context(self._shielding())
+            self._tasks.start(self._apply_shield_within(shielding))
+        elif change.routes or change.addresses:
+            self._behind.set()
 
-    async def _follow_links(self, process: PacketProcess) -> None:
-        with self._shielding(process):
+    async def _apply_shield_within(self, shielding: AbstractContextManager[object]) -> None:
+        with shielding:
             await self._apply_shield()
 
     @contextlib.contextmanager
-    def _shielding(self, process: PacketProcess) -> Iterator[None]:
+    def _shielding(self) -> Iterator[None]:
         """Within, the shield is brought up to date. What the kernel says meanwhile is told afterwards:
         until then, an interface that is about to be shielded would be taken for one that cannot be."""
         self._following += 1
@@ -266,14 +274,28 @@ class RawDatapath:
             yield
         finally:
             self._following -= 1
-            if not self._following:
-                self._tell_kernel(process)
+            self._behind.set()
 
-    def _tell_kernel(self, process: PacketProcess) -> None:
-        state = self._safe_state()
-        if state != self._told:  # all of its next hops would be worked out anew
-            self._told = state
-            process.tell("kernel", state)
+    async def _follow_kernel(self, process: PacketProcess) -> None:
+        """Tell the packet process what has changed: one message under way, with all that has come meanwhile
+        in the next one, after a rest. A routing daemon at work must not stop the traffic."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            await self._behind.wait()
+            self._behind.clear()
+            if self._following:
+                continue  # the end of that is told of
+            began = clock()
+            try:
+                await self._tell_kernel(process)
+            except DatapathError:
+                return  # who looks after it says why
+            await asyncio.sleep(max(_REST_AT_LEAST, _REST * (clock() - began)))
+
+    async def _tell_kernel(self, process: PacketProcess) -> None:
+        news = self._known.learn(self._safe_state())
+        if news is not None:
+            await process.request("kernel", news)
 
     def _safe_state(self) -> KernelState:
         """What the packet process may know: an interface that could not be shielded is not there for it."""
@@ -323,7 +345,7 @@ class RawDatapath:
                         "they are loaded again"
                     )
                 if removed or self._shield_behind:
-                    await self._follow_links(process)
+                    await self._apply_shield_within(self._shielding())
                 self._complaint = ""
             except DatapathError as error:
                 if str(error) != self._complaint:

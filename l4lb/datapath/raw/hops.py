@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from l4lb.datapath.raw.kernel_news import News
 from l4lb.director.connection import Hop
 from l4lb.model import DropReason
 from l4lb.netlink.routing import RoutingTable
-from l4lb.netlink.state import KernelState, Link, Neighbour
+from l4lb.netlink.state import Link, Neighbour
 from l4lb.wire.frame import ETHERTYPE_IPV4, ETHERTYPE_IPV6
 
 WAITING_EACH: Final = 16
@@ -99,16 +100,15 @@ class NextHops:
         wait go on waiting for the neighbour they were sent by, as in the kernel's queue."""
         self._go_on(self._interrupt())
 
-    def follow(self, kernel: KernelState) -> None:
+    def follow(self, news: News) -> None:
         """Take over new links and routes, and renew all hops."""
+        if news.links is None and not news.routes:
+            return
         interrupted = self._interrupt()
-        self._routes = RoutingTable(kernel.routes, kernel.links)
-        self._macs = {link.index: link.mac for link in kernel.links if is_ethernet(link)}
-        self._neighbours = {
-            (neighbour.index, neighbour.ip): neighbour.mac
-            for neighbour in kernel.neighbours
-            if neighbour.mac is not None
-        }
+        if news.links is not None:
+            self._routes.take_links(news.links)
+            self._macs = {link.index: link.mac for link in news.links if is_ethernet(link)}
+        self._routes.take_routes(news.routes)
         self._go_on(interrupted)
 
     def _interrupt(self) -> list[tuple[NextHop, list[bytes]]]:

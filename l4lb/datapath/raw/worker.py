@@ -29,6 +29,7 @@ from l4lb.datapath.privileges import Capability, keep_only
 from l4lb.datapath.raw.channel import Channel
 from l4lb.datapath.raw.claim import Claim
 from l4lb.datapath.raw.hops import NextHop, NextHops
+from l4lb.datapath.raw.kernel_news import News
 from l4lb.datapath.raw.packet_socket import INTERFACE_GONE
 from l4lb.datapath.raw.port import Port, Ports
 from l4lb.datapath.raw.reports import Job, connection_infos, counters, flush, loads
@@ -38,7 +39,7 @@ from l4lb.director.fastpath import fast_path
 from l4lb.director.lookup import reweighed
 from l4lb.director.parse import parse
 from l4lb.model import BackendKey, Costs, Counters, Decision, DropReason, Load, Plan, ServicePlan, Verdict
-from l4lb.netlink.state import Address, KernelState, Neighbour
+from l4lb.netlink.state import Neighbour
 from l4lb.wire.frame import ETHERNET, FRAME_MAX
 
 BATCH: Final = 64
@@ -231,15 +232,13 @@ class Worker:
     def on_ping(self) -> None:
         """Answer, to show that packets are being read."""
 
-    def on_kernel(self, kernel: KernelState) -> None:
-        """Links or routes have changed."""
-        self.on_addresses(kernel.addresses)
-        self._ports.follow(kernel.links)
-        self._hops.follow(kernel)
-
-    def on_addresses(self, addresses: Sequence[Address]) -> None:
-        """The gateway's own addresses have changed."""
-        self._local = frozenset(address.ip for address in addresses)
+    def on_kernel(self, news: News) -> None:
+        """Links, addresses or routes have changed."""
+        if news.addresses is not None:
+            self._local = frozenset(address.ip for address in news.addresses)
+        if news.links is not None:
+            self._ports.follow(news.links)
+        self._hops.follow(news)
 
     def on_neighbours(self, neighbours: Sequence[Neighbour]) -> None:
         """Neighbours have changed."""

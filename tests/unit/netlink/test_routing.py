@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l4lb.netlink.routing import NextHop, RoutingTable
+from l4lb.netlink.routing import NextHop, RoutingTable, by_prefix
 from l4lb.netlink.state import Link, Route, RouteKind
 
 ETH0 = Link(2, "eth0", b"\2\0\0\0\0\2", 1500, True)
@@ -149,3 +149,15 @@ def test_agrees_with_a_search_through_all_routes(routes, bits):
     else:
         assert hop.index == best.index
     assert table.is_local(destination.packed) == (best is not None and best.kind is RouteKind.LOCAL)
+
+
+@given(routes, routes, st.integers(0, 2**32 - 1).map(lambda bits: bits & 0xC0C0C0C0))
+def test_a_table_that_is_told_of_changes_is_as_one_made_anew(before, after, bits):
+    destination = ip_address(bits).packed
+    table, anew = RoutingTable(before, [ETH0]), RoutingTable(after, [ETH0, ETH1, DOWN])
+    old, new = by_prefix(before), by_prefix(after)
+    table.take_links([ETH0, ETH1, DOWN])
+    table.take_routes({prefix: same for prefix, same in new.items() if old.get(prefix) != same})
+    table.take_routes(dict.fromkeys(old.keys() - new.keys(), ()))
+    assert table.lookup(destination) == anew.lookup(destination)
+    assert table.is_local(destination) == anew.is_local(destination)

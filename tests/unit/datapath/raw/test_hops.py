@@ -6,7 +6,9 @@ import pytest
 
 from l4lb.datapath.raw import hops
 from l4lb.datapath.raw.hops import ASK_AGAIN, PATIENCE, REFRESH, WAITING_ALL, WAITING_EACH, NextHops
+from l4lb.datapath.raw.kernel_news import News
 from l4lb.model import DropReason
+from l4lb.netlink.routing import by_prefix
 from l4lb.netlink.state import KernelState, Link, Neighbour, Route
 from l4lb.wire.frame import ETHERTYPE_IPV4, ETHERTYPE_IPV6, new_frame
 
@@ -46,7 +48,14 @@ class Outside:
         self.shut: set[int] = set()
         self.broken = False
         self.hops = NextHops(lambda *question: self.asked.append(question), self.egress, self.drops.append)
-        self.hops.follow(KERNEL)
+        self.kernel = KernelState()
+        self.follow(KERNEL)
+
+    def follow(self, kernel):
+        gone = dict.fromkeys(by_prefix(self.kernel.routes), ())
+        self.kernel = kernel
+        self.hops.learn(kernel.neighbours)
+        self.hops.follow(News(kernel.links, None, gone | by_prefix(kernel.routes)))
 
     def egress(self, index):
         def send(frame):
@@ -84,7 +93,7 @@ class TestRoute:
         gateway6 = bytes(15) + b"\1"
         via6 = Route(bytes([10, 9, 0, 0]), 16, LAN.index, gateway6)
         six = Route(bytes.fromhex("20010db8") + bytes(12), 32, LAN.index, gateway6)
-        outside.hops.follow(replace(KERNEL, routes=(via6, six)))
+        outside.follow(replace(KERNEL, routes=(via6, six)))
         outside.hops.learn([Neighbour(LAN.index, gateway6, MAC)])
         headers = [
             outside.hops.route(address).header
@@ -108,15 +117,29 @@ class TestRoute:
         assert outside.hops.route(HOST) is not None
 
     def test_neighbours_of_the_snapshot_are_known(self, outside):
-        outside.hops.follow(replace(KERNEL, neighbours=(Neighbour(LAN.index, HOST, MAC),)))
+        outside.follow(replace(KERNEL, neighbours=(Neighbour(LAN.index, HOST, MAC),)))
         assert outside.hops.route(HOST).header.startswith(MAC + LAN.mac)
 
 
 class TestFollow:
+    def test_only_what_has_changed(self, outside):
+        outside.hops.follow(News(None, None, {(bytes([10, 1, 0, 0]), 16): ()}))
+        assert outside.hops.route(bytes([10, 1, 0, 1])) is None
+        assert outside.hops.route(HOST).index == LAN.index
+        outside.hops.follow(News((replace(LAN, up=False), WAN), None, {}))
+        assert outside.hops.route(HOST) is None
+        assert outside.hops.route(bytes([10, 2, 0, 1])).index == WAN.index
+
+    def test_addresses_leave_the_hops_as_they_are(self, outside):
+        hop = outside.hops.route(HOST)
+        outside.hops.follow(News(None, (), {}))
+        assert outside.hops.route(HOST) is hop
+        assert not hop.stale
+
     def test_hops_of_before_are_stale_and_let_nothing_through(self, outside):
         old = outside.hops.route(HOST)
         outside.hops.learn([Neighbour(LAN.index, HOST, MAC)])
-        outside.hops.follow(KERNEL)
+        outside.follow(KERNEL)
         assert old.stale
         assert old.header is None
         assert outside.hops.route(HOST) is not old
@@ -125,7 +148,7 @@ class TestFollow:
     def test_frames_that_wait_go_on_waiting_for_their_neighbour(self, outside, routes):
         """At the start of a daemon its VIPs are routes that appear while the first packets wait."""
         outside.hops.wait(outside.hops.route(HOST), FRAME, 0.0)
-        outside.hops.follow(replace(KERNEL, routes=routes))
+        outside.follow(replace(KERNEL, routes=routes))
         outside.hops.tick(0.1)
         assert len(outside.asked) == 1
         outside.hops.learn([Neighbour(LAN.index, HOST, MAC)])
@@ -134,13 +157,13 @@ class TestFollow:
 
     def test_but_no_longer_than_before(self, outside):
         outside.hops.wait(outside.hops.route(HOST), FRAME, 0.0)
-        outside.hops.follow(KERNEL)
+        outside.follow(KERNEL)
         outside.hops.tick(PATIENCE)
         assert outside.drops == [DropReason.NEIGHBOUR_UNREACHABLE]
 
     def test_they_go_out_where_the_neighbour_is_known_by_then(self, outside):
         outside.hops.wait(outside.hops.route(HOST), FRAME, 0.0)
-        outside.hops.follow(replace(KERNEL, neighbours=(Neighbour(LAN.index, HOST, MAC),)))
+        outside.follow(replace(KERNEL, neighbours=(Neighbour(LAN.index, HOST, MAC),)))
         assert [index for index, _ in outside.sent] == [LAN.index]
         assert not outside.drops
 
@@ -149,7 +172,7 @@ class TestFollow:
         outside.hops.wait(outside.hops.route(HOST), FRAME, 0.0)
         if gone == "socket":
             outside.shut.add(LAN.index)
-        outside.hops.follow(replace(KERNEL, links=(WAN,)) if gone == "link" else KERNEL)
+        outside.follow(replace(KERNEL, links=(WAN,)) if gone == "link" else KERNEL)
         assert outside.drops == [DropReason.NO_ROUTE]
         outside.hops.learn([Neighbour(LAN.index, HOST, MAC)])
         outside.hops.tick(PATIENCE)
@@ -159,7 +182,7 @@ class TestFollow:
         for last in range(WAITING_ALL // WAITING_EACH):
             for _ in range(WAITING_EACH):
                 outside.hops.wait(outside.hops.route(ip4(1, last)), FRAME, 0.0)
-        outside.hops.follow(KERNEL)
+        outside.follow(KERNEL)
         outside.hops.wait(outside.hops.route(HOST), FRAME, 0.0)
         assert outside.drops == [DropReason.NEIGHBOUR_QUEUE_FULL]
 
@@ -171,7 +194,7 @@ class TestFollow:
 
     def test_new_routes_hold_at_once(self, outside):
         outside.hops.route(HOST)
-        outside.hops.follow(replace(KERNEL, routes=(Route(ip4(0, 0, 0), 16, WAN.index),)))
+        outside.follow(replace(KERNEL, routes=(Route(ip4(0, 0, 0), 16, WAN.index),)))
         assert outside.hops.route(HOST).index == WAN.index
 
 
@@ -242,7 +265,7 @@ class TestWaiting:
         outside.hops.learn([Neighbour(LAN.index, HOST, MAC)])
         outside.hops.learn([Neighbour(LAN.index, HOST, None)])
         assert hop.header is None
-        outside.hops.follow(KERNEL)
+        outside.follow(KERNEL)
         assert outside.hops.route(HOST).header is None
 
     def test_an_interface_that_refuses(self, outside):

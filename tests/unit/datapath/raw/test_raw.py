@@ -18,13 +18,17 @@ WITHIN = 5.0
 
 
 class Process:
-    """A packet process that writes down which links it is told of."""
+    """A packet process that writes down which links it is told of, and what of the kernel it knows."""
 
     pid = 1
     open = True
 
     def __init__(self, resolve):
         self.told = asyncio.Queue()
+        self.links = set()
+        self.routes = {}
+        self.answers = asyncio.Event()
+        self.answers.set()
         self.ended = asyncio.get_running_loop().create_future()
 
     async def start(self):
@@ -37,11 +41,17 @@ class Process:
         pass
 
     async def request(self, name, *arguments, timeout=0.0):
+        if name == "kernel":
+            (news,) = arguments
+            if news.links is not None:
+                self.links = {link.index for link in news.links}
+            self.routes |= news.routes
+            self.told.put_nowait(self.links)
+            await self.answers.wait()
         return (0, 0) if name == "plan" else None
 
     def tell(self, name, *arguments):
-        if name == "kernel":
-            self.told.put_nowait({link.index for link in arguments[0].links})
+        assert name == "neighbours"
 
 
 class Shield:
@@ -77,6 +87,7 @@ def run(monkeypatch, tmp_path):
         datapath = RawDatapath(watch, tmp_path / "l4lb", 0.0)
         await datapath.attach(["eth0", "eth1"])
         await datapath.apply(Plan())
+        assert await datapath._process.told.get() == {1, 2}
         try:
             async with asyncio.timeout(WITHIN):
                 await test(datapath, watch)
@@ -197,6 +208,28 @@ def test_an_interface_that_could_not_be_attached_is_still_a_way_out(run):
             await datapath.attach(["eth0", "eth1", "eth3"])
         watch.change(ROUTES, links=(ETH0, ETH1, ETH3), routes=NEW_ROUTES)
         assert await datapath._process.told.get() == {1, 2, 4}
+
+    run(test)
+
+
+def test_many_changes_of_routes_are_few_messages_and_the_last_state_arrives(run):
+    def route(number):
+        return Route(bytes([10, *divmod(number, 256), 0]), 24, 1)
+
+    async def test(datapath, watch):
+        process = datapath._process
+        process.answers.clear()
+        for number in range(1_000):
+            watch.change(ROUTES, links=(ETH0, ETH1), routes=(route(number), route(number + 1)))
+            await asyncio.sleep(0)
+        await process.told.get()
+        assert process.told.empty()
+        process.answers.set()
+        await process.told.get()
+        await asyncio.sleep(0)
+        assert process.told.empty()
+        there = {prefix for prefix, routes in process.routes.items() if routes}
+        assert there == {(bytes([10, 3, 231, 0]), 24), (bytes([10, 3, 232, 0]), 24)}
 
     run(test)
 
