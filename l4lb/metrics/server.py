@@ -19,6 +19,7 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from l4lb.client_errors import log_sparingly
 from l4lb.metrics.exposition import families
 from l4lb.metrics.snapshot import Snapshot
 from l4lb.model import Metrics
@@ -78,6 +79,7 @@ class MetricsServer:
         self._settings = settings
         if not settings.enabled:
             return
+        log_sparingly()
         application = web.Application()
         application.router.add_get("/metrics", self._answer)
         runner = web.AppRunner(

@@ -36,8 +36,8 @@ from pathlib import Path
 from typing import Final
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
+from l4lb.client_errors import log_sparingly
 from l4lb.control.api.report import Json
 from l4lb.control.config.config import ConfigError
 from l4lb.control.config.edits import (
@@ -75,7 +75,7 @@ class Api:
 
     def application(self) -> web.Application:
         """The routes, for an aiohttp runner."""
-        logging.getLogger("aiohttp.server").addFilter(_without_traceback)
+        log_sparingly()
         app = web.Application(middlewares=[_errors_as_json])
         # An empty name matches as well: it is a service that does not exist.
         service = "/v1/services/{name:[^/]*}"
@@ -191,7 +191,7 @@ class Api:
         return web.json_response({"changes": await self._plane.reload()})
 
     async def _stop_daemon(self, request: web.Request) -> web.Response:
-        await request.read()  # or a client that is slow to send the rest finds nobody
+        await _read(request)  # or a client that is slow to send the rest finds nobody
         await self._stop()
         return web.json_response({})
 
@@ -219,23 +219,20 @@ async def _errors_as_json(request: web.Request, handler: _Handler) -> web.Stream
         return _refused(500, f"internal error: {error!r}; the daemon's log has more")
 
 
-def _without_traceback(record: logging.LogRecord) -> bool:
-    """Where a request is not HTTP, one line of the log says so."""
-    error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, HttpProcessingError | web.RequestPayloadError):
-        record.msg = "what came is not HTTP: %s"
-        record.args = (" ".join(str(error).split()),)
-        record.exc_info = None
-    return True
-
-
 def _refused(status: int, *lines: str) -> web.Response:
     return web.json_response({"errors": list(lines)}, status=status)
 
 
+async def _read(request: web.Request) -> bytes:
+    try:
+        return await request.read()
+    except ConnectionError:
+        raise BadRequest("the client is gone") from None
+
+
 async def _body(request: web.Request, *known: str) -> Json:
     try:
-        body = json.loads(await request.read() or b"{}")
+        body = json.loads(await _read(request) or b"{}")
     except web.RequestPayloadError:
         raise BadRequest("the body is not encoded as its headers say") from None
     except ValueError:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import aiohttp
 import pytest
 
+from l4lb.client_errors import ClientErrors
 from l4lb.metrics import server as server_module
 from l4lb.metrics.exposition import families
 from l4lb.metrics.server import MOST_CONNECTIONS, MetricsServer
@@ -76,6 +77,22 @@ def test_who_asks_for_nonsense_gets_the_plain_format(accept, caplog):
 
     served(scenario)
     assert not caplog.records or all(record.levelname == "INFO" for record in caplog.records)
+
+
+def test_who_asks_nonsense_often_does_not_fill_the_log(caplog, monkeypatch):
+    monkeypatch.setattr("l4lb.client_errors._OF_ALL_SERVERS", ClientErrors())
+    caplog.set_level("ERROR")
+
+    async def scenario(server, address):
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection(address.host, address.port)
+            writer.write(b"GET /metrics HTTP/1.1\r\nbad header\r\n\r\n")
+            assert (await reader.read()).startswith(b"HTTP/1.0 400 ")
+            writer.close()
+            await writer.wait_closed()
+
+    served(scenario)
+    assert len(caplog.messages) == 1
 
 
 def test_who_asks_often_gets_the_last_answer_again():

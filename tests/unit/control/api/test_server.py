@@ -164,6 +164,20 @@ def test_what_is_not_http_is_refused_and_no_more_than_a_line_of_the_log(tmp_path
     assert all(message.count("\n") == 0 for message in caplog.messages)
 
 
+def test_a_client_that_hangs_up_in_the_middle_of_its_request_is_no_error_of_ours(tmp_path, caplog):
+    async def scenario(l4lb):
+        reader, writer = await asyncio.open_unix_connection(l4lb.socket)
+        writer.write(
+            b"POST /v1/services HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n{"
+        )
+        await reader.readuntil(b"100 Continue\r\n\r\n")  # it is read
+        writer.transport.abort()
+        assert (await l4lb.get("/v1/status"))["services"] == 2
+
+    with_daemon(tmp_path, scenario)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def said_to(l4lb, request):
     """What the daemon answers to bytes, until it has answered whole."""
     reader, writer = await asyncio.open_unix_connection(l4lb.socket)
