@@ -51,12 +51,7 @@ class DesiredState:
 
     def in_file(self, service: str, address: Endpoint, weight: int) -> bool:
         """Whether the file, as last read or written, has this backend with this weight."""
-        return any(
-            backend.address == address and backend.weight == weight
-            for known in self._state.file_config.services
-            if known.name == service
-            for backend in known.backends
-        )
+        return (service, address, weight) in self._in_file
 
     def reread(self) -> Change:
         """The file as it is now, without any runtime change.
@@ -126,3 +121,8 @@ class DesiredState:
                     [f"{self._path}: cannot write the config: {error.strerror}; --runtime leaves it alone"]
                 ) from None
         self._state = change
+        self._in_file = {
+            (service.name, backend.address, backend.weight)
+            for service in change.file_config.services
+            for backend in service.backends
+        }
