@@ -41,26 +41,38 @@ def replacing(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
         raise
 
 
-def rewrite(path: Path, text: str) -> None:
+class Changed(Exception):
+    """A file has another text than was thought."""
+
+
+def rewrite(path: Path, before: str, text: str) -> None:
     """Put another text into a file of the user's, to last through a loss of power.
 
     Mode and owner stay, extended attributes (ACLs, a label) where that is allowed; a symbolic link stays a
     link.
 
+    Args:
+        path: where it is.
+        before: its text as it was read.
+        text: the new one.
+
     Raises:
+        Changed: somebody else has put another text there since; that stays.
         OSError: as ``replacing``.
     """
     path = path.resolve()
-    before = path.stat()
+    status = path.stat()
     with replacing(path) as file:
-        os.fchown(file.fileno(), before.st_uid, before.st_gid)
-        os.fchmod(file.fileno(), before.st_mode & 0o7777)
+        os.fchown(file.fileno(), status.st_uid, status.st_gid)
+        os.fchmod(file.fileno(), status.st_mode & 0o7777)
         for attribute in _attributes(path):
             with contextlib.suppress(OSError):
                 os.setxattr(file.fileno(), attribute, os.getxattr(path, attribute))
         file.write(text.encode())
         file.flush()
         os.fsync(file.fileno())
+        if path.read_bytes() != before.encode():  # last: the disk may have taken a while
+            raise Changed
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)

@@ -15,7 +15,7 @@ from l4lb.control.config.changes import describe_changes, describe_gateway_chang
 from l4lb.control.config.config import Config
 from l4lb.control.config.edits import Edit, SetWeight, find_backend, find_service
 from l4lb.control.convergence import Convergence, MakeAgents, MakeProber
-from l4lb.control.desired import Change, DesiredState
+from l4lb.control.desired import Change, DesiredState, FileChanged
 from l4lb.control.down_file import DownFile
 from l4lb.control.drain_file import DrainFile
 from l4lb.control.drains import Drains
@@ -34,6 +34,9 @@ from l4lb.netlink.watch import KernelWatch
 
 _METRICS_AGAIN: Final = 5.0
 """Seconds between tries to listen where the config wants the metrics."""
+
+_EDIT_TRIES: Final = 3
+"""Where somebody else saves the file at the same time: a person does so once."""
 
 log = logging.getLogger(__name__)
 
@@ -270,7 +273,13 @@ class ControlPlane:
         return count
 
     async def _edit(self, edit: Edit, *, runtime: bool) -> None:
-        await self._take(await asyncio.to_thread(self._desired.edited, edit, runtime=runtime))
+        for tries_left in reversed(range(_EDIT_TRIES)):
+            try:
+                await self._take(await asyncio.to_thread(self._desired.edited, edit, runtime=runtime))
+                return
+            except FileChanged:
+                if not tries_left:
+                    raise
 
     async def _note_drains(self) -> None:
         self._drains.note(self._desired.config.services, time.monotonic())

@@ -5,8 +5,9 @@ made and checked in the same way: edit the text, parse the whole, and only then 
 fails leaves the file and the config in force as they were.
 
 A change to the file is made to what is in the file now. Somebody may have edited it by hand since it
-was read: that is kept, and comes into force with the next reload as it would have anyway. What was
-done with ``--runtime`` ends with the next reload.
+was read: that is kept, and comes into force with the next reload as it would have anyway; what is saved
+while a change is under way is met by ``FileChanged``, for the change to begin anew. What was done with
+``--runtime`` ends with the next reload.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ class Change:
     config: Config
     file_config: Config
     file_text: str | None = None  # what to write to the file; None: nothing
+    file_before: str = ""  # the text that this is to replace
+
+
+class FileChanged(ConfigError):
+    """Somebody else has saved the file while it was being edited; nothing has changed."""
 
 
 class DesiredState:
@@ -59,8 +65,7 @@ class DesiredState:
         Raises:
             ConfigError: it cannot be read or has errors.
         """
-        text = self._read()
-        config = parse(text, self._path)
+        text, config = self._file("what is in force stays, and can be changed with --runtime")
         return Change(text, config, config)
 
     def edited(self, edit: Edit, *, runtime: bool) -> Change:
@@ -75,17 +80,28 @@ class DesiredState:
             edit.check(state.config)
             text = edit.written(state.text)
             return Change(text, parse(text, self._path, in_file=False), state.file_config)
-        before = self._read()
-        self._check_file(edit, parse(before, self._path))
+        before, known = self._file("mend the file, or repeat the command with --runtime")
+        self._check_file(edit, known)
         file_text = edit.written(before)
         file_config = parse(file_text, self._path, in_file=False)
         if before == state.text:
-            return Change(file_text, file_config, file_config, file_text)
+            return Change(file_text, file_config, file_config, file_text, before)
         try:
             text = insist(edit, state.text, state.config)
         except NotFound as problem:
-            raise Conflict(f"in force, {problem}, though {self._path} has: reload first") from None
-        return Change(text, parse(text, self._path, in_file=False), file_config, file_text)
+            advice = "reload first"
+            if self._was_sensible(edit):
+                advice = "it was removed with --runtime: add it again with --runtime, or reload"
+            raise Conflict(f"in force, {problem}, though {self._path} has: {advice}") from None
+        return Change(text, parse(text, self._path, in_file=False), file_config, file_text, before)
+
+    def _file(self, advice: str) -> tuple[str, Config]:
+        """The file as it is now; ``advice`` is what to do while it has errors."""
+        try:
+            text = self._read()
+            return text, parse(text, self._path)
+        except ConfigError as error:
+            raise ConfigError([*error.errors, f"nothing was changed: {advice}"]) from None
 
     def _read(self) -> str:
         """The text of the file; an empty one, as it is for a moment when an editor writes it, is refused
@@ -103,19 +119,39 @@ class DesiredState:
             edit.check(file_config)
         except (NotFound, Conflict) as problem:
             edit.check(self.config)
-            raise Conflict(
-                f"in {self._path}, {problem}: reload first, or repeat the command with --runtime"
-            ) from None
+            raise Conflict(f"in {self._path}, {problem}: {self._advice(edit, problem)}") from None
+
+    def _advice(self, edit: Edit, problem: Exception) -> str:
+        """What to do about an edit that makes sense in force only. To reload ends what is there by
+        ``--runtime``, so only who has changed the file by hand is told to."""
+        if self._was_sensible(edit):
+            return "reload first, or repeat the command with --runtime"
+        if isinstance(problem, Conflict):
+            return "it was removed with --runtime only: repeat the command with --runtime"
+        return "it is there by --runtime only: repeat the command with --runtime, or add it to the file"
+
+    def _was_sensible(self, edit: Edit) -> bool:
+        """Whether an edit makes sense for the file as last read or written."""
+        try:
+            edit.check(self._state.file_config)
+        except (NotFound, Conflict):
+            return False
+        return True
 
     def take(self, change: Change) -> None:
         """Make a change true: write the file if it is to be written, then put it in force.
 
         Raises:
+            FileChanged: the file has another text than the change began with.
             ConfigError: the file cannot be written; nothing has changed.
         """
         if change.file_text is not None:
             try:
-                files.rewrite(self._path, change.file_text)
+                files.rewrite(self._path, change.file_before, change.file_text)
+            except files.Changed:
+                raise FileChanged(
+                    [f"{self._path}: somebody else changed it at the same time: repeat the command"]
+                ) from None
             except OSError as error:
                 raise ConfigError(
                     [f"{self._path}: cannot write the config: {error.strerror}; --runtime leaves it alone"]

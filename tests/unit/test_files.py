@@ -67,7 +67,7 @@ def test_writing_keeps_mode_and_owner_and_leaves_nothing_beside(tmp_path):
         os.chown(path, 12, 34)
     before = path.stat()
 
-    files.rewrite(path, "new é")
+    files.rewrite(path, "old", "new é")
 
     after = path.stat()
     assert path.read_text(encoding="utf-8") == "new é"
@@ -94,7 +94,7 @@ def test_writing_keeps_who_else_may_read_the_file_where_that_can_be(tmp_path, mo
 
     if not accepted:
         monkeypatch.setattr(os, "setxattr", refused)
-    files.rewrite(path, "new")
+    files.rewrite(path, "old", "new")
     assert path.read_text() == "new"
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert os.listxattr(path) == ["system.posix_acl_access"] * accepted
@@ -104,7 +104,7 @@ def test_writing_through_a_symbolic_link_keeps_the_link(tmp_path):
     real, link = tmp_path / "real.toml", tmp_path / "link.toml"
     real.write_text("old")
     link.symlink_to(real)
-    files.rewrite(link, "new")
+    files.rewrite(link, "old", "new")
     assert link.is_symlink()
     assert real.read_text() == "new"
 
@@ -118,6 +118,22 @@ def test_a_failed_write_leaves_the_file_and_nothing_else(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        files.rewrite(path, "new")
+        files.rewrite(path, "old", "new")
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_somebody_else_wrote_meanwhile_stays(tmp_path, monkeypatch):
+    path = tmp_path / "l4lb.toml"
+    path.write_text("old")
+    fsync = os.fsync
+
+    def slow(descriptor: int) -> None:
+        path.write_text("by hand")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    with pytest.raises(files.Changed):
+        files.rewrite(path, "old", "new")
+    assert path.read_text() == "by hand"
     assert list(tmp_path.iterdir()) == [path]

@@ -14,7 +14,7 @@ from l4lb.control.config.edits import (
     RemoveService,
     SetWeight,
 )
-from l4lb.control.desired import DesiredState
+from l4lb.control.desired import DesiredState, FileChanged
 from l4lb.model import Endpoint
 
 A, B, C = (Endpoint.parse(f"10.2.0.1{n}:80") for n in (1, 2, 3))
@@ -32,6 +32,9 @@ address = "10.2.0.11:80"    # rack 1
 address = "10.2.0.12:80"
 weight = 2
 """
+
+
+IS_THERE = "it is there by --runtime only: repeat the command with --runtime, or add it to the file"
 
 
 @pytest.fixture
@@ -172,7 +175,7 @@ def test_an_edit_with_a_bad_result_changes_nothing(desired, path, edit, line, ru
 
 
 def test_a_file_that_cannot_be_written_changes_nothing(desired, path, monkeypatch):
-    def read_only(path, text):
+    def read_only(path, before, text):
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr("l4lb.files.rewrite", read_only)
@@ -190,10 +193,21 @@ def test_edits_by_hand_are_kept_and_wait_for_the_reload(desired, path):
     assert weights(desired) == {1: 1, 2: 9, 3: 5}
 
 
+def test_an_edit_by_hand_during_an_edit_is_kept_and_the_edit_refused(desired, path):
+    change = desired.edited(AddBackend("web", C, 5), runtime=False)
+    path.write_text(by_hand := TEXT + "# by hand\n")
+    with pytest.raises(FileChanged, match=r"l4lb.toml: somebody else changed it .*: repeat the command$"):
+        desired.take(change)
+    assert path.read_text() == by_hand
+    assert weights(desired) == {1: 1, 2: 2}
+
+
 def test_a_file_broken_by_hand_is_not_edited(desired, path):
     path.write_text(TEXT + "weight = \n")
-    with pytest.raises(ConfigError, match="not valid TOML"):
+    with pytest.raises(ConfigError, match="not valid TOML") as caught:
         do(desired, AddBackend("web", C, 5))
+    last = "nothing was changed: mend the file, or repeat the command with --runtime"
+    assert caught.value.errors[-1] == last
     assert path.read_text() == TEXT + "weight = \n"
     do(desired, AddBackend("web", C, 5), runtime=True)
     assert weights(desired) == {1: 1, 2: 2, 3: 5}
@@ -230,38 +244,57 @@ def test_what_was_done_at_runtime_can_be_done_to_the_file_too(desired, at_runtim
 
 
 @pytest.mark.parametrize(
-    ("at_runtime", "in_file"),
+    ("at_runtime", "in_file", "advice"),
     [
-        (AddBackend("web", C, 5), RemoveBackend("web", C)),
-        (AddBackend("web", C, 5), SetWeight("web", C, 1)),
-        (RemoveBackend("web", A), AddBackend("web", A, 1)),
+        (AddBackend("web", C, 5), RemoveBackend("web", C), IS_THERE),
+        (AddBackend("web", C, 5), SetWeight("web", C, 1), IS_THERE),
+        (AddService({"name": "rt", "address": "10.1.0.100:81"}), AddBackend("rt", C, 1), IS_THERE),
+        (
+            RemoveBackend("web", A),
+            AddBackend("web", A, 1),
+            "it was removed with --runtime only: repeat the command with --runtime",
+        ),
     ],
 )
-def test_an_edit_that_makes_sense_at_runtime_only_says_so(desired, path, at_runtime, in_file):
+def test_an_edit_that_makes_sense_at_runtime_only_says_so(desired, path, at_runtime, in_file, advice):
     do(desired, at_runtime, runtime=True)
-    with pytest.raises(Conflict, match=r"in .*l4lb.toml, service 'web' .*: reload first, or .*--runtime$"):
+    with pytest.raises(Conflict, match=rf"in .*l4lb.toml, .*service '.*: {advice}$"):
         desired.edited(in_file, runtime=False)
     do(desired, in_file, runtime=True)
     assert path.read_text() == TEXT
 
 
-@pytest.mark.parametrize("edit", [SetWeight("web", C, 0), AddBackend("new", C, 1), AddBackend("web", C, 2)])
+def test_an_edit_of_what_was_taken_out_of_the_file_by_hand_asks_for_a_reload(desired, path):
+    path.write_text(TEXT.replace("10.2.0.11:80", "10.2.0.13:80"))
+    with pytest.raises(
+        Conflict, match=r"no backend .*: reload first, or repeat the command with --runtime$"
+    ):
+        desired.edited(SetWeight("web", A, 3), runtime=False)
+
+
+@pytest.mark.parametrize("edit", [SetWeight("web", C, 0), AddBackend("new", C, 1)])
 def test_an_edit_of_what_is_in_the_file_and_not_in_force_is_refused(desired, path, edit):
     """Or it would look as if it were in force."""
     more = '[[services]]\nname = "new"\naddress = "10.1.0.100:81"\n'
     backend = "" if isinstance(edit, AddBackend) else '[[services.backends]]\naddress = "10.2.0.13:80"\n'
-    if edit == AddBackend("web", C, 2):
-        do(desired, RemoveService("web"), runtime=True)
     path.write_text(text := TEXT + backend + more)
     with pytest.raises(Conflict, match=r"^in force, .*, though .*l4lb.toml has: reload first$"):
         do(desired, edit)
     assert path.read_text() == text
 
 
-def test_a_weight_of_a_backend_that_was_removed_at_runtime_is_refused(desired, path):
-    do(desired, RemoveBackend("web", A), runtime=True)
-    with pytest.raises(Conflict, match="reload first"):
-        do(desired, SetWeight("web", A, 3))
+@pytest.mark.parametrize(
+    ("at_runtime", "edit"),
+    [
+        (RemoveBackend("web", A), SetWeight("web", A, 3)),
+        (RemoveService("web"), AddBackend("web", C, 2)),
+    ],
+)
+def test_an_edit_of_what_was_removed_at_runtime_is_refused(desired, path, at_runtime, edit):
+    """To reload would end all that was done at runtime."""
+    do(desired, at_runtime, runtime=True)
+    with pytest.raises(Conflict, match=r"removed with --runtime: add it again with --runtime, or reload$"):
+        do(desired, edit)
     assert path.read_text() == TEXT
 
 
@@ -277,7 +310,9 @@ def test_reading_a_bad_file_changes_nothing(desired, path):
     path.write_text("[[services]]\nname = 1\n")
     with pytest.raises(ConfigError) as caught:
         desired.reread()
-    assert len(caught.value.errors) == 2
+    assert len(caught.value.errors) == 3
+    last = "nothing was changed: what is in force stays, and can be changed with --runtime"
+    assert caught.value.errors[-1] == last
     path.unlink()
     with pytest.raises(ConfigError, match="No such file"):
         desired.reread()

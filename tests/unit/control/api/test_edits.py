@@ -9,6 +9,7 @@ import signal
 
 import pytest
 
+from l4lb import files
 from l4lb.datapath.base import ConnectionFilter
 from tests.unit.control.fake_host import packed
 from tests.unit.control.harness import (
@@ -195,5 +196,32 @@ def test_changes_at_the_same_time_are_all_made(tmp_path):
         assert len((await l4lb.get("/v1/backends", service="web"))["backends"]) == 22
         assert l4lb.config.read_text().count("10.2.0.") == 22
         assert len(l4lb.weights()) == 23
+
+    with_daemon(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_edit_during_which_the_file_is_saved_by_hand_begins_anew(tmp_path, monkeypatch, times):
+    rewrite, saved = files.rewrite, []
+
+    def met(path, before, text):
+        if len(saved) < times:
+            saved.append(path.write_text(before + f"# by hand {len(saved)}\n"))
+        rewrite(path, before, text)
+
+    monkeypatch.setattr(files, "rewrite", met)
+
+    async def scenario(l4lb):
+        if times == 1:
+            await l4lb.change("PATCH", WEB1_PATH, {"weight": 5})
+        else:
+            status, (line,) = await l4lb.refused("PATCH", WEB1_PATH, {"weight": 5})
+            assert (status, line.partition(": ")[2]) == (
+                400,
+                "somebody else changed it at the same time: repeat the command",
+            )
+        text = l4lb.config.read_text()
+        assert text.count("# by hand") == times
+        assert ("weight = 5" in text) is (times == 1)
 
     with_daemon(tmp_path, scenario)
