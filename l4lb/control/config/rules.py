@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from l4lb.control.config.layout import KeyPath
 from l4lb.control.config.values import shown
+from l4lb.datapath.ebpf.numbers import BACKENDS, PATHS, SERVICES
 from l4lb.model import Endpoint, Probes
 
 
@@ -28,6 +29,7 @@ def check(document: Mapping[str, object]) -> list[Problem]:
     """Everything in the document that is wrong only because of something else in it."""
     services = list(_tables(document.get("services")))
     problems = [*_duplicate_interfaces(document), *_probe_rates(document), *_duplicate_services(services)]
+    problems += _too_many(services)
     vips = {
         address.ip: _called(index, service)
         for index, service in services
@@ -76,6 +78,30 @@ def _duplicate_services(services: Services) -> Iterator[Problem]:
                 yield Problem((*path, "address"), f"{owner} already has {address} ({protocol})")
             else:
                 taken[address, protocol] = _called(index, service)
+
+
+def _too_many(services: Services) -> Iterator[Problem]:
+    """What does not fit into the tables of tc and xdp. It is refused for raw too: a config holds for any
+    datapath that ``auto`` may take."""
+    if len(services) > SERVICES:
+        yield Problem(("services", services[SERVICES][0]), f"at most {SERVICES:,} services are possible")
+    places = [
+        (index, number, service.get("protocol", "tcp"), backend.get("address"))
+        for index, service in services
+        for number, backend in _tables(service.get("backends"))
+    ]
+    if len(places) > PATHS:
+        index, number, *_ = places[PATHS]
+        message = f"at most {PATHS:,} backends are possible, one of two services counted twice"
+        yield Problem(("services", index, "backends", number), message)
+    elif len(places) > BACKENDS:
+        different: set[tuple[object, Endpoint | None]] = set()
+        for index, number, protocol, address in places:
+            different.add((protocol, _endpoint(address)))
+            if len(different) > BACKENDS:
+                message = f"at most {BACKENDS:,} different backends are possible"
+                yield Problem(("services", index, "backends", number), message)
+                return
 
 
 def _backends(index: int, service: Mapping[str, object], vips: Mapping[bytes, str]) -> Iterator[Problem]:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l4lb import model
+from l4lb.control.config import rules
 from l4lb.control.config.config import Config, ConfigError, GatewayConfig, load, parse
 from l4lb.model import AgentCheck, Backend, Endpoint, HealthCheck, Nat, Protocol, Service
 
@@ -487,3 +488,51 @@ def test_whatever_the_file_says_it_is_a_config_or_one_line_for_each_error(gatewa
 def test_importing_the_config_does_not_import_pydantic():
     code = "import sys, l4lb.control.config.config; sys.exit('pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def many(services: int, backends: int, ip: int = 0) -> dict[str, object]:
+    """A document with so many services, each with so many backends: other ones from ``ip`` on."""
+    return {
+        "services": [
+            {
+                "name": f"s{number}",
+                "address": f"10.1.0.100:{1 + number}",
+                "backends": [
+                    {"address": f"10.2.{ip * number + each // 65_535}.1:{1 + each % 65_535}"}
+                    for each in range(backends)
+                ],
+            }
+            for number in range(services)
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("document", "problems"),
+    [
+        (many(4_096, 1), []),
+        (many(4_097, 1), [(("services", 4_096), "at most 4,096 services are possible")]),
+        (many(1, 65_535), []),
+        (
+            many(1, 65_536),
+            [(("services", 0, "backends", 65_535), "at most 65,535 different backends are possible")],
+        ),
+        (
+            many(2, 32_768, ip=1),
+            [(("services", 1, "backends", 32_767), "at most 65,535 different backends are possible")],
+        ),
+        (many(2, 32_768), []),
+        (
+            many(2, 32_769),
+            [
+                (
+                    ("services", 1, "backends", 32_767),
+                    "at most 65,536 backends are possible, one of two services counted twice",
+                )
+            ],
+        ),
+    ],
+    ids=["services", "a service more", "backends", "one more", "of two", "pairs", "a pair more"],
+)
+def test_what_no_table_of_the_datapaths_holds_is_refused(document, problems):
+    assert rules.check(document) == problems
