@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from l4lb.cli.options import Command, Failure, Location, pass_location
+from l4lb.cli.options import CONFIG, SOCKET, Command, Failure, Location, pass_location
 
 if TYPE_CHECKING:
     from l4lb.service.units import Service
@@ -50,6 +50,12 @@ def install_service(
         raise click.UsageError("--now starts it on this host: not with --root")
     if remove and (enable or now or force):
         raise click.UsageError("--remove goes with none of --enable, --now and --force")
+    # In the unit they would be lost when this is said again without them, after an upgrade for instance.
+    if location.config != CONFIG or (location.socket != SOCKET and not remove):
+        raise click.UsageError(
+            f"the unit is for {CONFIG} and {SOCKET}: leave out -c and --socket, also as L4LB_CONFIG and "
+            "L4LB_SOCKET; 'systemctl edit l4lb' keeps others in ExecStart= and ExecReload="
+        )
     from l4lb.service import systemd, units
     from l4lb.service.installation import Changed
 

@@ -19,6 +19,8 @@ from l4lb.service.installation import Installation
 PROGRAM = Path(sys.executable).with_name("l4lb")
 UNIT, CONFIG = "etc/systemd/system/l4lb.service", "etc/l4lb/l4lb.toml"
 
+OTHERS = "the unit is for /etc/l4lb/l4lb.toml and /run/l4lb/l4lb.sock: leave out -c and --socket"
+
 needs_systemctl = pytest.mark.skipif(
     shutil.which("systemctl") is None, reason="no systemctl: the package systemd has it"
 )
@@ -151,9 +153,13 @@ def test_where_it_may_not_write_it_says_so(install, tmp_path):
         (("--now",), "--now starts it on this host: not with --root"),
         (("--remove", "--enable"), "--remove goes with none of --enable, --now and --force"),
         (("--remove", "--force"), "--remove goes with none of --enable, --now and --force"),
+        (("-c", "/srv/other.toml"), OTHERS),
+        (("--socket", "/run/other.sock"), OTHERS),
+        (("--remove", "-c", "/srv/other.toml"), OTHERS),
     ],
 )
-def test_wrong_usage(install, arguments, message):
+def test_wrong_usage(install, tmp_path, arguments, message):
     refused = install(*arguments)
     assert refused.exit_code == 2
     assert message in refused.stderr
+    assert list(tmp_path.iterdir()) == []
