@@ -13,7 +13,7 @@ from typing import Final
 from l4lb.control.api.answers import Answers
 from l4lb.control.config.changes import describe_changes, describe_gateway_changes
 from l4lb.control.config.config import Config
-from l4lb.control.config.edits import Edit, SetWeight, find_backend, find_service
+from l4lb.control.config.edits import Edit, SetWeight, find_backend, find_in_any, find_service
 from l4lb.control.convergence import Convergence, MakeAgents, MakeProber
 from l4lb.control.desired import Change, DesiredState, FileChanged
 from l4lb.control.down_file import DownFile
@@ -263,12 +263,15 @@ class ControlPlane:
         """Reset and forget connections; how many.
 
         Raises:
-            NotFound: there is no such service.
+            NotFound: there is no such service, or no such backend and no connection of it either.
             DatapathError: the datapath is not running.
         """
+        config = self._desired.config
         if which.service is not None:
-            find_service(self._desired.config, which.service)
+            find_service(config, which.service)
         count = await self._supervisor.running.flush(which)
+        if not count and which.backend is not None:
+            find_in_any(config, which.service, which.backend)
         log.info("%d connections flushed by request", count)
         return count
 

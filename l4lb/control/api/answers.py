@@ -26,7 +26,7 @@ from l4lb.control.api.report import (
     vip_report,
 )
 from l4lb.control.backend_signals import signals
-from l4lb.control.config.edits import find_backend, find_service
+from l4lb.control.config.edits import find_backend, find_in_any, find_service
 from l4lb.control.convergence import Convergence
 from l4lb.control.desired import DesiredState
 from l4lb.control.drains import Drains
@@ -188,7 +188,7 @@ class Answers:
         """Up to ``limit`` connections and how many there are.
 
         Raises:
-            NotFound: there is no such service.
+            NotFound: there is no such service, or no such backend and no connection of it either.
             DatapathError: the datapath is not running.
         """
         config = self._desired.config
@@ -196,6 +196,8 @@ class Answers:
             find_service(config, which.service)
         datapath = self._supervisor.running
         found, total = await datapath.connections(which, limit)
+        if not total and which.backend is not None:
+            find_in_any(config, which.service, which.backend)
         return [connection_report(connection) for connection in found], total
 
     async def explain(self, name: str, client: Endpoint) -> Json:

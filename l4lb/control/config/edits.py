@@ -178,3 +178,15 @@ def find_backend(config: Config, name: str, address: Endpoint) -> Backend:
         if backend.address == address:
             return backend
     raise NotFound(f"service '{name}' has no backend {address}")
+
+
+def find_in_any(config: Config, name: str | None, address: Endpoint) -> None:
+    """See that the service called ``name``, or without a name some service, has this backend.
+
+    Raises:
+        NotFound: as for ``find_backend``, or no service has it.
+    """
+    if name is not None:
+        find_backend(config, name, address)
+    elif all(backend.address != address for service in config.services for backend in service.backends):
+        raise NotFound(f"no service has a backend {address}")

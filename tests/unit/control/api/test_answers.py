@@ -7,6 +7,8 @@ import os
 import time
 from dataclasses import replace
 
+import pytest
+
 from l4lb.agent.protocol import Refusal
 from l4lb.control import control_plane
 from l4lb.datapath.base import ConnectionFilter
@@ -376,6 +378,29 @@ def test_connections(tmp_path):
         of_client = await l4lb.get("/v1/connections", client="10.1.0.2", limit="1")
         assert (len(of_client["connections"]), of_client["total"]) == (1, 2)
         assert l4lb.datapath.asked[-1][0] == ConnectionFilter(client=packed("10.1.0.2"))
+
+    with_daemon(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_connections_of_a_backend_that_is_in_no_service_and_has_none_are_refused(tmp_path, method):
+    async def scenario(l4lb):
+        async def none(which):
+            return 0
+
+        gone = "10.2.0.99:80"
+        l4lb.datapath.known = [connection("10.1.0.2:4000")]  # it was removed from the config
+        assert (await l4lb.call(method, "/v1/connections", backend=gone))[0] == 200
+        l4lb.datapath.known, l4lb.datapath.flush = [], none
+        assert await l4lb.refused(method, "/v1/connections", backend=gone) == (
+            404,
+            [f"no service has a backend {gone}"],
+        )
+        assert await l4lb.refused(method, "/v1/connections", backend="10.2.0.11:80", service="dns") == (
+            404,
+            ["service 'dns' has no backend 10.2.0.11:80"],
+        )
+        assert (await l4lb.call(method, "/v1/connections", backend="10.2.0.11:80"))[0] == 200
 
     with_daemon(tmp_path, scenario)
 
