@@ -84,7 +84,8 @@ def check(context: click.Context, location: Location, as_json: bool) -> None:
 def reload(location: Location, as_json: bool) -> None:
     """Make the daemon read its config file again.
 
-    Connections of backends that stay are not touched. A file with errors is refused whole.
+    Connections of backends that stay are not touched, but of a service with another 'nat', 'address' or
+    'protocol' all are reset. A file with errors is refused whole.
     """
     answer = location.client().post("reload")
     if as_json:

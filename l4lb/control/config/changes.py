@@ -15,6 +15,9 @@ from l4lb.model import AgentCheck, Backend, Endpoint, Protocol, Service
 _AT_START: Final = ("datapath", "hold")
 """Keys of [gateway] that stay as they are until the next start, whatever the datapath."""
 
+_RESETS: Final = dict.fromkeys(("address", "protocol", "nat"), "resets its connections")
+"""Keys of a service whose connections of before cannot go on with another value."""
+
 
 def describe_changes(old: Sequence[Service], new: Sequence[Service]) -> list[str]:
     """One line for each change, such as ``service web: backend 10.2.0.13:80 added (weight 2)``."""
@@ -41,11 +44,11 @@ def describe_gateway_changes(
     later = dict.fromkeys(_AT_START, "at the next start")
     unmet = capabilities.unmet(new.limits)
     later |= {f"limits.{name}": "after 'l4lb stop' and a start" for name in unmet}
-    return [f"gateway: {change}" for change in _field_changes(old, new, later=later)]
+    return [f"gateway: {change}" for change in _field_changes(old, new, notes=later)]
 
 
 def _service_changes(old: Service, new: Service) -> Iterator[str]:
-    yield from _field_changes(old, new, leave_out=("backends",))
+    yield from _field_changes(old, new, leave_out=("backends",), notes=_RESETS)
     before = {backend.address: backend for backend in old.backends}
     after = {backend.address: backend for backend in new.backends}
     yield from (f"backend {address} removed" for address in before if address not in after)
@@ -69,10 +72,10 @@ def _field_changes(
     new: object,
     leave_out: Sequence[str] = (),
     prefix: str = "",
-    later: Mapping[str, str] = MappingProxyType({}),
+    notes: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[str]:
     """The fields of two dataclass objects of one type that differ, nested ones as ``health.interval``;
-    ``later`` says of some when they come into force."""
+    ``notes`` says of some what else there is to know."""
     if not is_dataclass(new):
         raise TypeError(f"{new!r} is not a dataclass")
     for item in fields(new):
@@ -80,11 +83,11 @@ def _field_changes(
         if item.name in leave_out or before == after:
             continue
         if is_dataclass(before) and is_dataclass(after) and not isinstance(after, Endpoint):
-            yield from _field_changes(before, after, prefix=f"{prefix}{item.name}.", later=later)
+            yield from _field_changes(before, after, prefix=f"{prefix}{item.name}.", notes=notes)
         else:
             name = prefix + item.name
-            when = f" ({later[name]})" if name in later else ""
-            yield f"{name} {_shown(before)} -> {_shown(after)}{when}"
+            note = f" ({notes[name]})" if name in notes else ""
+            yield f"{name} {_shown(before)} -> {_shown(after)}{note}"
 
 
 def _shown(value: object) -> str:

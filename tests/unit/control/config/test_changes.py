@@ -32,9 +32,9 @@ WEB = Service("web", Endpoint.parse("10.1.0.100:80"), backends=(Backend(A),))
         (
             replace(WEB, scheduler="maglev", nat=Nat.FULL, protocol=Protocol.UDP),
             [
-                "service web: protocol tcp -> udp",
+                "service web: protocol tcp -> udp (resets its connections)",
                 "service web: scheduler round_robin -> maglev",
-                "service web: nat destination -> full",
+                "service web: nat destination -> full (resets its connections)",
             ],
         ),
         (
