@@ -76,7 +76,10 @@ class Endpoint:
             raise ValueError(f"'{host}' is not an IP address") from None
         if address.version != version or "%" in host:
             raise ValueError(f"'{text}' is not an address l4lb can use: write IPV4:PORT or [IPV6]:PORT")
-        if not (port_text.isascii() and port_text.isdigit()) or not 1 <= int(port_text) <= 65535:
+        digits = (
+            port_text.isascii() and port_text.isdigit() and len(port_text) < 10
+        )  # int() refuses thousands
+        if not digits or not 1 <= int(port_text) <= 65535:
             raise ValueError(f"'{port_text}' is not a port (1-65535)")
         return cls(address.packed, int(port_text))
 

@@ -22,6 +22,8 @@ from l4lb.control.config.layout import KeyPath, Layout, layout, line_and_column
 _LARGEST: Final = 16 << 20
 """Bytes: room for 100,000 backends. What is larger is a device or another file."""
 
+_USUAL: Final = "/etc/l4lb/l4lb.toml"
+
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
@@ -79,6 +81,10 @@ def read(path: Path) -> str:
         if data.startswith(codecs.BOM_UTF8):
             raise ConfigError([f"{path}:1:1: begins with a byte order mark: save it as UTF-8 without one"])
         return data.decode()
+    except FileNotFoundError:
+        raise ConfigError(
+            [f"{path}: no such file: 'l4lb install-service' writes {_USUAL}, or name one with -c"]
+        ) from None
     except OSError as error:
         raise ConfigError([f"{path}: cannot read the config: {error.strerror}"]) from None
     except UnicodeDecodeError as error:

@@ -314,6 +314,6 @@ def test_reading_a_bad_file_changes_nothing(desired, path):
     last = "nothing was changed: what is in force stays, and can be changed with --runtime"
     assert caught.value.errors[-1] == last
     path.unlink()
-    with pytest.raises(ConfigError, match="No such file"):
+    with pytest.raises(ConfigError, match="no such file"):
         desired.reread()
     assert desired.config == before

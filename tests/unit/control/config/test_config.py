@@ -257,6 +257,7 @@ def test_gateway_mistakes(line, message):
         ('address = "10.1.0.100"', "'10.1.0.100' has no port: write ADDRESS:PORT"),
         ('address = "2001:db8::1:80"', "an IPv6 address is written in brackets"),
         ('address = "10.1.0.100:0"', "'0' is not a port (1-65535)"),
+        (f'address = "10.1.0.100:{"1" * 5_000}"', "1' is not a port (1-65535)"),
         ('address = "web.example.org:80"', "'web.example.org' is not an IP address"),
         ('address = "0.0.0.0:80"', "'0.0.0.0' is the unspecified address"),
         ('address = "127.0.0.1:80"', "'127.0.0.1' is a loopback address"),
@@ -401,7 +402,9 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path):
     missing = tmp_path / "none.toml"
     with pytest.raises(ConfigError) as caught:
         load(missing)
-    assert caught.value.errors == [f"{missing}: cannot read the config: No such file or directory"]
+    assert caught.value.errors == [
+        f"{missing}: no such file: 'l4lb install-service' writes /etc/l4lb/l4lb.toml, or name one with -c"
+    ]
 
     with pytest.raises(ConfigError) as caught:
         load(tmp_path)
