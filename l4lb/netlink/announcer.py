@@ -26,6 +26,8 @@ class Announcer:
 
     def __init__(self) -> None:
         self._rounds: dict[bytes, asyncio.Task[None]] = {}
+        # One for all: the kernel takes ten milliseconds to close one, and nothing else is done meanwhile.
+        self._socket: socket.socket | None = None
 
     def start(self, link: Link, ip: bytes) -> None:
         """Announce an address of this host (4 or 16 bytes) on a link, beginning now.
@@ -52,6 +54,9 @@ class Announcer:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     async def _announce(self, link: Link, ip: bytes) -> None:
         if len(ip) == 4:
@@ -62,14 +67,14 @@ class Announcer:
             if number:
                 await asyncio.sleep(INTERVAL)
             try:
-                _send(link.name, frames)
+                self._send(link.name, frames)
             except OSError as error:  # the link went down: it is announced again when it is back
                 _log.debug("an address cannot be announced on %s: %s", link.name, error)
 
-
-def _send(interface: str, frames: list[bytes]) -> None:
-    # Protocol 0: this socket receives nothing.
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as link:
-        link.setblocking(False)
+    def _send(self, interface: str, frames: list[bytes]) -> None:
+        if self._socket is None:
+            # Protocol 0: it receives nothing.
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            self._socket.setblocking(False)
         for frame in frames:
-            link.sendto(frame, (interface, 0))
+            self._socket.sendto(frame, (interface, 0))

@@ -16,6 +16,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
+from l4lb.netlink.addresses import Addresses
 from l4lb.netlink.announcer import Announcer
 from l4lb.netlink.interfaces import NoInterfaceError, interface_for, interface_with_subnet
 from l4lb.netlink.ledger import Ledger, Place
@@ -47,6 +48,7 @@ class VipKeeper:
         self._watch = watch
         self._path = path
         self._ledger = Ledger(path)
+        self._addresses = Addresses()
         self._announcer = Announcer()
         self._announced: dict[bytes, Link] = {}  # the link as it was when the VIP was announced on it
         self._wanted: dict[bytes, str | None] = {}
@@ -72,7 +74,7 @@ class VipKeeper:
             VipError: not all of it could be done. The rest is, and what is missing is tried again
                 whenever a link or an address changes.
         """
-        async with self._busy:
+        async with self._busy, self._addresses:
             before, self._wanted = self._wanted, dict(vips)
             self._borrowed &= vips.keys()
             self._withdrawn &= vips.keys()
@@ -177,7 +179,7 @@ class VipKeeper:
         text = str(ip_address(ip))
         ours = self._ledger.interface(ip) == link.name
         self._record(ip, link, settled)  # before the address, or a kill between leaves an orphan
-        problem = await _change_address("add", link.index, text)
+        problem = await self._addresses.add(link.index, text)
         if problem is None:
             _log.info("VIP %s added on %s", text, link.name)
             return
@@ -200,7 +202,7 @@ class VipKeeper:
         self._announcer.stop(ip)
         self._announced.pop(ip, None)
         if link is not None:
-            problem = await _change_address("del", link.index, text)
+            problem = await self._addresses.delete(link.index, text)
             if problem is None:
                 _log.info("VIP %s removed from %s", text, name)
             elif problem[0] not in (errno.EADDRNOTAVAIL, errno.ENODEV):
@@ -238,7 +240,7 @@ class VipKeeper:
 
     async def _restore(self) -> None:
         await asyncio.sleep(_RESTORE_AFTER)
-        async with self._busy:
+        async with self._busy, self._addresses:
             for ip, name in self._wanted.items():
                 try:
                     await self._place(ip, name)
@@ -280,25 +282,6 @@ def _holders(state: KernelState, ip: bytes) -> list[str]:
     """Names of the links that have an address."""
     indices = {address.index for address in state.addresses if address.ip == ip}
     return [link.name for link in state.links if link.index in indices]
-
-
-async def _change_address(command: str, index: int, text: str) -> tuple[int, str] | None:
-    """Add or delete a host address; the error number and the kernel's words if it refuses."""
-    from pyroute2 import AsyncIPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
-    from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, IFA_F_NOPREFIXROUTE
-
-    options: dict[str, int] = {"prefixlen": 32}
-    if ":" in text:
-        # No duplicate address detection: a VIP that moves here may still be answered for elsewhere
-        # for a moment, and must work at once. No prefix route: an IPv4 /32 has none either.
-        options = {"prefixlen": 128, "flags": IFA_F_NODAD | IFA_F_NOPREFIXROUTE}
-    async with AsyncIPRoute(ext_ack=True) as kernel:
-        try:
-            await kernel.addr(command, index=index, address=text, **options)
-        except NetlinkError as error:
-            return error.code, str(error.args[1])
-    return None
 
 
 def _explain(problem: tuple[int, str]) -> str:
