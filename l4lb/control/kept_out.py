@@ -28,7 +28,7 @@ class KeptOut:
 
         Args:
             sights: the backends that have agents and a weight, as the plan has taken them.
-            chosen: the backends that get new connections; at least of services where an agent is against.
+            chosen: the backends that get new connections, of all services where an agent is against it.
             now: seconds.
         """
         before = self._since.keys() | self._used

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from contextlib import closing, contextmanager
 
 import pytest
@@ -88,6 +89,38 @@ def test_an_answer_that_comes_too_late_is_thrown_away_and_counted(raw_sockets):
             return probes.handshakes.late
 
     assert asyncio.run(scenario()) == 1
+
+
+@pytest.mark.parametrize("sends_late", [True, False])
+def test_the_time_is_the_kernels_at_both_ends(raw_sockets, monkeypatch, sends_late):
+    """Python is busy before the SYN leaves, or when the answer is there."""
+    busy = 0.1
+
+    async def busy_once(probes: SynProbes, target: Endpoint) -> float:
+        asked = asyncio.ensure_future(probes.probe(target, 2.0))
+        await asyncio.sleep(0)  # as above: the answer is there
+        if not sends_late:
+            time.sleep(busy)  # not waiting for anything: this keeps the event loop from looking
+        return (await asked).round_trip
+
+    async def scenario() -> None:
+        with closing(SynProbes()) as probes, listener() as (server, ip):
+            target = Endpoint(ip, server.getsockname()[1])
+            await probes.probe(target, 2.0)  # everything is open now
+            if sends_late:
+                begin = probes.handshakes.begin
+
+                def late(*arguments) -> None:
+                    begin(*arguments)
+                    time.sleep(busy)
+
+                monkeypatch.setattr(probes.handshakes, "begin", late)
+            # The kernel begins to stamp some time after the first socket has asked for it.
+            async with asyncio.timeout(10):
+                while await busy_once(probes, target) >= busy:
+                    pass
+
+    asyncio.run(scenario())
 
 
 def test_no_answer_is_lost_after_the_timeout(raw_sockets):
