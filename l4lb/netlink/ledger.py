@@ -36,20 +36,17 @@ class Place:
 
 
 class Ledger:
-    """Addresses (4 or 16 bytes) and the place of each.
-
-    Every change is in the file before the method returns.
-    """
+    """Addresses (4 or 16 bytes) and the place of each. What is noted is in the file after ``save``."""
 
     def __init__(self, path: Path) -> None:
         """Read the file. One that is missing, from before a reboot or unreadable counts as empty."""
         self._path = path
         self._boot = _BOOT_ID.read_text().strip()
-        self._places: dict[bytes, Place] = {}
+        self._saved: dict[bytes, Place] = {}
         try:
             content = json.loads(path.read_text())
             if content["boot"] == self._boot:
-                self._places = {
+                self._saved = {
                     ip_address(address).packed: _place(value)
                     for address, value in content["addresses"].items()
                 }
@@ -61,6 +58,7 @@ class Ledger:
                 path,
                 error.strerror if isinstance(error, OSError) else "it is damaged",
             )
+        self._places = dict(self._saved)
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(tuple(self._places))
@@ -78,27 +76,33 @@ class Ledger:
         return place.interface if place is not None else None
 
     def record(self, ip: bytes, place: Place) -> None:
-        """Note that an address is about to be added, or what is known of its place now.
-
-        Raises:
-            OSError: the file cannot be written; nothing is noted.
-        """
-        if self._places.get(ip) != place:  # so that a full disk does not matter to a restart
-            self._write({**self._places, ip: place})
+        """Note that an address is about to be added, or what is known of its place now."""
+        self._places[ip] = place
 
     def forget(self, ip: bytes) -> None:
-        """Note that an address is gone, or not ours.
+        """Note that an address is gone, or not ours."""
+        self._places.pop(ip, None)
+
+    def unsaved(self) -> list[bytes]:
+        """The addresses of which something else is noted than the file says."""
+        return sorted({ip for ip, _ in self._places.items() ^ self._saved.items()})
+
+    def save(self) -> None:
+        """Write down what has been noted; where that is nothing new, a full disk does not matter.
 
         Raises:
-            OSError: the file cannot be written; nothing is noted.
+            OSError: the file cannot be written; what it says is noted again.
         """
-        self._write({other: place for other, place in self._places.items() if other != ip})
-
-    def _write(self, places: dict[bytes, Place]) -> None:
-        addresses = {str(ip_address(ip)): asdict(place) for ip, place in places.items()}
+        if self._places == self._saved:
+            return
+        addresses = {str(ip_address(ip)): asdict(place) for ip, place in self._places.items()}
         text = json.dumps({"boot": self._boot, "addresses": addresses}) + "\n"
-        keep(self._path, text if places else "")
-        self._places = places
+        try:
+            keep(self._path, text if addresses else "")
+        except OSError:
+            self._places = dict(self._saved)
+            raise
+        self._saved = dict(self._places)
 
 
 def _place(value: Any) -> Place:

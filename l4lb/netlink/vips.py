@@ -12,7 +12,7 @@ import asyncio
 import errno
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -56,6 +56,7 @@ class VipKeeper:
         self._withdrawn: set[bytes] = set()  # of those, the ones that it has no more
         self._complaints: dict[bytes, str] = {}  # what stands in the way of those that are missing
         self._leaving: set[tuple[bytes, str]] = set()  # removed, though the state may still have them
+        self._last_host = _Host(watch.state)
         self._busy = asyncio.Lock()
         self._restoring: asyncio.Task[None] | None = None
         self._unsubscribe = watch.subscribe(self._on_change)
@@ -78,22 +79,18 @@ class VipKeeper:
             before, self._wanted = self._wanted, dict(vips)
             self._borrowed &= vips.keys()
             self._withdrawn &= vips.keys()
-            self._complaints.clear()
             problems = []
             for ip in self._ledger:
                 if ip not in vips:
                     problems += await self._attempt_removal(ip)
             for ip, name in vips.items():
-                try:
-                    if name is None and before.get(ip) is not None:
-                        self._unsettle(ip)  # where it was told to be is not where it is to stay
-                    await self._place(ip, name)
-                except VipError as error:
-                    self._complaints[ip] = str(error)
-                    problems.append(str(error))
-            await self._watch.wait_for(self._has_settled, _SEEN_WITHIN)
+                if name is None and before.get(ip) is not None:
+                    self._unsettle(ip)  # where it was told to be is not where it is to stay
+            self._complaints = await self._place_all()
+            await self._watch.wait_for(lambda state: self._has_settled(), _SEEN_WITHIN)
             self._leaving.clear()
             self._announce_due()
+        problems += self._complaints.values()
         if problems:
             raise VipError(*problems)
 
@@ -113,61 +110,84 @@ class VipKeeper:
             await asyncio.wait([self._restoring])
         await self._announcer.close()
 
-    async def _place(self, ip: bytes, name: str | None) -> None:
+    async def _place_all(self) -> dict[bytes, str]:
+        """Put on the host what is wanted and missing; by VIP, what stands in the way."""
+        problems: dict[bytes, str] = {}
+        missing = []
+        for ip, name in self._wanted.items():
+            try:
+                missing += await self._place(ip, name)
+            except VipError as error:
+                problems[ip] = str(error)
+        problems |= self._save()  # before the addresses, or a kill between leaves orphans
+        for each in missing:
+            if each.ip not in problems:
+                try:
+                    await self._add(each)
+                except VipError as error:
+                    problems[each.ip] = str(error)
+        return self._save() | problems
+
+    async def _place(self, ip: bytes, name: str | None) -> list[_Missing]:
+        """Note where a VIP is to be; itself, if it is not there."""
         self._follow_name(ip)
-        holders = _holders(self._watch.state, ip)
+        holders = self._host.holders(ip)
         ours = self._ledger.interface(ip)
         if holders and ours not in holders:
             if ip not in self._borrowed:
                 _log.info("VIP %s is on %s already and is used as it is", ip_address(ip), holders[0])
             self._borrowed.add(ip)
             self._withdrawn.discard(ip)
-            if ours is not None:  # ours went away, and somebody else has it now
-                self._forget(ip)
-            return
+            self._ledger.forget(ip)  # if ours went away, somebody else has it now
+            return []
         if ip in self._borrowed:
             self._withdrawn.add(ip)
-            return
+            return []
         link, settled = self._choose(ip) if name is None else (self._link_for(ip, name), True)
-        if ours in holders:
-            if link.name == ours:
-                self._record(ip, link, settled)
-                return
+        there = ours in holders and link.name == ours
+        if ours in holders and not there:
             await self._remove(ip)
-        await self._add(ip, link, settled)
+        known = self._ledger.interface(ip) == link.name
+        self._ledger.record(ip, Place(link.name, link.index, settled))
+        return [] if there else [_Missing(ip, link, known)]
 
     def _choose(self, ip: bytes) -> tuple[Link, bool]:
         """The link for a VIP that has no interface named, and whether that is the one it is to stay with:
         even while it has no subnet, and another one would be chosen."""
-        state, place = self._watch.state, self._ledger.place(ip)
-        home = interface_with_subnet(state, ip)
-        ours = state.link(place.interface) if place is not None else None
-        if place is not None and ours is not None and (place.settled or home is None):
-            return ours, place.settled
+        place = self._ledger.place(ip)
+        ours = self._host.link(place.interface) if place is not None else None
+        if ours is not None and place is not None and place.settled:
+            return ours, True
+        home = interface_with_subnet(self._watch.state, ip)
         if home is not None:
             return home, True
+        if ours is not None:
+            return ours, False
         return self._link_for(ip, place.interface if place is not None and place.settled else None), False
 
     def _follow_name(self, ip: bytes) -> None:
         """Our interface may have another name by now."""
         place = self._ledger.place(ip)
-        for link in self._watch.state.links:
-            if place is not None and link.index == place.index:
-                self._record(ip, link, place.settled)
+        if place is not None and (link := self._host.link_at(place.index)) is not None:
+            self._ledger.record(ip, replace(place, interface=link.name))
 
     def _unsettle(self, ip: bytes) -> None:
         """Where a VIP is, it waits for its subnet."""
         if (place := self._ledger.place(ip)) is not None:
-            self._write(ip, replace(place, settled=False))
+            self._ledger.record(ip, replace(place, settled=False))
 
-    def _record(self, ip: bytes, link: Link, settled: bool) -> None:
-        self._write(ip, Place(link.name, link.index, settled))
-
-    def _write(self, ip: bytes, place: Place) -> None:
+    def _save(self) -> dict[bytes, str]:
+        """Have the file say where our VIPs are; of what cannot be noted, what comes of that."""
+        unsaved = {ip: ip in self._ledger for ip in self._ledger.unsaved()}
         try:
-            self._ledger.record(ip, place)
+            self._ledger.save()
         except OSError as error:
-            raise VipError(f"VIP {ip_address(ip)} is not added: {self._unwritable(error)}") from None
+            why = f"{self._path} cannot be written: {error.strerror}"
+            return {
+                ip: f"VIP {ip_address(ip)} {'is not added' if new else 'stays remembered as ours'}: {why}"
+                for ip, new in unsaved.items()
+            }
+        return {}
 
     def _link_for(self, ip: bytes, name: str | None) -> Link:
         try:
@@ -175,19 +195,18 @@ class VipKeeper:
         except NoInterfaceError as error:
             raise VipError(f"VIP {ip_address(ip)}: {error}") from None
 
-    async def _add(self, ip: bytes, link: Link, settled: bool) -> None:
+    async def _add(self, missing: _Missing) -> None:
+        ip, link = missing.ip, missing.link
         text = str(ip_address(ip))
-        ours = self._ledger.interface(ip) == link.name
-        self._record(ip, link, settled)  # before the address, or a kill between leaves an orphan
         problem = await self._addresses.add(link.index, text)
         if problem is None:
             _log.info("VIP %s added on %s", text, link.name)
             return
         exists = problem[0] == errno.EEXIST
-        if exists and ours:  # unseen, as its link was down
+        if exists and missing.known:  # unseen, as its link was down
             return
-        if not ours:  # else it stays remembered: a link that was just going away will be back
-            self._forget(ip)
+        if not missing.known:  # else it stays remembered: a link that was just going away will be back
+            self._ledger.forget(ip)
         if exists:  # somebody else was faster; of IPv6 nothing is seen until it is known to be nobody's
             self._borrowed.add(ip)
             self._withdrawn.add(ip)
@@ -198,7 +217,7 @@ class VipKeeper:
         text = str(ip_address(ip))
         self._follow_name(ip)
         name = self._ledger.interface(ip)
-        link = self._watch.state.link(name) if name is not None else None
+        link = self._host.link(name)
         self._announcer.stop(ip)
         self._announced.pop(ip, None)
         if link is not None:
@@ -208,7 +227,7 @@ class VipKeeper:
             elif problem[0] not in (errno.EADDRNOTAVAIL, errno.ENODEV):
                 raise VipError(f"VIP {text} cannot be removed from {name}: {_explain(problem)}")
             self._leaving.add((ip, link.name))
-        self._forget(ip)
+        self._ledger.forget(ip)
 
     async def _attempt_removal(self, ip: bytes) -> list[str]:
         try:
@@ -217,71 +236,91 @@ class VipKeeper:
             return [str(error)]
         return []
 
-    def _forget(self, ip: bytes) -> None:
-        try:
-            self._ledger.forget(ip)
-        except OSError as error:
-            raise VipError(
-                f"VIP {ip_address(ip)} stays remembered as ours: {self._unwritable(error)}"
-            ) from None
-
-    def _unwritable(self, error: OSError) -> str:
-        return f"{self._path} cannot be written: {error.strerror}"
-
     def _on_change(self, change: Change) -> None:
         if not (change.links or change.addresses):
             return
         self._announce_due()
-        missing = [
-            ip for ip in self._wanted if ip not in self._borrowed and not _holders(self._watch.state, ip)
-        ]
+        missing = [ip for ip in self._wanted if ip not in self._borrowed and not self._host.holders(ip)]
         if missing and (self._restoring is None or self._restoring.done()):
             self._restoring = asyncio.create_task(self._restore(), name="restore VIPs")
 
     async def _restore(self) -> None:
         await asyncio.sleep(_RESTORE_AFTER)
         async with self._busy, self._addresses:
-            for ip, name in self._wanted.items():
-                try:
-                    await self._place(ip, name)
-                    self._complaints.pop(ip, None)
-                except VipError as error:
-                    if self._complaints.get(ip) != str(error):
-                        _log.warning("%s", error)
-                    self._complaints[ip] = str(error)
+            before, self._complaints = self._complaints, await self._place_all()
+            for ip, complaint in self._complaints.items():
+                if complaint != before.get(ip):
+                    _log.warning("%s", complaint)
             self._announce_due()
 
-    def _has_settled(self, state: KernelState) -> bool:
-        """True if a state has all that was added and nothing that was removed.
+    def _has_settled(self) -> bool:
+        """True if the host is known to have all that was added and nothing that was removed.
 
         The kernel says nothing of an IPv6 address on a link that is down.
         """
+        host = self._host
         for ip in self._ledger:
-            link = state.link(self._ledger.interface(ip) or "")
-            if link is not None and link.up and link.name not in _holders(state, ip):
+            link = host.link(self._ledger.interface(ip))
+            if link is not None and link.up and link.name not in host.holders(ip):
                 return False
         return not any(
-            name in _holders(state, ip) and self._ledger.interface(ip) != name for ip, name in self._leaving
+            name in host.holders(ip) and self._ledger.interface(ip) != name for ip, name in self._leaving
         )
 
     def _announce_due(self) -> None:
         """Announce each VIP of ours that is on a working link and has not been announced there."""
+        host = self._host
         for ip in self._ledger:
-            name = self._ledger.interface(ip) or ""
-            link = self._watch.state.link(name)
+            name = self._ledger.interface(ip)
+            link = host.link(name)
             if ip not in self._wanted or link is None or not link.up:
                 self._announced.pop(ip, None)
-            elif name in _holders(self._watch.state, ip):
+            elif name in host.holders(ip):
                 before = self._announced.get(ip)
                 if before is None or (before.index, before.mac) != (link.index, link.mac):
                     self._announced[ip] = link
                     self._announcer.start(link, ip)
 
+    @property
+    def _host(self) -> _Host:
+        """The host as it is now."""
+        if self._last_host.state is not self._watch.state:
+            self._last_host = _Host(self._watch.state)
+        return self._last_host
 
-def _holders(state: KernelState, ip: bytes) -> list[str]:
-    """Names of the links that have an address."""
-    indices = {address.index for address in state.addresses if address.ip == ip}
-    return [link.name for link in state.links if link.index in indices]
+
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """A VIP to be added. ``known``: it was noted for this link before."""
+
+    ip: bytes
+    link: Link
+    known: bool
+
+
+class _Host:
+    """A snapshot, to look links and addresses up in."""
+
+    def __init__(self, state: KernelState) -> None:
+        self.state = state
+        self._by_index = {link.index: link for link in state.links}
+        self._by_name = {link.name: link for link in state.links}
+        self._holders: dict[bytes, list[str]] = {}
+        for address in state.addresses:
+            if (link := self._by_index.get(address.index)) is not None:
+                self._holders.setdefault(address.ip, []).append(link.name)
+
+    def link(self, name: str | None) -> Link | None:
+        """The link of that name."""
+        return self._by_name.get(name) if name is not None else None
+
+    def link_at(self, index: int) -> Link | None:
+        """The link of that index."""
+        return self._by_index.get(index)
+
+    def holders(self, ip: bytes) -> list[str]:
+        """Names of the links that have an address."""
+        return self._holders.get(ip, [])
 
 
 def _explain(problem: tuple[int, str]) -> str:

@@ -167,7 +167,8 @@ def test_a_spoiled_file_is_refused_and_left_as_it_is(web, spoil):
         for command in (("backend", "add", "web", NEW), ("reload",)):
             refused = web.cli(*command, check=False)
             assert (refused.returncode, refused.stdout) == (1, "")
-            assert re.fullmatch(rf"l4lb: {re.escape(str(web.config))}:.+\n", refused.stderr)
+            said = rf"l4lb: {re.escape(str(web.config))}:.+\nl4lb: nothing was changed: .* --runtime\n"
+            assert re.fullmatch(said, refused.stderr)
         web.cli("backend", "weight", "web", OWN, "5", "--runtime")  # the way out
         before = web.log.stat().st_size
         web.reload()

@@ -16,11 +16,21 @@ def path(tmp_path):
     return tmp_path / "run" / "vips.json"
 
 
+def saved(path, place):
+    ledger = Ledger(path)
+    ledger.record(VIP4, place)
+    ledger.save()
+
+
 def test_the_next_run_knows_what_this_one_added(path):
     ledger = Ledger(path)
     ledger.record(VIP4, Place("eth0", 2))
     ledger.record(VIP6, Place("eth1", 3))
     ledger.forget(VIP4)
+    assert ledger.unsaved() == [VIP6]
+    assert list(Ledger(path)) == []
+    ledger.save()
+    assert ledger.unsaved() == []
 
     ledger = Ledger(path)
     assert list(ledger) == [VIP6]
@@ -33,8 +43,10 @@ def test_there_is_no_file_when_there_is_nothing_to_remember(path):
     ledger = Ledger(path)
     assert list(ledger) == []
     ledger.record(VIP4, Place("eth0", 2))
+    ledger.save()
     ledger.forget(VIP4)
     ledger.forget(VIP6)
+    ledger.save()
     assert list(path.parent.iterdir()) == []
 
 
@@ -42,11 +54,12 @@ def test_an_address_is_at_one_interface_at_a_time(path):
     ledger = Ledger(path)
     ledger.record(VIP4, Place("eth0", 2))
     ledger.record(VIP4, Place("eth1", 3))
+    ledger.save()
     assert Ledger(path).interface(VIP4) == "eth1"
 
 
 def test_the_former_format_is_understood(path):
-    Ledger(path).record(VIP4, Place("eth0", 2, settled=False))
+    saved(path, Place("eth0", 2, settled=False))
     content = json.loads(path.read_text())
     content["addresses"] = dict.fromkeys(content["addresses"], "eth0")
     path.write_text(json.dumps(content))
@@ -54,7 +67,7 @@ def test_the_former_format_is_understood(path):
 
 
 def test_what_was_added_before_a_reboot_is_not_ours_now(path):
-    Ledger(path).record(VIP4, Place("eth0", 2))
+    saved(path, Place("eth0", 2))
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "boot": "another"}))
     assert list(Ledger(path)) == []
@@ -76,7 +89,7 @@ def test_a_damaged_file_is_not_quoted(path, caplog):
 
 
 def test_what_stands_in_the_file_already_needs_no_room_for_a_new_one(path, monkeypatch):
-    Ledger(path).record(VIP4, Place("eth0", 2))
+    saved(path, Place("eth0", 2))
 
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -84,22 +97,26 @@ def test_what_stands_in_the_file_already_needs_no_room_for_a_new_one(path, monke
     monkeypatch.setattr("l4lb.files.replacing", full)
     ledger = Ledger(path)
     ledger.record(VIP4, Place("eth0", 2))
+    ledger.save()
+    ledger.record(VIP6, Place("eth0", 2))
     with pytest.raises(OSError, match="No space left"):
-        ledger.record(VIP6, Place("eth0", 2))
+        ledger.save()
     assert list(ledger) == [VIP4]
 
 
 def test_a_write_that_fails_leaves_no_half_a_file(path):
     ledger = Ledger(path)
     path.mkdir(parents=True)  # cannot be replaced by a file
+    ledger.record(VIP4, Place("eth0", 2))
     with pytest.raises(IsADirectoryError):
-        ledger.record(VIP4, Place("eth0", 2))
+        ledger.save()
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_nothing_is_noted_that_cannot_be_written(path):
     path.parent.write_text("a file where the folder should be")
     ledger = Ledger(path)
+    ledger.record(VIP4, Place("eth0", 2))
     with pytest.raises(OSError, match=r"exists|directory"):
-        ledger.record(VIP4, Place("eth0", 2))
+        ledger.save()
     assert list(ledger) == []
