@@ -55,16 +55,21 @@ ALWAYS_INLINE void count_event(__u32 path, enum event_counted what)
 		__sync_fetch_and_add(&load->unanswered, 1);
 }
 
-/* One more request waits for a backend, since `asked`, or one less. */
-ALWAYS_INLINE void count_waiting(__u32 path, int change, __u32 asked)
+/* One more request waits for a backend, since `asked`, or one less. In this order: who reads in between takes them
+ * to have waited for less than nothing, not for as long as the host is up. */
+ALWAYS_INLINE void count_waiting(__u32 path, int change, __u64 asked)
 {
 	struct load *load = bpf_map_lookup_elem(&loads, &path);
 	if (!load)
 		return;
-	if (change > 0)
+	if (change < 0) {
+		__sync_fetch_and_add(&load->outstanding, change);
+		__sync_fetch_and_add(&load->asked, -asked);
+	} else {
 		__sync_fetch_and_add(&load->requests, 1);
-	__sync_fetch_and_add(&load->outstanding, change);
-	__sync_fetch_and_add(&load->asked, change < 0 ? -(__u64)asked : asked);
+		__sync_fetch_and_add(&load->asked, asked);
+		__sync_fetch_and_add(&load->outstanding, change);
+	}
 }
 
 /* A backend has answered, after so many TIME_UNITs. */

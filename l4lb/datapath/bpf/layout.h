@@ -66,7 +66,7 @@ enum state {
 /* Values of connections* and half_open*, whose keys are the client's end and the service's number. */
 struct connection {
 	__u64 seen;  /* ns: the last packet, see clock.h */
-	__u32 asked; /* TIME_UNITs: when what waits for the backend began to, 0: nothing does; see measure.h */
+	__u32 asked; /* TIME_UNITs modulo 2^32: when what waits for the backend began to, 0: nothing does; see measure.h */
 	__u32 acked_by_client; /* what the client expects next from the backend */
 	__u32 acked_by_backend;
 	__u16 path;

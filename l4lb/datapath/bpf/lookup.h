@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "clock.h"
 #include "count.h"
 #include "ends.h"
 #include "established.h"
@@ -55,13 +56,23 @@ ALWAYS_INLINE void seen_by_backend(struct end *seen, const struct end *client, c
 	seen->id = path->backend;
 }
 
+/* By itself: what it needs of the stack is not there for what its callers call next. */
+CHECKED_ALONE int count_released(__u32 path, __u32 asked)
+{
+	const struct settings *settings = read_settings();
+
+	if (settings)
+		count_waiting(path, -1, time_asked(time_units(settings), asked));
+	return 0;
+}
+
 /* A request of the connection, if one waits, waits no more. Not of one in its handshake. */
 ALWAYS_INLINE void release(struct connection *c)
 {
 	__u32 asked = c->asked ? __sync_lock_test_and_set(&c->asked, 0) : 0;
 
 	if (asked)
-		count_waiting(c->path, -1, asked);
+		count_released(c->path, asked);
 }
 
 /* Forget a connection. */

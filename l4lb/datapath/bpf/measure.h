@@ -11,14 +11,6 @@
 #include "clock.h"
 #include "lookup.h"
 
-/* Never 0. */
-ALWAYS_INLINE __u32 time_units(const struct settings *settings)
-{
-	__u32 units = (own_clock ? settings->clock : bpf_ktime_get_ns()) >> TIME_SHIFT;
-
-	return units ? units : 1;
-}
-
 /* As bucket_of() in l4lb/times.py. */
 ALWAYS_INLINE __u32 bucket_of(__u32 units)
 {
@@ -72,6 +64,7 @@ ALWAYS_INLINE void learn_from_backend(struct connection *c, const struct packet 
 {
 	__u32 asked, units;
 	int handshake;
+	__u64 now;
 
 	if (!c->asked)
 		return;
@@ -80,10 +73,11 @@ ALWAYS_INLINE void learn_from_backend(struct connection *c, const struct packet 
 		asked = __sync_lock_test_and_set(&c->asked, 0);
 		if (!asked)
 			return;
-		units = time_units(settings) - asked;
+		now = time_units(settings);
+		units = (__u32)now - asked;
 		took(c->path, units, handshake ? HANDSHAKE_TOOK : RESPONSE_TOOK);
 		if (!handshake) {
-			count_waiting(c->path, -1, asked);
+			count_waiting(c->path, -1, time_asked(now, asked));
 			count_answer(c->path, units);
 		}
 	} else if (!handshake && p->flags & FIN) {
@@ -96,7 +90,7 @@ ALWAYS_INLINE void learn_from_client(const struct flow *flow, struct connection 
 				     const struct settings *settings, int begins)
 {
 	struct connection *moved;
-	__u32 asked;
+	__u64 asked;
 
 	if (flow->half_open) {
 		if (p->flags & SYN) {
@@ -118,6 +112,6 @@ ALWAYS_INLINE void learn_from_client(const struct flow *flow, struct connection 
 	    !has_new_data(p, c->flags & SEEN_BY_BACKEND, c->acked_by_backend))
 		return;
 	asked = time_units(settings);
-	if (!__sync_val_compare_and_swap(&c->asked, 0, asked))
+	if (!__sync_val_compare_and_swap(&c->asked, 0, (__u32)asked))
 		count_waiting(c->path, 1, asked);
 }

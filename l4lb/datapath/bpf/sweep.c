@@ -40,15 +40,24 @@ struct count {
 /* By path; behind them the totals, which `entries` is 0 of. */
 MAP(ARRAY, counts, sizeof(__u32), sizeof(struct count), PATHS + 1, 0);
 
-/* When those began that were pushed out with their request is not known. Those that are outstanding now are taken
- * to have waited for as long, together, as those that were met. */
-ALWAYS_INLINE void settle_asked(struct load *load, const struct count *count)
+#define LONGEST_AGO (1ull << 32) /* TIME_UNITs: who waits for longer is met as one who has waited for that much less */
+
+/* Where the sum of when they were asked is wrong, those that are outstanding now are taken to have waited for as
+ * long, together, as those that were met: since when those had that were pushed out is not known. It is wrong beyond
+ * doubt also where they have waited for longer by hours, which is what those take away who waited for so long, or for
+ * less than nothing. */
+ALWAYS_INLINE void settle_asked(struct load *load, const struct count *count, int is_wrong)
 {
 	struct settings *settings = read_settings();
-	__s64 more = (__s64)(__s32)load->outstanding - (__s32)count->outstanding;
+	__s64 now, waited, met;
 
-	if (settings)
-		__sync_fetch_and_add(&load->asked, count->asked - load->asked + more * time_units(settings));
+	if (!settings)
+		return;
+	now = time_units(settings);
+	waited = (__s32)load->outstanding * now - load->asked;
+	met = (__s32)count->outstanding * now - count->asked;
+	if (is_wrong || waited < 0 || waited - met > (__s64)LONGEST_AGO / 2)
+		__sync_fetch_and_add(&load->asked, waited - met);
 }
 
 /* Both counters of a path, or of the totals. */
@@ -130,7 +139,7 @@ ALWAYS_INLINE void count_one(__u32 number, int half_open, int established, int e
 	count->entries += entries;
 }
 
-ALWAYS_INLINE void count_request(__u32 number, __u32 asked)
+ALWAYS_INLINE void count_request(__u32 number, __u64 asked)
 {
 	struct count *count = bpf_map_lookup_elem(&counts, &number);
 
@@ -160,7 +169,7 @@ ALWAYS_INLINE int look_at(struct bpf_iter__bpf_map_elem *ctx, const struct end *
 		count_one(copy->path, 0, !(copy->flags & RESTED), 1);
 	count_one(PATHS, half_open, !half_open, 0);
 	if (copy->asked && !is_handshake(copy->state))
-		count_request(copy->path, copy->asked);
+		count_request(copy->path, time_asked(time_units(known), copy->asked));
 	return 0;
 }
 
@@ -265,10 +274,7 @@ int settle(struct bpf_iter__bpf_map_elem *ctx)
 	error = error_of(load->outstanding, count->outstanding_before, count->outstanding, moved);
 	if (error)
 		__sync_fetch_and_add(&load->outstanding, error);
-	if (still && load->asked != count->asked)
-		__sync_fetch_and_add(&load->asked, count->asked - load->asked);
-	else if (error)
-		settle_asked(load, count);
+	settle_asked(load, count, still || error);
 	return 0;
 }
 

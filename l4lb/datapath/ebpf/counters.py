@@ -18,8 +18,8 @@ from l4lb.times import UNIT, added
 _PAGE: Final = 256
 """Elements of an array that are read together."""
 
-_WRAP: Final = 1 << 32
-"""TIME_UNITs, five hours: a connection remembers its time in 32 bits."""
+_LONGEST: Final = 1 << 32
+"""TIME_UNITs, five hours: a connection remembers its time in 32 bits, and a sweep adds these up anew."""
 
 
 def counters(maps: Mapping[str, Map], tables: Tables, now: int) -> Counters:
@@ -107,13 +107,11 @@ def _traffic(traffic: layout.Traffic, load: layout.Load, measured: bytes | None,
 
 
 def waiting(load: layout.Load, now: int) -> float:
-    """Seconds that the outstanding requests have waited at ``now``, in ns, together. Times wrap after five
-    hours: together they must not have waited for longer than that each."""
+    """Seconds that the outstanding requests have waited at ``now``, in ns, together. 0 where that cannot
+    be, as of counts that were read while they changed."""
     count = not_negative(load.outstanding)
-    if count <= 0:
-        return 0.0
-    ages = (count * (now >> layout.TIME_SHIFT & _WRAP - 1) - load.asked) % (count * _WRAP)
-    return ages * UNIT if ages < count * _WRAP // 2 else 0.0
+    ages = count * (now >> layout.TIME_SHIFT) - load.asked
+    return ages * UNIT if 0 < ages < count * _LONGEST else 0.0
 
 
 def not_negative(count: int) -> int:

@@ -7,7 +7,7 @@ import pytest
 from l4lb.datapath.base import ConnectionFilter
 from l4lb.datapath.ebpf import layout
 from l4lb.datapath.ebpf.connections import Connections, Query, info, resets
-from l4lb.datapath.ebpf.counters import counters
+from l4lb.datapath.ebpf.counters import counters, waiting
 from l4lb.datapath.ebpf.layout import end_key, word
 from l4lb.datapath.ebpf.sweep import Sweep
 from l4lb.datapath.ebpf.tables import Tables
@@ -45,6 +45,8 @@ from tests.unit.director.packets import RST
 
 SECOND = 1_000_000_000
 NOW = 100_000 * SECOND
+UNITS = NOW >> layout.TIME_SHIFT
+WRAP = 1 << 32
 FULL_VIP = Endpoint(VIP.ip, 81)
 HALF_OPEN = {State.SYN_SENT, State.SYN_RECEIVED, State.UDP_NEW, State.UDP_ANSWERED}
 OVER = {State.LAST_ACK, State.TIME_WAIT, State.CLOSED}
@@ -135,6 +137,7 @@ class Kernel:
         self.maps["totals"].update(word(0), layout.TOTALS.pack(more))
 
     def outstanding(self, number, more, asked):
+        """More requests that wait, since ``asked`` together, or less."""
         load = self.load(number)
         requests = load.requests + max(0, more)
         changed = load._replace(
@@ -144,7 +147,7 @@ class Kernel:
 
     def begins(self, port, asked):
         """A request of a connection that is there."""
-        self.add(other(port), asked=asked)
+        self.add(other(port), asked=asked % WRAP)
         self.count(self.number(VIP, ONE), established=-1, all_established=-1)
         self.outstanding(self.number(VIP, ONE), 1, asked)
 
@@ -512,11 +515,11 @@ class TestSweep:
     @pytest.mark.parametrize("seen", ["neither", "both"])
     def test_requests_that_begin_and_end_meanwhile_are_no_error(self, kernel, seen):
         """One ends without an answer, another begins on a kept connection: as many as before."""
-        number = kernel.number(VIP, ONE)
-        kernel.add(other(1), asked=1_000)
+        number, first, second = kernel.number(VIP, ONE), UNITS - 9_000, UNITS - 7_000
+        kernel.add(other(1), asked=first % WRAP)
         kernel.add(other(2))
-        kernel.outstanding(number, 1, 1_000)
-        steps = [("look4", lambda: kernel.begins(2, 3_000)), ("settle", lambda: kernel.ends(1, 1_000))]
+        kernel.outstanding(number, 1, first)
+        steps = [("look4", lambda: kernel.begins(2, second)), ("settle", lambda: kernel.ends(1, first))]
         if seen == "neither":
             steps = [("look4", steps[1][1]), ("settle", steps[0][1])]
         for program, pieces in kernel.sweep.programs(kernel.tables.paths):
@@ -525,24 +528,53 @@ class TestSweep:
                     happens()
             exhaust(pieces)
         load = kernel.load(number)
-        assert (load.outstanding, load.asked) == (1, 3_000)
+        assert (load.outstanding, load.asked) == (1, second)
 
     def test_requests_that_were_pushed_out_are_outstanding_no_more(self, kernel):
-        kernel.add(other(1), asked=1_000)
+        first = UNITS - 9_000
+        kernel.add(other(1), asked=first % WRAP)
         kernel.add(other(2), asked=0)
         kernel.add(other(3), state=State.SYN_SENT, asked=7)  # its handshake
         number = kernel.number(VIP, ONE)
-        wrong = kernel.load(number)._replace(outstanding=3, asked=5_000)
+        wrong = kernel.load(number)._replace(outstanding=3, asked=3 * first + 5_000)
         kernel.maps["loads"].update(word(number), layout.LOAD.pack(wrong))
         kernel.run_sweep()
         load = kernel.load(number)
-        assert (load.outstanding, load.asked) == (1, 1_000)
+        assert (load.outstanding, load.asked) == (1, first)
+
+    @pytest.mark.parametrize("off", [-WRAP, -5 * WRAP, 2 * UNITS])
+    def test_since_when_they_wait_is_set_right_where_it_cannot_be_so(self, kernel, off):
+        """Beside traffic: one waited for days, and was taken away as one of less than five hours; or a
+        daemon before has added up what is left of times modulo 2^32."""
+        number, asked = kernel.number(VIP, ONE), UNITS - 1_000
+        kernel.add(other(1), asked=asked % WRAP)
+        kernel.outstanding(number, 1, asked + off)
+        for program, pieces in kernel.sweep.programs(kernel.tables.paths):
+            if program == "settle":
+                kernel.begins(2, UNITS)
+            exhaust(pieces)
+        load = kernel.load(number)
+        assert load.outstanding == 2
+        assert 0 <= 2 * UNITS - load.asked <= 2_000
+
+    def test_requests_from_before_and_after_a_wrap(self, kernel):
+        """Of the 32 bits in which a connection remembers its time."""
+        number, wrap = kernel.number(VIP, ONE), UNITS // WRAP * WRAP
+        asked = (wrap - 2_500, wrap - 1_000, wrap + 100)
+        for port, each in enumerate(asked, 1):
+            kernel.add(other(port), asked=each % WRAP)
+        kernel.outstanding(number, 3, 0)  # which is wrong
+        kernel.apply(kernel.plan, now=(wrap + 5_000) << layout.TIME_SHIFT)
+        kernel.run_sweep()
+        assert kernel.load(number).asked == sum(asked)
+        kernel.asked(kernel.connections.query(ConnectionFilter(service="web"), take=True))
+        assert kernel.load(number)[2:5] == (0, 3, 0)
 
     def test_since_when_the_others_wait_is_set_right_beside_traffic_too(self, kernel):
         """UDP questions pushed out with their flows, while others come: how long those that are left have
         waited is known as exactly as the sweep is short."""
-        number, now = kernel.number(VIP, ONE), NOW >> layout.TIME_SHIFT & 0xFFFF_FFFF
-        kernel.add(other(1), asked=now - 1_000)
+        number, now = kernel.number(VIP, ONE), UNITS
+        kernel.add(other(1), asked=(now - 1_000) % WRAP)
         kernel.outstanding(number, 1, now - 1_000)
         lost = kernel.load(number)._replace(outstanding=51, asked=now - 1_000 + 50 * (now - 900_000))
         kernel.maps["loads"].update(word(number), layout.LOAD.pack(lost))
@@ -576,6 +608,19 @@ class TestCounters:
         found = counters(kernel.maps, kernel.tables, 100 * unit).backends["web", ONE]
         assert found.outstanding == 2
         assert found.waiting == pytest.approx((60 + 10) * unit / 1e9)
+
+    @pytest.mark.parametrize("ago", [(7_500, 2_500), (7_500, 4_900, 4_800), (7_500,) * 9 + (4_990,)])
+    def test_how_long_they_have_waited_where_some_did_before_the_wrap(self, ago):
+        now = 5 * WRAP + 5_000
+        load = layout.Load(0, 10, len(ago), asked=sum(now - each for each in ago))
+        assert waiting(load, now << layout.TIME_SHIFT) == pytest.approx(sum(ago) * UNIT)
+
+    @pytest.mark.parametrize(
+        ("outstanding", "asked"), [(1, 2 * UNITS), (2, UNITS), (0, 0), (0, -UNITS), (-1, 0)]
+    )
+    def test_counts_that_were_read_while_they_changed_say_nothing(self, outstanding, asked):
+        load = layout.Load(0, 10, outstanding % WRAP, asked=asked % (1 << 64))
+        assert waiting(load, NOW) == 0.0
 
     def test_times_that_were_taken(self, kernel):
         number = kernel.number(VIP, ONE)
