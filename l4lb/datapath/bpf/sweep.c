@@ -33,7 +33,7 @@ struct count {
 	__u32 outstanding_before;
 	__u32 connections_before; /* that had ever begun */
 	__u32 requests_before;
-	__u32 moved; /* of the totals: connections that began since then */
+	__u32 moved; /* of the totals: connections that began since then, while the paths are gone through */
 	__u64 asked; /* the sum of those that are outstanding */
 };
 
@@ -197,6 +197,23 @@ int look6(struct bpf_iter__bpf_map_elem *ctx)
 	return each_entry(ctx, 6, 0, look_at);
 }
 
+/* How many connections began since then. The totals come last, and take what the paths before have added up. */
+ALWAYS_INLINE __u32 began(struct count *count, const struct load *load)
+{
+	__u32 moved, total = PATHS;
+	struct count *all = bpf_map_lookup_elem(&counts, &total);
+
+	if (!load) {
+		moved = count->moved;
+		count->moved = 0;
+		return moved;
+	}
+	moved = (__u32)load->connections - count->connections_before;
+	if (all)
+		all->moved += moved;
+	return moved;
+}
+
 /* By how much a counter of the programs is wrong. What was counted is of different moments: of what went up and
  * down meanwhile, by up to `moved`, nothing is known. A counter that stood still is set right, another one as
  * far as it is wrong beyond doubt: or a busy backend would be said to have now one more and now one less. */
@@ -213,29 +230,20 @@ ALWAYS_INLINE int error_of(int now, int before, int counted, int moved)
 	return 0;
 }
 
-/* The programs cannot know which half-open connections are pushed out. The totals come last, and by then know how
- * many connections began. */
+/* The programs cannot know which half-open connections are pushed out. */
 SEC("iter/bpf_map_elem")
 int settle_half_open(struct bpf_iter__bpf_map_elem *ctx)
 {
-	__u32 number = number_in(ctx), *half_open, *established, total = PATHS, moved, reason = HALF_OPEN_EVICTED;
+	__u32 number = number_in(ctx), *half_open, *established, reason = HALF_OPEN_EVICTED;
 	struct count *count = bpf_map_lookup_elem(&counts, &number);
-	struct count *all;
 	struct load *load;
 	__u64 *evicted;
 	int error;
 
 	if (!count || !find_counters(number, &half_open, &established))
 		return 0;
-	moved = count->moved;
 	load = bpf_map_lookup_elem(&loads, &number);
-	if (load) {
-		moved = (__u32)load->connections - count->connections_before;
-		all = bpf_map_lookup_elem(&counts, &total);
-		if (all)
-			all->moved += moved;
-	}
-	error = error_of(*half_open, count->half_open_before, count->half_open, moved);
+	error = error_of(*half_open, count->half_open_before, count->half_open, began(count, load));
 	if (error)
 		__sync_fetch_and_add(half_open, error);
 	if (!load && error < 0) {
@@ -251,22 +259,19 @@ int settle_half_open(struct bpf_iter__bpf_map_elem *ctx)
 SEC("iter/bpf_map_elem")
 int settle(struct bpf_iter__bpf_map_elem *ctx)
 {
-	__u32 number = number_in(ctx), *half_open, *established, moved = 0;
+	__u32 number = number_in(ctx), *half_open, *established, moved;
 	struct count *count = bpf_map_lookup_elem(&counts, &number);
 	struct load *load;
-	int error, still;
+	int error, still, before;
 
 	if (!count || !find_counters(number, &half_open, &established))
 		return 0;
 	load = bpf_map_lookup_elem(&loads, &number);
-	if (load)
-		moved = (__u32)load->connections - count->connections_before;
-	if (load || *established == count->established_before) {
-		error = error_of(*established, count->established_before, count->established,
-				 moved + count->half_open_before);
-		if (error)
-			__sync_fetch_and_add(established, error);
-	}
+	before = count->half_open_before; /* which may be less than 0 */
+	moved = began(count, load) + (before > 0 ? before : 0);
+	error = error_of(*established, count->established_before, count->established, moved);
+	if (error)
+		__sync_fetch_and_add(established, error);
 	if (!load)
 		return 0;
 	moved = load->requests - count->requests_before;

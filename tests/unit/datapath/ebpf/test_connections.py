@@ -132,7 +132,8 @@ class Kernel:
         self.maps["loads"].update(word(number), layout.LOAD.pack(more))
         totals = self.totals()
         more = totals._replace(
-            established=totals.established + all_established, half_open=totals.half_open + all_half_open
+            established=(totals.established + all_established) % WRAP,
+            half_open=totals.half_open + all_half_open,
         )
         self.maps["totals"].update(word(0), layout.TOTALS.pack(more))
 
@@ -416,6 +417,36 @@ class TestSweep:
         kernel.run_sweep()
         assert kernel.load(kernel.number(VIP, ONE)).established == 1
         assert kernel.totals().established == 1
+
+    @pytest.mark.parametrize("half_open", [-1, -3, 2])
+    def test_a_wrong_count_of_half_open_ones_makes_none_of_established_ones_wrong(self, kernel, half_open):
+        for port in range(1, 11):
+            kernel.add(other(port))
+        number = kernel.number(VIP, ONE)
+        kernel.maps["loads"].update(
+            word(number), layout.LOAD.pack(kernel.load(number)._replace(half_open=half_open % WRAP))
+        )
+        kernel.maps["totals"].update(
+            word(0), layout.TOTALS.pack(kernel.totals()._replace(half_open=half_open % WRAP))
+        )
+        kernel.run_sweep()
+        assert kernel.load(number)[:2] == (0, 10)
+        assert kernel.totals()[:2] == (10, 0)
+
+    @pytest.mark.parametrize(("off", "after"), [(1, 1), (-1, -1), (5, 2), (-5, -2)])
+    def test_the_total_of_established_ones_is_right_but_for_what_began_meanwhile(self, kernel, off, after):
+        """Of two that begin nobody knows whether they were met."""
+        for port in range(1, 11):
+            kernel.add(other(port))
+        number = kernel.number(VIP, ONE)
+        kernel.count(number, all_established=off)
+        for program, pieces in kernel.sweep.programs(kernel.tables.paths):
+            if program == "settle":
+                busy = kernel.load(number)._replace(connections=2)
+                kernel.maps["loads"].update(word(number), layout.LOAD.pack(busy))
+            exhaust(pieces)
+        assert kernel.load(number).established == 10
+        assert kernel.totals().established == 10 + after
 
     def test_what_changes_meanwhile_is_not_overwritten(self, kernel):
         kernel.add()
