@@ -20,6 +20,13 @@ static __attribute__((always_inline)) inline __u64 time_now(const struct setting
 	return own_clock ? settings->clock : (bpf_jiffies64() - first_tick) * tick_length;
 }
 
+/* True if so many ns have passed since then. Another CPU's packet may have seen a later tick, and what is doubted
+ * (track.h) has a time before that of the first tick. */
+ALWAYS_INLINE int has_passed(__u64 now, __u64 since, __u64 duration)
+{
+	return (__s64)(now - since) >= (__s64)duration;
+}
+
 /* Of their lower 32 bits, which a connection remembers, never 0. */
 ALWAYS_INLINE __u64 time_units(const struct settings *settings)
 {

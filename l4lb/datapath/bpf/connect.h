@@ -29,7 +29,7 @@ CHECKED_ALONE int end_state(const struct end *seen, const struct packet *p, cons
 		other = entry_of(key, p->version, &half_open);
 		/* It may be the entry of a connection that was pushed out. */
 		if (other && !has_expired(other, settings, p->now) && other->source_port == seen->port) {
-			if (!is_reusable(other->state) && !(half_open && p->now - other->seen >= HANDSHAKE))
+			if (!is_reusable(other->state) && !(half_open && has_passed(p->now, other->seen, HANDSHAKE)))
 				return TAKEN;
 			state = GIVES_WAY;
 		}

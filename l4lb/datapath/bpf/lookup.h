@@ -124,7 +124,7 @@ ALWAYS_INLINE int has_expired(const struct connection *c, const struct settings 
 {
 	__u8 state = c->state;
 
-	return state >= STATES || c->seen + settings->timeouts[state] <= now;
+	return state >= STATES || has_passed(now, c->seen, settings->timeouts[state]);
 }
 
 #define RECLAIM_STEPS 16 /* pairs in a row, 2 KB */
@@ -200,7 +200,7 @@ CHECKED_ALONE int take_first(__u64 now)
 	c = find_established(&first.key, first.version);
 	if (!c || !(c->flags & RESTED))
 		return GONE;
-	if ((__s64)(now - c->seen) < (__s64)HANDSHAKE) {
+	if (!has_passed(now, c->seen, HANDSHAKE)) {
 		bpf_map_push_elem(&rested, &first, BPF_EXIST);
 		return YOUNG;
 	}

@@ -24,7 +24,7 @@ from typing import ClassVar, Final
 
 from l4lb.datapath.ebpf.layout import BLOCK_PAIRS, COUNT
 from l4lb.datapath.libbpf import Map, Object, Program
-from l4lb.model import DropReason, Plan, Verdict
+from l4lb.model import Counters, DropReason, Plan, Verdict
 from tests.conformance.case import Decided, Measured, Need, Row, Traffic
 from tests.conformance.engines.engine import Engine, Result, added_up, decided, learnt, row
 from tests.conformance.engines.namespaces import Namespaces, inside, remove_abandoned
@@ -127,11 +127,15 @@ class ProgramEngine(Engine):
 
     def traffic(self, backend: Host) -> Traffic:
         """See ``Engine``."""
-        return added_up(backend, self._state.counters(self._clock))
+        return added_up(backend, self.counters())
 
     def measured(self, backend: Host) -> Measured:
         """See ``Engine``."""
-        return learnt(backend, self._state.counters(self._clock))
+        return learnt(backend, self.counters())
+
+    def counters(self) -> Counters:
+        """All of them, as the daemon reads them."""
+        return self._state.counters(self._clock)
 
     def decisions(self) -> list[Decided]:
         """See ``Engine``."""
