@@ -119,9 +119,10 @@ CHECKED_ALONE int choose_source(struct connection *c, struct end *seen, const st
 }
 
 /* Forget the connection that gives way to a new one with the same end, or the backend's next packet would be
- * taken for its. */
-CHECKED_ALONE int give_way(const struct end *seen, int version)
+ * taken for its. It may have expired: then nobody is pushed out. */
+CHECKED_ALONE int give_way(const struct end *seen, int version, __u64 now)
 {
+	const struct settings *settings = read_settings();
 	struct connection *c;
 	struct end former, *key;
 	__u8 half_open;
@@ -137,7 +138,7 @@ CHECKED_ALONE int give_way(const struct end *seen, int version)
 	/* It may be the entry of a connection that was pushed out. */
 	if (!c || !(c->flags & REVERSED) || c->source_port != seen->port)
 		return 0;
-	if (is_half_open(c->state))
+	if (settings && is_half_open(c->state) && !has_expired(c, settings, now))
 		count_reason(HALF_OPEN_EVICTED);
 	return forget(&former, c, version, half_open);
 }
@@ -176,7 +177,7 @@ CHECKED_ALONE int add(const struct end *key, const struct connection *c, const s
 		return 0;
 	if (is_half_open(c->state)) {
 		if (c->flags & REVERSED) {
-			give_way(seen, version);
+			give_way(seen, version, c->seen);
 			if (put_half_open_reverse(seen, key, version))
 				return 0;
 		}

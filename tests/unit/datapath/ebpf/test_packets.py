@@ -1,6 +1,8 @@
 """What the programs make of packets where a packet case cannot say so: on several CPUs, whose clocks are a
 tick apart, and without a daemon that sweeps."""
 
+from collections import Counter
+
 import pytest
 
 from l4lb.model import DropReason, State, Timeouts, Verdict
@@ -98,3 +100,15 @@ class TestClock:
 
 def waiting(program):
     return sum(traffic.waiting for traffic in program.counters().backends.values())
+
+
+class TestWithoutADaemon:
+    @both
+    def test_the_port_of_a_half_open_one_that_has_expired_is_free_and_nobody_was_pushed_out(
+        self, program, net
+    ):
+        program.configure(plans.full(net))
+        assert send(program, tcp(net.client, net.vip, "S")).verdict is Verdict.FORWARD
+        program.wait(61.0)
+        taken = send(program, tcp(net.second, net.vip, "S"))
+        assert (taken.verdict, taken.reasons) == (Verdict.FORWARD, Counter())
