@@ -100,6 +100,8 @@ class Numbers:
         self._path_numbers = Pool(PATHS)
         self._planned_services: set[Socket] = set()
         self._planned_backends: set[Socket] = set()
+        self._needed_services: set[Socket] = set()  # planned, or still in the maps
+        self._needed_backends: set[Socket] = set()
 
     def adopt(
         self,
@@ -116,6 +118,7 @@ class Numbers:
             for socket, number in sockets.items():
                 owners[socket] = number
                 pool.claim(number)
+        self._needed_services, self._needed_backends = set(services), set(backends)
         for path in paths:
             self._path_numbers.claim(path.number)
             if path.way in self.paths:  # it was stopped between two writes
@@ -131,7 +134,8 @@ class Numbers:
             pool.begin_anywhere(self._random)
 
     def update(self, plan: Plan) -> None:
-        """Give numbers to all of the plan, and retire the paths that it has no more.
+        """Give numbers to all of the plan, and retire the paths that it has no more. Services and backends
+        that it has no more keep theirs until it is ``in_force``: packets may still be given to them.
 
         Raises:
             OutOfNumbers: there are not enough; nothing has changed.
@@ -165,6 +169,12 @@ class Numbers:
             elif snat:
                 self.paths[way] = NumberedPath(known.number, way, snat)
         self._planned_services, self._planned_backends = services, backends
+        self._needed_services |= services
+        self._needed_backends |= backends
+
+    def in_force(self) -> None:
+        """What the last plan has no more is in the maps no more."""
+        self._needed_services, self._needed_backends = self._planned_services, self._planned_backends
         self._give_back()
 
     def superseded(self) -> set[int]:
@@ -193,17 +203,17 @@ class Numbers:
         self.retired[path.number] = NumberedPath(path.number, way, path.snat, gone)
 
     def _give_back(self) -> None:
-        """Services and backends that are neither in the plan nor in a path have no number."""
+        """Services and backends that no plan since the one in force has, nor a path, have no number."""
         ways = [path.way for path in self.retired.values()]
         for owners, needed, pool in (
             (
                 self.services,
-                self._planned_services | {(way.protocol, way.vip) for way in ways},
+                self._needed_services | {(way.protocol, way.vip) for way in ways},
                 self._service_numbers,
             ),
             (
                 self.backends,
-                self._planned_backends | {(way.protocol, way.backend) for way in ways},
+                self._needed_backends | {(way.protocol, way.backend) for way in ways},
                 self._backend_numbers,
             ),
         ):

@@ -60,6 +60,9 @@ class Tables:
         self.names: dict[int, str] = {}
         self.to_reset: set[int] = set()
         self._read()
+        for key, value in maps["interfaces"].items():
+            self._interfaces[int.from_bytes(key, sys.byteorder)] = layout.INTERFACE.unpack(value)
+        self._number()
 
     @property
     def paths(self) -> Mapping[int, layout.Path]:
@@ -100,16 +103,19 @@ class Tables:
 
     def _bring_about(self, plan: Plan, clock: int) -> None:
         """Write a plan that has its numbers."""
+        if not self._is_written:
+            self._read()
         wanted = contents(plan, self.numbers, self._present.backends)
         for service in plan.services:
             self.names[self.numbers.services[service.protocol, service.address]] = service.name
-        self._forget_names()
         self._wanted, self._is_written = plan.services, False
         self._services = {}  # neither those before nor these, should writing fail
         self._write_settings(plan, clock)
         self._write(wanted)
         self._services = {service.name: service for service in plan.services}
         self._is_written = True
+        self.numbers.in_force()
+        self._forget_names()
 
     def reweigh(self, costs: Mapping[str, Costs]) -> None:
         """Other costs, by service, for the backends that the plan in force has them for; see ``Datapath``.
@@ -279,6 +285,8 @@ class Tables:
     def _put_costs(self, costs: Mapping[int, int]) -> None:
         changed = dict(costs.items() - self._present.costs.items())
         if changed:
+            for number in changed:
+                self._present.costs.pop(number, None)  # it is not known, should writing fail
             self._maps["costs"].update_batch((word(number), word(cost)) for number, cost in changed.items())
             self._present.costs.update(changed)
 
@@ -337,10 +345,11 @@ class Tables:
         numbers = set(self.numbers.services.values())
         self.names = {number: name for number, name in self.names.items() if number in numbers}
 
-    # -- adoption ------------------------------------------------------------------------------
+    # -- what is there --------------------------------------------------------------------------
 
     def _read(self) -> None:
-        present = self._present
+        """What a daemon before has left, or this one, of a plan that it could not write to its end."""
+        self._present = present = Contents()
         for version in (4, 6):
             present.addresses.update(self._maps[f"addresses{version}"].keys())
         for service in map(layout.SERVICE.unpack, self._maps["services"].values()):
@@ -359,9 +368,6 @@ class Tables:
                 self.to_reset.add(int.from_bytes(key, sys.byteorder))
             if path.version:
                 present.paths[int.from_bytes(key, sys.byteorder)] = path
-        for key, value in self._maps["interfaces"].items():
-            self._interfaces[int.from_bytes(key, sys.byteorder)] = layout.INTERFACE.unpack(value)
-        self._number()
 
     def _complete(self, key: bytes, kind: int, number: int) -> None:
         """A daemon that was killed may have written what an end is and not the end."""

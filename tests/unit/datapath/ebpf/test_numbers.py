@@ -55,6 +55,7 @@ def test_a_removed_backend_keeps_its_numbers_until_its_path_is_free():
     numbers = numbered(service(ONE, TWO))
     old, backend = number(numbers, TWO), numbers.backends[TCP, TWO]
     numbers.update(plan(service(ONE)))
+    numbers.in_force()
     assert numbers.retired == {old: NumberedPath(old, way(TWO), gone=True)}
     assert numbers.backends[TCP, TWO] == backend
     numbers.free([old])
@@ -78,9 +79,22 @@ def test_a_removed_service_keeps_its_number_until_its_paths_are_free():
     numbers = numbered(service(ONE), service(SIX, vip=VIP6, name="six"))
     kept = numbers.services[TCP, VIP]
     numbers.update(plan(service(SIX, vip=VIP6, name="six")))
+    numbers.in_force()
     assert numbers.services[TCP, VIP] == kept
     numbers.free(list(numbers.retired))
     assert (TCP, VIP) not in numbers.services
+
+
+def test_a_removed_service_keeps_its_number_until_the_plan_without_it_is_in_force():
+    numbers = numbered(service(), service(ONE, vip=VIP6, name="six"))
+    kept = numbers.services[TCP, VIP]
+    numbers.update(plan())
+    numbers.free(list(numbers.retired))
+    numbers.update(plan(service(ONE, vip=VIP6, name="six")))
+    assert numbers.services[TCP, VIP] == kept
+    numbers.in_force()
+    assert (TCP, VIP) not in numbers.services
+    assert (TCP, VIP6) in numbers.services
 
 
 def test_a_number_given_back_is_the_last_to_be_taken(monkeypatch):

@@ -510,6 +510,52 @@ class TestAPlanThatFailedHalfWay:
         assert not path(maps, removed).version
         assert not tables.numbers.retired
 
+    def test_a_service_that_is_there_still_has_its_number_still(self, maps, monkeypatch):
+        """Or back in the plan, with backends, its packets would be those of the number that it had."""
+        tables = applied(maps, service())
+        self.failed(tables, monkeypatch, service(TWO, vip=OTHER_VIP, name="b"))
+        tables.free(tables.retired())
+        tables.apply(plan(service(TWO, vip=OTHER_VIP, name="b"), service(ONE)))
+        assert selection(maps, in_service(maps).number) == [backend(maps).path]
+        assert selection(maps, in_service(maps, OTHER_VIP).number) == [backend(maps, TWO).path]
+        tables.apply(plan(service(TWO, vip=OTHER_VIP, name="b")))
+        assert in_service(maps) is None
+        assert in_service(maps, OTHER_VIP) is not None
+
+    def test_what_was_written_of_a_batch_that_failed_is_known(self, maps, monkeypatch):
+        """The kernel writes a batch one by one: some of it may be there."""
+        tables = applied(maps, service(ONE, TWO))
+        down = BackendPlan(TWO, alive=False)
+        write = Map.update_batch
+
+        def fail_behind(self, pairs):
+            write(self, pairs)
+            if self.name == "paths":
+                raise LibbpfError("no memory")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(Map, "update_batch", fail_behind)
+            with pytest.raises(LibbpfError):
+                tables.apply(plan(service(ONE, down, selection=Table(Key.TURN, (0,)))))
+        assert flags(maps, TWO) == layout.PATH_GONE
+        tables.apply(plan(service(ONE, TWO)))
+        assert flags(maps, TWO) == layout.PATH_ALIVE | layout.PATH_USABLE
+
+    def test_a_cost_that_was_written_of_a_batch_that_failed_is_written_again(self, maps, monkeypatch):
+        tables = applied(maps, service(ONE, TWO, selection=COSTS))
+        write = Map.update_batch
+
+        def fail_behind(self, pairs):
+            write(self, pairs)
+            raise LibbpfError("no memory")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(Map, "update_batch", fail_behind)
+            with pytest.raises(LibbpfError):
+                tables.reweigh({"web": Costs(((0, 5), (1, 5)))})
+        tables.apply(plan(service(ONE, TWO, selection=COSTS)))
+        assert maps["costs"].lookup(word(backend(maps, ONE).path)) == word(7)
+
     def test_loads_are_of_the_paths_that_are_there(self, maps, monkeypatch):
         tables = applied(maps, service(ONE))
         self.failed(tables, monkeypatch, service(ONE, TWO), of=Tables, write="_make_room")
