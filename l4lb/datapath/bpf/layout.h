@@ -85,6 +85,18 @@ struct connection {
 #define OTHER_SOURCE 8	  /* the backend sees another address or port than the client's */
 #define RESTED 16	  /* both ends have closed: no longer a load for its backend */
 
+/* What packets change of a connection, and what is displaced: a word, as the packets of its two ends usually come on
+ * two CPUs. Who has changed it by one atomic operation was the only one. */
+union standing {
+	__u32 word;
+	struct {
+		__u8 state;
+		__u8 shifts;
+		__u8 flags;
+		__u8 displaced;
+	};
+};
+
 /* A connection of IPv4 in its slot, which is one line of the cache. */
 struct slot {
 	__u64 key; /* SLOT_TAKEN, then the last 8 bytes of struct end: the address, the port, the service's number */

@@ -9,6 +9,7 @@
 #include "count.h"
 #include "ends.h"
 #include "established.h"
+#include "states.h"
 
 struct flow {
 	struct end key; /* of the connection: the client's end, the service's number */
@@ -18,22 +19,6 @@ struct flow {
 	__u8 from_client;
 	__u8 half_open; /* where the connection is */
 };
-
-ALWAYS_INLINE int is_half_open(__u8 state)
-{
-	return state == SYN_SENT || state == SYN_RECEIVED || state == UDP_NEW || state == UDP_ANSWERED;
-}
-
-/* What a connection in this state waits for, if it does, is the backend's side of its handshake, not an answer. */
-ALWAYS_INLINE int is_handshake(__u8 state)
-{
-	return state == SYN_SENT || state == SYN_RECEIVED;
-}
-
-ALWAYS_INLINE int is_reusable(__u8 state)
-{
-	return state == LAST_ACK || state == TIME_WAIT || state == CLOSED;
-}
 
 ALWAYS_INLINE struct path *path_of(const struct connection *c)
 {
@@ -75,22 +60,25 @@ ALWAYS_INLINE void release(struct connection *c)
 		count_released(c->path, asked);
 }
 
-/* Forget a connection. */
+/* Forget a connection. It is closed first: of this and a packet on another CPU one has done so, and counts it. */
 CHECKED_ALONE int forget(const struct end *key, struct connection *c, int version, int half_open)
 {
 	struct path *path;
 	struct end end;
 	__u32 number;
-	int half_open_state, rested;
+	int moved;
 	__u8 state;
 
 	if (!c || !key)
 		return 0;
 	/* Of an LRU map an entry that is deleted may be another one at once. */
 	number = c->path;
-	state = c->state;
-	half_open_state = is_half_open(state);
-	rested = c->flags & RESTED;
+	moved = move(c, EVENT_RST, 0, half_open);
+	state = moved & WAS;
+	if (!half_open && moved & RESTS)
+		count_load(number, 0, -1);
+	else if (half_open && moved & CHANGED && is_half_open(state))
+		count_load(number, -1, 0);
 	if (!is_handshake(state))
 		release(c);
 	path = bpf_map_lookup_elem(&paths, &number);
@@ -108,14 +96,10 @@ CHECKED_ALONE int forget(const struct end *key, struct connection *c, int versio
 		if (state == SYN_SENT || state == UDP_NEW)
 			count_event(number, NOBODY_ANSWERED);
 		count_total(-1, 0);
-		if (half_open_state)
-			count_load(number, -1, 0);
 	} else {
 		if (delete_established(&end, version))
 			return 0;
 		count_total(0, -1);
-		if (!rested)
-			count_load(number, 0, -1);
 	}
 	return 0;
 }

@@ -48,6 +48,12 @@ CHECKED_ALONE int took(__u32 path, __u32 units, int what)
 	return 0;
 }
 
+/* What the backend has closed it does not answer on. */
+ALWAYS_INLINE int is_silent(__u8 state)
+{
+	return is_reusable(state) || state == BACKEND_FIN;
+}
+
 ALWAYS_INLINE int has_new_data(const struct packet *p, int known, __u32 acknowledged)
 {
 	__u32 beyond = p->sequence + p->payload - acknowledged;
@@ -106,12 +112,17 @@ ALWAYS_INLINE void learn_from_client(const struct flow *flow, struct connection 
 		moved = find_established(&flow->key, p->version);
 		if (moved)
 			c = moved;
+		else if (!is_half_open(c->state))
+			return; /* on its way there, on another CPU */
 	}
-	/* What the backend has closed it does not answer on. */
-	if (c->asked || is_handshake(c->state) || is_reusable(c->state) || c->state == BACKEND_FIN ||
+	if (c->asked || is_handshake(c->state) || is_silent(c->state) ||
 	    !has_new_data(p, c->flags & SEEN_BY_BACKEND, c->acked_by_backend))
 		return;
 	asked = time_units(settings);
-	if (!__sync_val_compare_and_swap(&c->asked, 0, (__u32)asked))
-		count_waiting(c->path, 1, asked);
+	if (__sync_val_compare_and_swap(&c->asked, 0, (__u32)asked))
+		return;
+	count_waiting(c->path, 1, asked);
+	/* The backend may have closed it meanwhile, on another CPU, where this was not found. */
+	if (is_silent(standing_of(c).state))
+		release(c);
 }

@@ -83,62 +83,53 @@ ALWAYS_INLINE int in_window(__u32 sequence, int known, __u32 expected, __u8 shif
 	return !known || sequence - expected <= 0xffffu << shift;
 }
 
-enum event { EVENT_SYN, EVENT_SYN_ACK, EVENT_ACK, EVENT_FIN, EVENT_RST };
-
-ALWAYS_INLINE int event_of(__u8 flags)
+/* An established connection has one more packet. */
+CHECKED_ALONE int move_established(const struct end *key, int version, struct connection *c, int event, int from_client)
 {
-	if (flags & RST)
-		return EVENT_RST;
-	if (flags & SYN)
-		return flags & ACK ? EVENT_SYN_ACK : EVENT_SYN;
-	return flags & FIN ? EVENT_FIN : EVENT_ACK;
-}
+	int moved;
 
-ALWAYS_INLINE __u8 advance(__u8 state, int event, int from_client)
-{
-	if (event == EVENT_RST)
-		return CLOSED;
-	switch (state) {
-	case SYN_SENT:
-		if (from_client)
-			return state;
-		if (event == EVENT_SYN_ACK)
-			return SYN_RECEIVED;
-		if (event == EVENT_ACK)
-			return ESTABLISHED;
-		return event == EVENT_FIN ? BACKEND_FIN : state;
-	case SYN_RECEIVED:
-		if (event == EVENT_FIN)
-			return from_client ? CLIENT_FIN : BACKEND_FIN;
-		return event == EVENT_ACK && from_client ? ESTABLISHED : state;
-	case ESTABLISHED:
-		if (event == EVENT_FIN)
-			return from_client ? CLIENT_FIN : BACKEND_FIN;
-		return state;
-	case CLIENT_FIN:
-		return event == EVENT_FIN && !from_client ? LAST_ACK : state;
-	case BACKEND_FIN:
-		return event == EVENT_FIN && from_client ? LAST_ACK : state;
-	case LAST_ACK:
-		return event == EVENT_ACK ? TIME_WAIT : state;
+	if (!key || !c)
+		return 0;
+	moved = move(c, event, from_client, 0);
+	if (moved & RESTS) {
+		count_load(c->path, 0, -1);
+		release(c);
+		/* Last: from then on another CPU may forget it. */
+		queue_rested(key, version);
+	} else if (moved & CHANGED && event == EVENT_FIN && !from_client) {
+		release(c); /* what the client has asked since the FIN was looked at */
 	}
-	return state;
+	return 0;
 }
 
-ALWAYS_INLINE __u8 advance_udp(__u8 state, int from_client)
+/* Its half-open entry has moved on, by another CPU's packet that has not found this one. In any other state it is
+ * another connection's by now. */
+CHECKED_ALONE int catch_up(const struct end *its_key, int version, __u32 state)
 {
-	if (state == UDP_NEW && !from_client)
-		return UDP_ANSWERED;
-	if (state == UDP_ANSWERED && from_client)
-		return UDP_STREAM;
-	return state;
+	struct connection *c;
+	struct end key;
+
+	if (!its_key)
+		return 0;
+	key = *its_key;
+	c = find_established(&key, version);
+	if (!c)
+		return 0;
+	if (state == CLOSED)
+		return move_established(&key, version, c, EVENT_RST, 0);
+	if (state == CLIENT_FIN || state == LAST_ACK)
+		move_established(&key, version, c, EVENT_FIN, 1);
+	if (state == BACKEND_FIN || state == LAST_ACK)
+		move_established(&key, version, c, EVENT_FIN, 0);
+	return 0;
 }
 
-/* Out of the half-open ones, where a flood could push it out. False if that cannot be. Two of its packets may come to
- * this on two CPUs. */
+/* Out of the half-open ones, where a flood could push it out. False if that cannot be. Its entry there has the state
+ * already: a packet on another CPU that finds it moves it, and then this one if it is there. */
 CHECKED_ALONE int promote(const struct end *its_key, struct connection *c, const struct packet *p, __u32 state)
 {
 	__u32 number, reversed;
+	union standing now;
 	struct path *path;
 	struct end key, seen;
 	long result;
@@ -160,8 +151,12 @@ CHECKED_ALONE int promote(const struct end *its_key, struct connection *c, const
 			return 0;
 	}
 	result = put_established(&key, p->version, c, state);
-	if (result == -EEXIST)
+	if (result == -EEXIST) {
+		/* It has been begun anew. */
+		if (!DELETE(half_open, p->version, &key))
+			count_total(-1, 0);
 		return 1;
+	}
 	if (reversed) {
 		if (result)
 			DELETE(reverse, p->version, &seen);
@@ -170,61 +165,79 @@ CHECKED_ALONE int promote(const struct end *its_key, struct connection *c, const
 	}
 	if (result)
 		return 0;
-	DELETE(half_open, p->version, &key);
-	count_total(-1, 1);
-	count_load(number, -1, 1);
+	/* By an atomic operation: a mere read could come before other CPUs see what was put. */
+	now.word = __sync_val_compare_and_swap((__u32 *)&c->state, 0, 0);
+	count_total(DELETE(half_open, p->version, &key) ? 0 : -1, 1);
+	count_load(number, 0, 1);
 	if (p->protocol == IPPROTO_TCP)
 		count_event(number, CONNECTION_CONFIRMED);
+	if (now.state != state)
+		catch_up(&key, p->version, now.state);
 	return 1;
 }
 
-/* Only where it is not set yet: a flag that another CPU sets between reading and writing would be lost. */
-ALWAYS_INLINE void set_flag(struct connection *c, __u8 flag)
+/* Back to the half-open ones: there is no place among the others. */
+ALWAYS_INLINE void stay_half_open(struct connection *c, __u8 state, __u8 former)
 {
-	if (!(c->flags & flag))
-		c->flags |= flag;
+	union standing before = standing_of(c), after = before;
+
+	after.state = former;
+	if (before.state == state && swap_standing(c, before, after))
+		count_load(c->path, 1, 0);
 }
 
-/* At once, as nobody but who sends packets says when. */
-ALWAYS_INLINE void clear_flag(struct connection *c, __u8 flag)
+/* A half-open connection has one more packet. False, and nothing changed, if it would become established and there is
+ * no room. Who moves it out of the half-open states counts it no more as one, and brings it to the established ones. */
+ALWAYS_INLINE int move_half_open(struct flow *flow, struct connection *c, const struct packet *p,
+				 const struct settings *settings, int event, __u8 state)
 {
-	__sync_fetch_and_and((__u32 *)&c->state, ~(flag * ONE_FLAG));
+	__u32 path = c->path;
+	int moved, leaves = state != CLOSED && !is_half_open(state);
+
+	if (leaves && !make_room(settings, p->now))
+		return 0;
+	moved = move(c, event, flow->from_client, 1);
+	if (!(moved & CHANGED))
+		return 1;
+	if (!is_half_open(moved & WAS)) {
+		/* Another CPU is about to bring it to the established ones, or has done so. */
+		c = find_established(&flow->key, p->version);
+		if (c)
+			move_established(&flow->key, p->version, c, event, flow->from_client);
+		return 1;
+	}
+	state = advance(moved & WAS, event, flow->from_client);
+	if (state == UDP_ANSWERED)
+		count_event(path, CONNECTION_CONFIRMED);
+	if (is_half_open(state))
+		return 1;
+	count_load(path, -1, 0);
+	if (state == CLOSED) {
+		c->asked = 0;
+		return 1;
+	}
+	/* One after the other they need less of the stack. */
+	if (!promote(&flow->key, c, p, state)) {
+		stay_half_open(c, state, moved & WAS);
+		return 0;
+	}
+	/* By its client's packet: that one's address is not forged. */
+	if (flow->from_client && flow->service && flow->service->affinity)
+		remember(p, flow->service, path, 1);
+	return 1;
 }
 
-/* Move to a state. False, and nothing changed, if it would become established and there is no room. */
-ALWAYS_INLINE int set_state(struct flow *flow, struct connection *c, const struct packet *p,
-			    const struct settings *settings, __u8 state)
+/* Move a connection by an event. False, and nothing changed, if it would become established and there is no room. */
+ALWAYS_INLINE int follow(struct flow *flow, struct connection *c, const struct packet *p,
+			 const struct settings *settings, int event)
 {
+	__u8 state = advance(c->state, event, flow->from_client);
+
 	if (state == c->state)
 		return 1;
-	if (!flow->half_open) {
-		if (is_reusable(state) && !(c->flags & RESTED)) {
-			c->flags |= RESTED;
-			c->state = state;
-			count_load(c->path, 0, -1);
-			release(c);
-			/* Last: from then on another CPU may forget it. */
-			queue_rested(&flow->key, p->version);
-			return 1;
-		}
-	} else if (state == CLOSED) {
-		c->asked = 0;
-		if (is_half_open(c->state))
-			count_load(c->path, -1, 0);
-	} else if (!is_half_open(state)) {
-		__u32 path = c->path;
-
-		/* One after the other they need less of the stack. */
-		if (!make_room(settings, p->now) || !promote(&flow->key, c, p, state))
-			return 0;
-		/* By its client's packet: that one's address is not forged. */
-		if (flow->from_client && flow->service && flow->service->affinity)
-			remember(p, flow->service, path, 1);
-		return 1;
-	} else if (state == UDP_ANSWERED) {
-		count_event(c->path, CONNECTION_CONFIRMED);
-	}
-	c->state = state;
+	if (flow->half_open)
+		return move_half_open(flow, c, p, settings, event, state);
+	move_established(&flow->key, p->version, c, event, flow->from_client);
 	return 1;
 }
 
@@ -246,17 +259,21 @@ CHECKED_ALONE int doubt(struct connection *c, const struct settings *settings, _
 /* An established connection was begun once more by its ends: with this SYN/ACK, as a new one. */
 CHECKED_ALONE int begin_anew(struct connection *c, const struct packet *p, int scale)
 {
+	union standing before, after;
+
 	if (!c || !p)
 		return 0;
+	before = after = standing_of(c);
+	after.state = ESTABLISHED;
+	after.shifts = scale == NO_SCALE ? 0 : LARGEST_SHIFT | scale << 4;
+	after.flags |= SEEN_BY_CLIENT | SEEN_BY_BACKEND;
+	if (is_reusable(before.state) || !swap_standing(c, before, after))
+		return 0; /* another CPU's packet has ended it */
+	c->acked_by_client = p->sequence + 1;
+	c->acked_by_backend = p->acknowledgement;
 	release(c);
 	count_event(c->path, CONNECTION_BEGAN);
 	count_event(c->path, CONNECTION_CONFIRMED);
-	c->shifts = scale == NO_SCALE ? 0 : LARGEST_SHIFT | scale << 4;
-	c->acked_by_client = p->sequence + 1;
-	set_flag(c, SEEN_BY_CLIENT);
-	c->acked_by_backend = p->acknowledgement;
-	set_flag(c, SEEN_BY_BACKEND);
-	c->state = ESTABLISHED;
 	return 0;
 }
 
@@ -268,7 +285,7 @@ ALWAYS_INLINE int track(context *ctx, struct flow *flow, struct connection *c, c
 
 	c->seen = p->now;
 	if (p->protocol != IPPROTO_TCP)
-		return set_state(flow, c, p, settings, advance_udp(c->state, from_client));
+		return follow(flow, c, p, settings, EVENT_DATAGRAM);
 	event = event_of(p->flags);
 	if (event == EVENT_RST || event == EVENT_FIN) {
 		/* A FIN comes behind its segment's data, of which some may have been acknowledged already. */
@@ -326,5 +343,5 @@ ALWAYS_INLINE int track(context *ctx, struct flow *flow, struct connection *c, c
 			set_flag(c, SEEN_BY_BACKEND);
 		}
 	}
-	return set_state(flow, c, p, settings, advance(c->state, event, from_client));
+	return follow(flow, c, p, settings, event);
 }

@@ -22,7 +22,7 @@ from pathlib import Path
 from socket import if_nametoindex
 from typing import ClassVar, Final
 
-from l4lb.datapath.ebpf.layout import BLOCK_PAIRS, COUNT
+from l4lb.datapath.ebpf.layout import BLOCK_PAIRS, COUNT, LOAD, TOTALS, Load, Totals, word
 from l4lb.datapath.libbpf import Map, Object, Program
 from l4lb.model import Counters, DropReason, Plan, Verdict
 from tests.conformance.case import Decided, Measured, Need, Row, Traffic
@@ -110,6 +110,11 @@ class ProgramEngine(Engine):
             out.append(self._sent(data))
         return Result(verdict, out, self._counted_reasons(), ())
 
+    def send_only(self, frame: bytes, side: Side) -> None:
+        """Where another CPU's packets come, too, of which the counters would tell."""
+        ran = self._tc.test_run(frame[VNET:], ctx=self._contexts[side])
+        assert ran.retval == _TC_REDIRECT, f"returned {ran.retval}"
+
     def sweep(self, seconds: float, expected: int) -> Result:
         """See ``Engine``."""
         self._now += seconds
@@ -136,6 +141,12 @@ class ProgramEngine(Engine):
     def counters(self) -> Counters:
         """All of them, as the daemon reads them."""
         return self._state.counters(self._clock)
+
+    def load(self) -> tuple[Load, Totals]:
+        """What the programs count of the only path there is, and of all, as it is: unsigned."""
+        (path,) = self._state.paths
+        found = self._maps["loads"].lookup(word(path)), self._maps["totals"].lookup(word(0))
+        return LOAD.unpack(found[0] or b""), TOTALS.unpack(found[1] or b"")
 
     def decisions(self) -> list[Decided]:
         """See ``Engine``."""

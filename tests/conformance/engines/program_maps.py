@@ -7,7 +7,7 @@ next case, which a daemon never has to.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from ctypes import CDLL, create_string_buffer
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
@@ -111,6 +111,11 @@ class ProgramMaps:
         self._tables.set_clock(clock)
         for _ in self._sweep.steps(self._tables.paths):
             pass
+
+    @property
+    def paths(self) -> Set[int]:
+        """The numbers of all there are."""
+        return self._tables.paths.keys()
 
     def connections(self, clock: int) -> list[ConnectionInfo]:
         """All of them."""

@@ -1,7 +1,11 @@
 """What the programs make of packets where a packet case cannot say so: on several CPUs, whose clocks are a
 tick apart, and without a daemon that sweeps."""
 
+import mmap
+import os
 from collections import Counter
+from random import Random
+from time import monotonic
 
 import pytest
 
@@ -32,19 +36,27 @@ def program(loaded):
     return loaded
 
 
+def framed(packet):
+    """A packet as its sender's next hop hands it over, and where it comes."""
+    side = side_of(packet.source)
+    return packet.on_wire(route(packet.source).mac, GATEWAY_MAC[side]), side
+
+
 def send(program, packet):
-    """A packet as its sender's next hop hands it over."""
-    frame = packet.on_wire(route(packet.source).mac, GATEWAY_MAC[side_of(packet.source)])
-    return program.send(frame, side_of(packet.source))
+    return program.send(*framed(packet))
 
 
-def establish(program, net, client):
-    for packet in (
+def handshake(net, client):
+    return (
         tcp(client, net.vip, "S", seq=CLIENT_SEQ),
         tcp(net.web1, client, "SA", seq=BACKEND_SEQ, ack=CLIENT_SEQ + 1),
         tcp(client, net.vip, "A", seq=CLIENT_SEQ + 1, ack=BACKEND_SEQ + 1),
         tcp(net.web1, client, "A", seq=BACKEND_SEQ + 1, ack=CLIENT_SEQ + 1),
-    ):
+    )
+
+
+def establish(program, net, client, *, packets=4):
+    for packet in handshake(net, client)[:packets]:
         assert send(program, packet).verdict is Verdict.FORWARD
 
 
@@ -100,6 +112,112 @@ class TestClock:
 
 def waiting(program):
     return sum(traffic.waiting for traffic in program.counters().backends.values())
+
+
+@pytest.fixture
+def cpus():
+    found = sorted(os.sched_getaffinity(0))
+    if len(found) < 2:
+        pytest.skip("needs two CPUs")
+    return found[:2]
+
+
+def race(cpus, program, ones, others):
+    """Send packets by pairs, the one and the other at a time on two CPUs."""
+    sent = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
+    deadline = monotonic() + 60
+    pid = os.fork()
+    me = 0 if pid else 1
+    status = 1
+    try:
+        os.sched_setaffinity(0, {cpus[me]})
+        delays = Random(me)
+        for number, (frame, side) in enumerate((ones, others)[me], start=1):
+            sent[me] = number
+            while sent[1 - me] < number:
+                assert monotonic() < deadline, "the other CPU has stopped"
+            for _ in range(delays.randrange(12)):
+                pass
+            program.send_only(frame, side)
+        status = 0
+    finally:
+        if not pid:
+            os._exit(status)
+        os.sched_setaffinity(0, cpus)
+        assert os.waitpid(pid, 0)[1] == 0
+
+
+class TestTwoCpus:
+    """The packets of a connection's two ends usually come on two CPUs."""
+
+    PAIRS = 1_000
+
+    def raced(self, cpus, program, net, one, other, *, packets=4, established=0):
+        """The states that connections have after a packet of each end at a time, and
+        so many that are not over."""
+        clients = [net.client.at(10_000 + number) for number in range(self.PAIRS)]
+        frames = [[framed(make(client)) for client in clients] for make in (one, other)]
+        program.configure(plans.plan(plans.service(net, net.web1)))
+        for client in clients:
+            establish(program, net, client, packets=packets)
+        race(cpus, program, *frames)
+        load, totals = program.load()
+        assert (load.half_open, load.established, load.outstanding) == (0, established, 0)
+        states = [row.state for row in program.connections()]
+        assert len(states) == totals.established + totals.half_open == self.PAIRS
+        return set(states)
+
+    @both
+    def test_both_ends_finish(self, cpus, program, net):
+        def from_client(client):
+            return tcp(client, net.vip, "FA", seq=CLIENT_SEQ + 1, ack=BACKEND_SEQ + 1)
+
+        def from_backend(client):
+            return tcp(net.web1, client, "FA", seq=BACKEND_SEQ + 1, ack=CLIENT_SEQ + 1)
+
+        states = self.raced(cpus, program, net, from_client, from_backend)
+        assert states == {State.LAST_ACK}
+
+    @both
+    def test_both_ends_reset(self, cpus, program, net):
+        def from_client(client):
+            return tcp(client, net.vip, "R", seq=CLIENT_SEQ + 1)
+
+        def from_backend(client):
+            return tcp(net.web1, client, "R", seq=BACKEND_SEQ + 1)
+
+        assert self.raced(cpus, program, net, from_client, from_backend) == {State.CLOSED}
+
+    @both
+    def test_the_backend_resets_what_the_client_asks(self, cpus, program, net):
+        def from_client(client):
+            return tcp(client, net.vip, "PA", seq=CLIENT_SEQ + 1, ack=BACKEND_SEQ + 1, data=b"question")
+
+        def from_backend(client):
+            return tcp(net.web1, client, "R", seq=BACKEND_SEQ + 1)
+
+        assert self.raced(cpus, program, net, from_client, from_backend) == {State.CLOSED}
+
+    @both
+    def test_the_backend_finishes_while_the_client_asks(self, cpus, program, net):
+        def from_client(client):
+            return tcp(client, net.vip, "PA", seq=CLIENT_SEQ + 1, ack=BACKEND_SEQ + 1, data=b"question")
+
+        def from_backend(client):
+            return tcp(net.web1, client, "FA", seq=BACKEND_SEQ + 1, ack=CLIENT_SEQ + 1)
+
+        states = self.raced(cpus, program, net, from_client, from_backend, established=self.PAIRS)
+        assert states == {State.BACKEND_FIN}
+
+    @both
+    def test_the_backend_resets_while_the_client_ends_the_handshake(self, cpus, program, net):
+        def from_client(client):
+            return tcp(client, net.vip, "A", seq=CLIENT_SEQ + 1, ack=BACKEND_SEQ + 1)
+
+        def from_backend(client):
+            return tcp(net.web1, client, "R", seq=BACKEND_SEQ + 1)
+
+        assert self.raced(cpus, program, net, from_client, from_backend, packets=2) == {State.CLOSED}
 
 
 class TestWithoutADaemon:
