@@ -84,10 +84,12 @@ def use_all(net):
     """The plan that the control plane makes when every check fails and the policy is to go on."""
     backends = tuple(Backend(_endpoint(host)) for host in (net.web1, net.web2))
     wanted = Service("tcp-80", _endpoint(net.vip), when_all_down=WhenAllDown.USE_ALL, backends=backends)
+    down = {("tcp-80", backend.address) for backend in backends}
     return plan_for(
         [wanted],
         GatewayConfig(),
-        down={("tcp-80", backend.address) for backend in backends},
+        unusable=down,
+        down=down,
         sources={},
         cache=SelectionCache(),
     )
