@@ -199,11 +199,14 @@ class EbpfDatapath:
 
     async def loads(self, services: Collection[str]) -> dict[BackendKey, Load]:
         """See ``Datapath``."""
-        return await self._work(loads, self._loaded.maps, self._tables, services, time.monotonic_ns())
+        # The time is that of the look, and not of when it was asked for: the worker may be busy.
+        return await self._work(
+            lambda: loads(self._loaded.maps, self._tables, services, time.monotonic_ns())
+        )
 
     async def counters(self) -> Counters:
         """See ``Datapath``."""
-        return await self._work(counters, self._loaded.maps, self._tables, time.monotonic_ns())
+        return await self._work(lambda: counters(self._loaded.maps, self._tables, time.monotonic_ns()))
 
     async def decisions(self) -> list[Decision]:
         """See ``Datapath``."""
