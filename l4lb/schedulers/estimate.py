@@ -172,7 +172,7 @@ def observe(estimate: Estimate, measured: Measured, usual: Usual | None, now: fl
     # Requests that were given up took their age along, which had been counted as it grew.
     given_up = waited < -ROUNDING * estimate.waiting
     outstanding = int(count(measured.outstanding))
-    held = estimate.held.longer(passed)
+    held, some_wait = estimate.held.longer(passed), outstanding > 0
     if usual is not None:
         # What was waited for by those whose wait is over.
         over = count(measured.answer_time) - answers * usual.response_time
@@ -180,6 +180,8 @@ def observe(estimate: Estimate, measured: Measured, usual: Usual | None, now: fl
             over = -waited
         if held.requests and over > HELD * usual.response_time:
             held, given_up = held.without(over), False
+        # What was not held before has its say now, also if it has waited for so long since the last look.
+        some_wait = outstanding > held.requests
         held = held.grown(outstanding, waiting, usual.response_time)
     waited = max(0.0, waited - estimate.held.requests * passed)
     # Some servers end well with a reset.
@@ -187,7 +189,7 @@ def observe(estimate: Estimate, measured: Measured, usual: Usual | None, now: fl
     silences = count(measured.silences)
     slow_probe = 0.0 if usual is None else count(measured.probed) / usual.response_time
     slow_probe = slow_probe if slow_probe >= SLOW_PROBE else 0.0
-    news = bool(answers or failures or silences or slow_probe or outstanding > held.requests)
+    news = bool(answers or failures or silences or slow_probe or some_wait)
     belief = estimate.belief
     if usual is not None and news:
         belief = _forget(belief, (now - estimate.asked) / usual.doubt)

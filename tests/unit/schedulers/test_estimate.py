@@ -112,6 +112,14 @@ def test_a_request_that_is_never_answered_speaks_for_a_while():
     assert price(hanging(100, hung, since=10)) < 1.3
 
 
+def test_one_that_hangs_is_heard_once_where_looks_are_far_apart():
+    """Between two of them it has waited for as long as counts."""
+    quick = Usual(0.001)
+    hung = observe(after(20, served(3, 0.001), usual=quick), Measured(1, waiting=0.08), quick, 2.1)
+    assert hung.held.requests == 1
+    assert price(hung) > 5
+
+
 @pytest.mark.parametrize("requests", [1, 3])
 def test_those_that_are_held_leave_the_others_their_word(requests):
     held = hanging(200, after(20, served(3, 0.1)), answers=3, requests=requests)
