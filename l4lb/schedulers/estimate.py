@@ -151,9 +151,11 @@ class Estimate:
         return self.scatter / self.expected if self.expected >= 3 else None
 
     def price(self, now: float) -> float:
-        """The price of its slowness, as expected: 1 to max(PRICES)."""
-        expected = sum(share * price for share, price in zip(self.belief, PRICES, strict=True))
-        return 1 + (expected - 1) * exp(-max(0.0, now - self.asked) / RETRY)
+        """The price of its slowness, as expected: 1 to max(PRICES). Without news what speaks against it
+        fades, and nothing comes up that is believed of anybody."""
+        quiet = max(0.0, now - self.asked)
+        expected = min(_expected(self.belief), _expected(_forget(self.belief, quiet)))
+        return 1 + (expected - 1) * exp(-quiet / RETRY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +226,10 @@ def _lasting(seen: Estimate, before: float, passed: float) -> float:
     if seen.failures:
         before = max(before, price)
     return price + (before - price) * exp(-passed / (LASTING if price > before else RELENTING))
+
+
+def _expected(belief: tuple[float, ...]) -> float:
+    return sum(share * price for share, price in zip(belief, PRICES, strict=True))
 
 
 def _forget(belief: tuple[float, ...], passed: float) -> tuple[float, ...]:
