@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol as Interface
 
-from l4lb.control.config import rewrite as config_edit
+from l4lb.control.config import rewrite
 from l4lb.control.config.config import Config
 from l4lb.control.config.values import shown
 from l4lb.model import Backend, Endpoint, Service
@@ -66,7 +66,7 @@ class AddBackend:
 
     def written(self, text: str) -> str:
         """See Edit."""
-        return config_edit.add_backend(text, self.service, self.address, self.weight)
+        return rewrite.add_backend(text, self.service, self.address, self.weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class RemoveBackend:
 
     def written(self, text: str) -> str:
         """See Edit."""
-        return config_edit.remove_backend(text, self.service, self.address)
+        return rewrite.remove_backend(text, self.service, self.address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class SetWeight:
 
     def written(self, text: str) -> str:
         """See Edit."""
-        return config_edit.set_weight(text, self.service, self.address, self.weight)
+        return rewrite.set_weight(text, self.service, self.address, self.weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class AddService:
 
     def written(self, text: str) -> str:
         """See Edit."""
-        return config_edit.add_service(text, self.fields)
+        return rewrite.add_service(text, self.fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class RemoveService:
 
     def written(self, text: str) -> str:
         """See Edit."""
-        return config_edit.remove_service(text, self.service)
+        return rewrite.remove_service(text, self.service)
 
 
 def insist(edit: Edit, text: str, config: Config) -> str:

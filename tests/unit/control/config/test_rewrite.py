@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import l4lb.service
-from l4lb.control.config import rewrite as config_edit
+from l4lb.control.config import rewrite
 from l4lb.control.config.config import ConfigError, parse
 from l4lb.model import Endpoint
 
@@ -67,23 +67,23 @@ def changed(before: str, after: str) -> list[str]:
 
 
 def test_a_backend_is_added_below_its_neighbours_and_above_the_next_comment():
-    after = config_edit.add_backend(TEXT, "web", at("10.2.0.13:80"), 4)
+    after = rewrite.add_backend(TEXT, "web", at("10.2.0.13:80"), 4)
     new = '  [[services.backends]]\n  address = "10.2.0.13:80"\n  weight = 4\n\n'
     assert after == TEXT.replace("# --- DNS ---\n", f"{new}# --- DNS ---\n")
 
 
 def test_the_weight_is_written_if_the_neighbour_writes_it_or_it_is_not_one():
-    assert changed(TEXT, config_edit.add_backend(TEXT, "dns", at("10.2.0.13:53"))) == [
+    assert changed(TEXT, rewrite.add_backend(TEXT, "dns", at("10.2.0.13:53"))) == [
         '+     { address = "10.2.0.13:53", weight = 1 },\n'
     ]
     plain = TEXT.replace(", weight = 3", "")
-    assert changed(plain, config_edit.add_backend(plain, "dns", at("10.2.0.13:53"))) == [
+    assert changed(plain, rewrite.add_backend(plain, "dns", at("10.2.0.13:53"))) == [
         '+     { address = "10.2.0.13:53" },\n'
     ]
 
 
 def test_the_first_backend_of_a_service_looks_like_those_of_others():
-    assert changed(TEXT, config_edit.add_backend(TEXT, "mail", at("10.2.0.11:25"))) == [
+    assert changed(TEXT, rewrite.add_backend(TEXT, "mail", at("10.2.0.11:25"))) == [
         "+ \n",
         "+   [[services.backends]]\n",
         '+   address = "10.2.0.11:25"\n',
@@ -118,7 +118,7 @@ def test_the_first_backend_of_a_service_looks_like_those_of_others():
 )
 def test_backends_written_as_a_list(before, after):
     text = f'[[services]]\nname = "web"\naddress = "10.1.0.100:80"\nbackends = {before}\n'
-    added = config_edit.add_backend(text, "web", at("10.2.0.13:80"), 5)
+    added = rewrite.add_backend(text, "web", at("10.2.0.13:80"), 5)
     assert added == text.replace(before, after)
     parse(added, Path("l4lb.toml"))
 
@@ -129,17 +129,17 @@ def test_services_written_as_a_list(name):
         'services = [ { name = "a", address = "10.1.0.9:80", backends = [ {address = "10.2.0.1:80"} ] },\n'
         '             { name = "b", address = "10.1.0.9:81" } ]\n'
     )
-    added = config_edit.add_backend(text, name, at("10.2.0.2:80"))
+    added = rewrite.add_backend(text, name, at("10.2.0.2:80"))
     backends = {service.name: service.backends for service in parse(added, Path("l4lb.toml")).services}
     assert backends[name][-1].address == at("10.2.0.2:80")
-    removed = config_edit.remove_service(added, name)
+    removed = rewrite.remove_service(added, name)
     assert [service.name for service in parse(removed, Path("l4lb.toml")).services] == ["ab".strip(name)]
 
 
 def test_values_that_stand_in_a_column_stay_in_a_column():
     text = '[[services]]\nname     = "web"\naddress  = "10.1.0.100:80"\n'
     fields = {"name": "dns", "address": "10.1.0.100:53", "protocol": "udp", "affinity_timeout": 60}
-    assert changed(text, config_edit.add_service(text, fields)) == [
+    assert changed(text, rewrite.add_service(text, fields)) == [
         "+ \n",
         "+ [[services]]\n",
         '+ name     = "dns"\n',
@@ -154,20 +154,20 @@ def test_files_without_blank_lines_stay_so_and_windows_line_breaks_too():
         '[[services]]\r\nname = "web"\r\naddress = "10.1.0.100:80"\r\n'
         '[[services.backends]]\r\naddress = "10.2.0.11:80"\r\n'
     )
-    assert config_edit.add_backend(text, "web", at("10.2.0.12:80")) == (
+    assert rewrite.add_backend(text, "web", at("10.2.0.12:80")) == (
         text + '[[services.backends]]\r\naddress = "10.2.0.12:80"\r\n'
     )
 
 
 def test_a_file_without_a_last_line_break():
     text = '[[services]]\nname = "web"\naddress = "10.1.0.100:80"'
-    assert config_edit.add_backend(text, "web", at("10.2.0.12:80")) == (
+    assert rewrite.add_backend(text, "web", at("10.2.0.12:80")) == (
         text + '\n\n[[services.backends]]\naddress = "10.2.0.12:80"\n'
     )
 
 
 def test_removing_a_backend_takes_the_comments_that_are_about_it():
-    assert changed(TEXT, config_edit.remove_backend(TEXT, "web", at("10.2.0.12:80"))) == [
+    assert changed(TEXT, rewrite.remove_backend(TEXT, "web", at("10.2.0.12:80"))) == [
         "- \n",
         "-   # the new box\n",
         "-   [[services.backends]]\n",
@@ -175,7 +175,7 @@ def test_removing_a_backend_takes_the_comments_that_are_about_it():
         "-   weight = 2   # twice as fast\n",
         "-   # replaced in spring\n",
     ]
-    assert changed(TEXT, config_edit.remove_backend(TEXT, "dns", at("10.2.0.11:53"))) == [
+    assert changed(TEXT, rewrite.remove_backend(TEXT, "dns", at("10.2.0.11:53"))) == [
         '-     { address = "10.2.0.11:53" },  # first\n'
     ]
 
@@ -191,7 +191,7 @@ def test_removing_a_backend_takes_the_comments_that_are_about_it():
 def test_removing_from_a_list_on_one_line(gone, after):
     before = '[ { address = "10.2.0.1:80" }, { address = "10.2.0.2:80" }, { address = "10.2.0.3:80" }, ]'
     text = f'[[services]]\nname = "web"\naddress = "10.1.0.100:80"\nbackends = {before}\n'
-    assert config_edit.remove_backend(text, "web", at(f"10.2.0.{gone}:80")) == text.replace(before, after)
+    assert rewrite.remove_backend(text, "web", at(f"10.2.0.{gone}:80")) == text.replace(before, after)
 
 
 @pytest.mark.parametrize(
@@ -216,18 +216,18 @@ def test_removing_from_a_list_on_one_line(gone, after):
 )
 def test_removing_from_a_list_keeps_the_comments_of_those_that_stay(before, gone, after):
     text = f'[[services]]\nname = "web"\naddress = "10.1.0.100:80"\nbackends = {before}\n'
-    assert config_edit.remove_backend(text, "web", at(f"10.2.0.{gone}:80")) == text.replace(before, after)
+    assert rewrite.remove_backend(text, "web", at(f"10.2.0.{gone}:80")) == text.replace(before, after)
 
 
 def test_removing_a_service_leaves_its_neighbours_and_their_comments():
-    after = config_edit.remove_service(TEXT, "dns")
+    after = rewrite.remove_service(TEXT, "dns")
     start, end = TEXT.index("# --- DNS ---"), TEXT.index("# --- Mail ---")
     assert after == TEXT[:start] + TEXT[end:]
 
 
 def test_removing_the_first_service_keeps_what_is_said_about_the_file():
     text = '# l4lb on gw7\n[[services]]\nname = "web"\naddress = "10.1.0.100:80"\n'
-    assert config_edit.remove_service(text, "web") == "# l4lb on gw7\n"
+    assert rewrite.remove_service(text, "web") == "# l4lb on gw7\n"
 
 
 def test_removing_a_service_whose_parts_are_apart():
@@ -236,7 +236,7 @@ def test_removing_a_service_whose_parts_are_apart():
         "[gateway]\nhold = 3\n\n"
         '[[services.backends]]\naddress = "10.2.0.11:80"\n'
     )
-    assert config_edit.remove_service(text, "web") == "[gateway]\nhold = 3\n"
+    assert rewrite.remove_service(text, "web") == "[gateway]\nhold = 3\n"
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_removing_a_service_whose_parts_are_apart():
     ],
 )
 def test_a_weight_is_changed_in_its_place(service, address, expected):
-    assert changed(TEXT, config_edit.set_weight(TEXT, service, at(address), 7)) == expected
+    assert changed(TEXT, rewrite.set_weight(TEXT, service, at(address), 7)) == expected
 
 
 def test_addresses_are_compared_as_addresses():
@@ -267,7 +267,7 @@ def test_addresses_are_compared_as_addresses():
         '[[services]]\nname = "six"\naddress = "[2001:db8::1]:80"\n'
         '[[services.backends]]\naddress = "[2001:DB8:0:1::1]:80"\n'
     )
-    assert "weight = 3" in config_edit.set_weight(text, "six", at("[2001:db8:0:1::1]:80"), 3)
+    assert "weight = 3" in rewrite.set_weight(text, "six", at("[2001:db8:0:1::1]:80"), 3)
 
 
 def test_a_service_is_added_with_all_its_fields():
@@ -278,13 +278,13 @@ def test_a_service_is_added_with_all_its_fields():
         "health": {"check": "http", "path": '/a"b\\c', "status": ["200-299", 304], "interval": 1.5},
         "backends": [{"address": "10.2.0.11:443"}, {"address": "10.2.0.12:443", "weight": 0}],
     }
-    after = config_edit.add_service(TEXT, fields)
+    after = rewrite.add_service(TEXT, fields)
     assert tomllib.loads(after)["services"][-1] == fields
     assert after.startswith(TEXT)
 
 
 def test_a_service_is_added_to_an_empty_file():
-    assert config_edit.add_service("", {"name": "web", "address": "10.1.0.100:80"}) == (
+    assert rewrite.add_service("", {"name": "web", "address": "10.1.0.100:80"}) == (
         '[[services]]\nname = "web"\naddress = "10.1.0.100:80"\n'
     )
 
@@ -298,24 +298,24 @@ def test_a_service_is_added_to_an_empty_file():
     ],
 )
 def test_the_first_service_stays_apart_from_the_comments_above_it(text):
-    added = config_edit.add_service(text, {"name": "web", "address": "10.1.0.100:80"})
+    added = rewrite.add_service(text, {"name": "web", "address": "10.1.0.100:80"})
     assert added == text + '\n[[services]]\nname = "web"\naddress = "10.1.0.100:80"\n'
-    assert config_edit.remove_service(added, "web") == text
+    assert rewrite.remove_service(added, "web") == text
 
 
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
         (
-            lambda: config_edit.add_service(TEXT, {"name": "a", "nat": None}),
+            lambda: rewrite.add_service(TEXT, {"name": "a", "nat": None}),
             "cannot add the service: None cannot be written in TOML",
         ),
         (
-            lambda: config_edit.remove_service("a = ", "web"),
+            lambda: rewrite.remove_service("a = ", "web"),
             "the config is not valid TOML: Invalid value (at end of document)",
         ),
         (
-            lambda: config_edit.remove_service("services = 3", "web"),
+            lambda: rewrite.remove_service("services = 3", "web"),
             "the config is not valid: 'services' is not a list of tables",
         ),
     ],

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l4lb.control.config import rewrite as config_edit
+from l4lb.control.config import rewrite
 from l4lb.model import Endpoint
 
 COMMENTS = st.sampled_from(
@@ -90,7 +90,7 @@ def test_adding_a_backend(text, index, weight):
     name = f"s{index % len(expected)}"
     expected[name]["backends"].append({"address": "10.2.0.99:80", "weight": weight})
 
-    added = config_edit.add_backend(text, name, Endpoint.parse("10.2.0.99:80"), weight)
+    added = rewrite.add_backend(text, name, Endpoint.parse("10.2.0.99:80"), weight)
 
     assert services(added) == expected
     assert is_within(text, added)
@@ -103,7 +103,7 @@ def test_removing_each_backend(text, index):
         expected = services(text)
         del expected[name]["backends"][number]
 
-        removed = config_edit.remove_backend(text, name, Endpoint.parse(backend["address"]))
+        removed = rewrite.remove_backend(text, name, Endpoint.parse(backend["address"]))
 
         assert services(removed) == expected
         assert is_within(removed, text)
@@ -116,7 +116,7 @@ def test_changing_each_weight(text, index):
         expected = services(text)
         expected[name]["backends"][number]["weight"] = 7
 
-        changed = config_edit.set_weight(text, name, Endpoint.parse(backend["address"]), 7)
+        changed = rewrite.set_weight(text, name, Endpoint.parse(backend["address"]), 7)
 
         assert services(changed) == expected
         comments = [line.partition("#")[2] for line in text.splitlines()]
@@ -131,7 +131,7 @@ def test_removing_a_service(text, index):
     name = f"s{index % len(expected)}"
     del expected[name]
 
-    removed = config_edit.remove_service(text, name)
+    removed = rewrite.remove_service(text, name)
 
     assert services(removed) == expected
     assert is_within(removed, text)
@@ -143,7 +143,7 @@ def test_adding_a_service(text):
     fields = {"name": "new", "address": "10.1.0.9:9", "health": {"fall": 9}, "backends": []}
     expected = services(text) | {"new": fields}
 
-    added = config_edit.add_service(text, fields)
+    added = rewrite.add_service(text, fields)
 
     assert services(added) == expected
     assert is_within(text, added)
