@@ -9,7 +9,7 @@ from l4lb.model import Key, Selection, Table
 from l4lb.schedulers import adaptive, least_connection, maglev, random, round_robin, source_hash
 from l4lb.schedulers.scheduler import Candidate, Scheduler
 
-__all__ = ["SCHEDULERS", "Candidate", "Scheduler", "compile_selection"]
+__all__ = ["NOBODY", "SCHEDULERS", "Candidate", "Scheduler", "compile_selection"]
 
 SCHEDULERS: Final[Mapping[str, Scheduler]] = {
     scheduler.name: scheduler
@@ -23,6 +23,10 @@ SCHEDULERS: Final[Mapping[str, Scheduler]] = {
     )
 }
 """Every scheduler by the name used in the config."""
+
+
+NOBODY: Final = Table(Key.TURN, ())
+"""The selection of a service without a backend that takes connections."""
 
 
 def compile_selection(scheduler: str, candidates: Sequence[Candidate]) -> Selection:
@@ -39,5 +43,5 @@ def compile_selection(scheduler: str, candidates: Sequence[Candidate]) -> Select
         raise ValueError(f"'{scheduler}' is not a scheduler: use one of {', '.join(SCHEDULERS)}")
     weighted = [candidate for candidate in candidates if candidate.weight > 0]
     if not weighted:
-        return Table(Key.TURN, ())
+        return NOBODY
     return policy.compile(weighted)
