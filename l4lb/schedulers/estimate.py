@@ -174,24 +174,21 @@ def observe(estimate: Estimate, measured: Measured, usual: Usual | None, now: fl
     # Requests that were given up took their age along, which had been counted as it grew.
     given_up = waited < -ROUNDING * estimate.waiting
     outstanding = int(count(measured.outstanding))
-    held, some_wait = estimate.held.longer(passed), outstanding > 0
+    held, fresh = estimate.held.longer(passed), outstanding > 0
     if usual is not None:
         # What was waited for by those whose wait is over.
-        over = count(measured.answer_time) - answers * usual.response_time
-        if given_up:
-            over = -waited
+        over = -waited if given_up else count(measured.answer_time) - answers * usual.response_time
         if held.requests and over > HELD * usual.response_time:
             held, given_up = held.without(over), False
-        # What was not held before has its say now, also if it has waited for so long since the last look.
-        some_wait = outstanding > held.requests
+        # Who was not held before has its say now, also if it has waited for so long since the last look.
+        fresh = outstanding > held.requests
         held = held.grown(outstanding, waiting, usual.response_time)
     waited = max(0.0, waited - estimate.held.requests * passed)
     # Some servers end well with a reset.
     failures = max(0.0, count(measured.failures) + given_up - answers)
     silences = count(measured.silences)
-    slow_probe = 0.0 if usual is None else count(measured.probed) / usual.response_time
-    slow_probe = slow_probe if slow_probe >= SLOW_PROBE else 0.0
-    news = bool(answers or failures or silences or slow_probe or some_wait)
+    slow_probe = 0.0 if usual is None else _slow(count(measured.probed) / usual.response_time)
+    news = bool(answers or failures or silences or slow_probe or fresh)
     belief = estimate.belief
     if usual is not None and news:
         belief = _forget(belief, (now - estimate.asked) / usual.doubt)
@@ -218,6 +215,11 @@ def observe(estimate: Estimate, measured: Measured, usual: Usual | None, now: fl
         scatter=estimate.scatter * fade + scatter,
     )
     return replace(seen, lasting=_lasting(seen, estimate.lasting, passed))
+
+
+def _slow(probe: float) -> float:
+    """The usual waits that the answer to a probe has taken, if they count."""
+    return probe if probe >= SLOW_PROBE else 0.0
 
 
 def _lasting(seen: Estimate, before: float, passed: float) -> float:
