@@ -17,12 +17,13 @@ _KEPT = 0.9
 
 
 def signals(
-    pool: Pool | None, agents: Mapping[Endpoint, Sight], now: float
+    pool: Pool | None, shares: Mapping[Endpoint, float], agents: Mapping[Endpoint, Sight], now: float
 ) -> dict[Endpoint, dict[str, str]]:
     """By backend: name of the signal -> value and age.
 
     Args:
         pool: of an adaptive service.
+        shares: of its new connections, in parts of the usual one.
         agents: of the backends that have one.
         now: seconds, on the clock of the pool.
     """
@@ -38,11 +39,13 @@ def signals(
         said["slowness"] = _aged(f"x{estimate.price(now):.2g}", quiet)
         if pool.habits.first < _KEPT:
             said["lasting"] = f"x{estimate.lasting / pool.lasting:.2g}"
+        elif address in shares:
+            said["share"] = f"{100 * shares[address]:.0f}%"
         if adaptive.fails(pool, address, now):
             said["fails"] = "yes"
     for address, sight in agents.items():
         figures = sight.report.figures if sight.report is not None else None
-        shares = (
+        of_all = (
             [
                 f"{name} {100 * share:.0f}%"
                 for name, share in (("cpu", figures.cpu), ("memory", figures.memory))
@@ -51,7 +54,7 @@ def signals(
             if figures is not None
             else []
         )
-        said_it = ", ".join(filter(None, (sight.state.value, *shares, sight.part)))
+        said_it = ", ".join(filter(None, (sight.state.value, *of_all, sight.part)))
         found[address]["agent"] = _aged(said_it, sight.age or 0.0)
     return found
 

@@ -6,7 +6,8 @@ lets connections fail, is hot and gets one only if all candidates are hot. Among
 expected latency wins: the price of how slow the backend is (``estimate``), at present for the first
 request of a connection and in the long run for later ones (``habits``), times what it has in flight
 with the new connection, over its weight. Where nothing tells the backends apart all
-have the same cost, and the fewest in flight wins.
+have the same cost, and the fewest in flight wins, but for what chance has taken from one of them
+(``evenness``).
 
 The control plane keeps a ``Pool`` for each service. At each look, twenty a second or so, it calls
 ``observe`` with what the datapath has counted of every backend that may take connections, then
@@ -23,11 +24,11 @@ is new when it comes back.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from l4lb.model import MAX_COST, Costs, Endpoint
-from l4lb.schedulers import estimate, habits
+from l4lb.schedulers import estimate, evenness, habits
 from l4lb.schedulers.estimate import Estimate, Usual
 from l4lb.schedulers.habits import Habits
 from l4lb.schedulers.least_connection import UNIT
@@ -35,9 +36,9 @@ from l4lb.schedulers.measured import Measured
 from l4lb.schedulers.scheduler import Candidate, Scheduler
 
 ALIKE: Final = 1.3
-"""A backend whose price is below costs the same as one that is certainly as usual. With less, chance
-among equal ones lasts longer: over 20 s the one farthest from an even share is 13% from it with 1.1,
-9% with 1.3. With more nothing is gained, and a slow one is noticed later."""
+"""A backend whose price is below costs the same as one that is certainly as usual. With 1.0 nobody would
+be served better or worse, but all would differ a little at every look. So who has the fewest in flight is
+chosen, and a datapath is told when there is something to tell."""
 
 DEARER: Final = 2.0
 """A backend that is not this many times as dear as the least dear one, on average, costs a connection that
@@ -95,6 +96,9 @@ def observe(pool: Pool, seen: Mapping[Endpoint, Measured], now: float) -> Pool:
         )
         for address, measured in seen.items()
     }
+    if any(now - it.since < SLOW_START for it in backends.values()):
+        # What one that begins slowly misses is not owed to it.
+        backends = {address: replace(it, opened=0.0) for address, it in backends.items()}
     return Pool(
         backends,
         frozenset(address for address, measured in seen.items() if measured.hot),
@@ -110,9 +114,10 @@ def costs(candidates: Sequence[Candidate], pool: Pool, now: float) -> Costs:
     hot = frozenset(it.index for it in candidates if it.address in pool.hot or fails(pool, it.address, now))
     all_hot = len(hot) == len(candidates)  # then by what is in flight alone
     heaviest = max(it.weight for it in candidates)
+    had = shares(candidates, pool)
     priced = []
     for it in candidates:
-        times = 1.0 if all_hot else _times(pool, it.address, now)
+        times = 1.0 if all_hot else _times(pool, it.address, now) * _evened(pool, had[it.address])
         priced.append((it.index, min(MAX_COST, round(UNIT * times * heaviest / it.weight))))
     return Costs(
         tuple(priced),
@@ -120,6 +125,14 @@ def costs(candidates: Sequence[Candidate], pool: Pool, now: float) -> Costs:
         idle=pool.habits.idle,
         hot=frozenset() if all_hot else hot,
     )
+
+
+def shares(candidates: Sequence[Candidate], pool: Pool) -> dict[Endpoint, float]:
+    """What each has had of the new connections of late, in parts of what is usual for its weight. At least
+    one candidate."""
+    opened = [known.opened if (known := pool.backends.get(it.address)) else 0.0 for it in candidates]
+    found = evenness.shares(opened, [it.weight for it in candidates])
+    return {it.address: share for it, share in zip(candidates, found, strict=True)}
 
 
 def shuns(pool: Pool, address: Endpoint, now: float) -> bool:
@@ -153,13 +166,19 @@ def _price(pool: Pool, known: Estimate, now: float) -> float:
 
 
 def _times(pool: Pool, address: Endpoint, now: float) -> float:
-    """How many times the cost of a usual backend this one has: 1 to max(PRICES) / FIRST."""
+    """How many times the cost of a usual backend this one has, whatever it has had: 1 to
+    max(PRICES) / FIRST."""
     known = pool.backends.get(address)
     if known is None:
         return 1 / FIRST
     price = _price(pool, known, now)
     grown = max(FIRST, min(1.0, (now - known.since) / SLOW_START))
     return (price if price > ALIKE else 1.0) / grown
+
+
+def _evened(pool: Pool, share: float) -> float:
+    """What it costs to have had this share. Where connections are kept, their number makes them even."""
+    return 1 + pool.habits.first * (evenness.times(share) - 1)
 
 
 def _usual(backends: Collection[Estimate]) -> Usual | None:

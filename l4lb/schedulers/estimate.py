@@ -83,8 +83,8 @@ ROUNDING: Final = 1e-6
 """Part of a sum of times that may be an error of the sum."""
 
 AVERAGE: Final = 10.0
-"""Seconds over which a backend's own response time and the scatter of its answers are averaged. They
-say what is usual, which is to change more slowly than what is compared with it."""
+"""Seconds over which a backend's own response time, the scatter of its answers and its new connections are
+averaged. They say what is usual, which is to change more slowly than what is compared with it."""
 
 LARGEST: Final = 1e12
 """Beyond it a figure is nonsense, and squares would overflow."""
@@ -129,6 +129,7 @@ class Estimate:
     waiting: float = 0.0  # as it stood at the last look
     held: Held = Held()
     # Fading sums over the last AVERAGE seconds:
+    opened: float = 0.0  # connections
     waited: float = 0.0  # seconds
     answers: float = 0.0
     expected: float = 0.0  # answers in the same time of a backend as fast as this one on average
@@ -209,6 +210,7 @@ def observe(estimate: Estimate, measured: Measured, usual: Usual | None, now: fl
         failed=now if failures > 0 else estimate.failed,
         waiting=waiting,
         held=held,
+        opened=estimate.opened * fade + count(measured.opened),
         waited=all_waited,
         answers=all_answers,
         expected=estimate.expected * fade + expected,

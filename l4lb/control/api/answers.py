@@ -253,7 +253,8 @@ class Answers:
         reports = self._convergence.agents.reports
         sights = {each.address: reports.look(service.name, each.address, now) for each in service.backends}
         agents = {address: sight for address, sight in sights.items() if sight is not None}
-        return signals(self._convergence.adaptation.pool(service.name), agents, now)
+        adaptation = self._convergence.adaptation
+        return signals(adaptation.pool(service.name), adaptation.shares(service.name), agents, now)
 
     def _health(self, service: str, backend: Endpoint) -> Health:
         try:

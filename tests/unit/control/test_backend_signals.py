@@ -23,41 +23,48 @@ def looked(seconds, of_a, of_b, pool=None, start=0.0):
 
 
 def test_of_a_service_that_is_not_adaptive_and_has_no_agents_nothing_is_known():
-    assert signals(None, {}, 0.0) == {}
+    assert signals(None, {}, {}, 0.0) == {}
 
 
 def test_how_long_answers_take_and_how_slow_that_is():
-    said = signals(looked(10, ONE_EACH, ONE_EACH), {}, 10.0)
+    said = signals(looked(10, ONE_EACH, ONE_EACH), {}, {}, 10.0)
     assert said[A] == said[B] == {"response": "100ms", "slowness": "x1"}
 
 
 def test_of_one_that_is_new_until_it_has_all_of_its_share():
     pool = looked(10, ONE_EACH, ONE_EACH)
     pool = looked(2, ONE_EACH, ONE_EACH, Pool({A: pool.backends[A]}, usual=pool.usual), start=10.0)
-    said = signals(pool, {}, 12.0)
+    said = signals(pool, {}, {}, 12.0)
     assert said[B]["slow start"] == "new, 2 s"
     assert "slow start" not in said[A]
-    assert "slow start" not in signals(pool, {}, 13.2)[B]
+    assert "slow start" not in signals(pool, {}, {}, 13.2)[B]
 
 
 def test_of_one_that_is_idle_what_was_fades_and_has_an_age():
     slow = looked(10, ONE_EACH, Measured(opened=1, answers=1, answer_time=1.0))
-    assert float(signals(slow, {}, 10.0)[B]["slowness"].lstrip("x")) > 5
+    assert float(signals(slow, {}, {}, 10.0)[B]["slowness"].lstrip("x")) > 5
     idle = looked(60, Measured(), Measured(), slow, start=10.0)
-    assert signals(idle, {}, 70.0)[B]["slowness"] == "x1, 60s ago"
+    assert signals(idle, {}, {}, 70.0)[B]["slowness"] == "x1, 60s ago"
 
 
 def test_where_connections_are_kept_what_lasts_is_said_too():
     pool = looked(20, KEPT, Measured(opened=0, answers=1, answer_time=1.0))
-    said = signals(pool, {}, 20.0)
+    said = signals(pool, {}, {}, 20.0)
     assert said[A]["lasting"] == "x1"
     assert float(said[B]["lasting"].lstrip("x")) > 3
 
 
+def test_where_they_are_not_what_each_has_had_of_them():
+    shares = {A: 0.96, B: 1.0}
+    said = signals(looked(10, ONE_EACH, ONE_EACH), shares, {}, 10.0)
+    assert (said[A]["share"], said[B]["share"]) == ("96%", "100%")
+    assert "share" not in signals(looked(20, KEPT, KEPT), shares, {}, 20.0)[A]
+
+
 def test_one_whose_connections_have_failed_lately():
     pool = looked(0.1, ONE_EACH, Measured(failures=5), looked(5, ONE_EACH, ONE_EACH), start=5.0)
-    assert signals(pool, {}, 5.1)[B]["fails"] == "yes"
-    assert "fails" not in signals(pool, {}, 10.0)[B]
+    assert signals(pool, {}, {}, 5.1)[B]["fails"] == "yes"
+    assert "fails" not in signals(pool, {}, {}, 10.0)[B]
 
 
 @pytest.mark.parametrize(
@@ -73,4 +80,4 @@ def test_one_whose_connections_have_failed_lately():
     ],
 )
 def test_what_agents_say(sight, words):
-    assert signals(None, {A: sight}, 0.0) == {A: {"agent": words}}
+    assert signals(None, {}, {A: sight}, 0.0) == {A: {"agent": words}}

@@ -48,9 +48,12 @@ class Compared:
         pool, random = Pool(), self.random
         usual = {each.address: random.choice((0.1, 0.3, 1.0)) for each in backends}
         hot = set(random.sample(sorted(usual), 2))
+        weights = {each.address: each.weight for each in backends}
         for look in range(100):
             seen = {
-                address: Measured(opened=1, idle=2, answers=3, answer_time=3 * each, hot=address in hot)
+                address: Measured(
+                    opened=weights[address], idle=2, answers=3, answer_time=3 * each, hot=address in hot
+                )
                 for address, each in usual.items()
             }
             pool = adaptive.observe(pool, seen, look / 10)

@@ -17,6 +17,11 @@ SLOW = Measured(opened=1, answers=1, answer_time=1.0)
 BACKENDS = with_weights(1, 1, 1)
 
 
+def had(opened):
+    """What a look counts of one that was given so many connections, all answered as usual."""
+    return Measured(opened=opened, answers=3, answer_time=0.3)
+
+
 def after(seconds, looks, pool=None, start=0.0, candidates=BACKENDS):
     """The pool after that time in which each look finds the same, one Measured a backend."""
     pool = pool or Pool()
@@ -48,7 +53,7 @@ def test_a_difference_that_may_be_chance_is_none():
 
 def test_weights_divide_the_cost():
     weighted = with_weights(1, 2, 4)
-    assert prices(after(10, [WELL] * 3, candidates=weighted), 10, weighted) == [4, 2, 1]
+    assert prices(after(10, [had(3), had(6), had(12)], candidates=weighted), 10, weighted) == [4, 2, 1]
 
 
 def test_a_slow_one_is_dear_and_no_dearer_than_the_bound():
@@ -62,6 +67,47 @@ def test_one_that_takes_no_connections_stays_dear_while_that_lasts():
     silent = prices(after(20, [WELL, WELL, Measured(silences=2)], after(10, [WELL] * 3)), 20)
     assert silent[:2] == [1, 1]
     assert silent[2] > 5
+
+
+def test_who_was_given_a_little_less_than_others_is_cheaper_until_it_has_had_it():
+    pool = after(10, [had(20), had(20), had(19)])
+    fair, same, less = prices(pool, 10)
+    assert fair == same == 1
+    assert less == pytest.approx(0.85, abs=0.01)
+    back = next(
+        second
+        for second in range(1, 10)
+        if prices(after(second, [had(20), had(20), had(23)], pool, start=10), 10 + second)[2] >= 1
+    )
+    assert 1 < back < 5
+
+
+def test_a_share_is_for_a_weight():
+    weighted = with_weights(1, 2, 4)
+    uneven = after(10, [had(5), had(10), had(19)], candidates=weighted)
+    assert prices(uneven, 10, weighted)[2] == pytest.approx(0.85, abs=0.01)
+
+
+def test_one_that_is_slow_is_no_cheaper_for_what_it_misses():
+    """Nor are the others dearer, which have its part."""
+    slow = Measured(opened=1, answers=1, answer_time=1.0)
+    four = with_weights(1, 1, 1, 1)
+    *others, missing = prices(after(10, [had(24), had(24), had(24), slow], candidates=four), 10, four)
+    assert others == [1, 1, 1]
+    assert missing > 5
+
+
+def test_where_connections_are_kept_their_number_decides_and_not_what_each_was_given():
+    begun = [Measured(opened=opened, answers=3000, answer_time=300.0) for opened in (20, 20, 19)]
+    assert prices(after(10, begun), 10) == pytest.approx([1, 1, 1], abs=0.01)
+
+
+def test_if_all_are_hot_only_what_is_in_flight_counts():
+    hot = [
+        Measured(opened=opened, answers=opened, answer_time=opened / 10, hot=True)
+        for opened in (20, 20, 19)
+    ]
+    assert prices(after(10, hot), 10) == [1, 1, 1]
 
 
 def test_of_two_the_fast_one_is_the_usual():
@@ -107,6 +153,7 @@ def test_a_new_one_begins_slowly():
     assert growing == sorted(growing, reverse=True)
     assert growing[0] > 2
     assert growing[-1] == 1
+    assert prices(after(20, [WELL] * 3, pool, start=15), 35) == [1, 1, 1], "nor is it owed what it missed"
 
 
 def test_one_that_was_away_is_new():

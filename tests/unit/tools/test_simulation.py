@@ -21,15 +21,14 @@ SECONDS = 25.0
 SEEDS = 2
 
 
+def one(scene, policy, seed):
+    simulation = Simulation(SCENES[scene], {**POLICIES, **BOUNDS}[policy](), BACKENDS, SECONDS, seed)
+    return simulation.run(SECONDS, lambda passed: None)
+
+
 @cache
-def result(scene, policy):
-    logs = [
-        Simulation(SCENES[scene], {**POLICIES, **BOUNDS}[policy](), BACKENDS, SECONDS, seed).run(
-            SECONDS, lambda passed: None
-        )
-        for seed in range(SEEDS)
-    ]
-    return figures(logs, BACKENDS, SECONDS)
+def result(scene, policy, seeds=SEEDS):
+    return figures([one(scene, policy, seed) for seed in range(seeds)], BACKENDS, SECONDS)
 
 
 def compared(scene):
@@ -86,7 +85,8 @@ def test_a_stalled_server_goes_on_where_it_stood_and_a_stopped_one_loses_all():
 def test_all_alike_nobody_is_preferred():
     ours, theirs = compared("alike")
     assert ours.p99 < 1.05 * theirs.p99
-    assert ours.uneven < 0.15
+    each = [figures([one("alike", "adaptive", seed)], BACKENDS, SECONDS).uneven for seed in range(20)]
+    assert max(each) < 0.15
 
 
 def test_the_slow_one_is_left_alone():
@@ -100,7 +100,9 @@ def test_bursts_are_evaded():
 
 
 def test_who_knows_sooner_evades_bursts_better():
-    oracle, late, ours = (result("bursts-cpu", name).p99 for name in ("oracle", "late_oracle", "adaptive"))
+    """Not by much: what the late one has before adaptive is less than two runs differ."""
+    names = ("oracle", "late_oracle", "adaptive")
+    oracle, late, ours = (result("bursts-cpu", name, seeds=8).p99 for name in names)
     assert oracle < late < ours
 
 
