@@ -396,6 +396,22 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Recalled:
+    """What a datapath knows of a client of one service, which goes before the selection.
+
+    Attributes:
+        connection: the backend of the connection from the client's very port, if its next packet, be it a
+            SYN, goes on with that one.
+        last: the backend of its last connection, if affinity sends the next one there,
+        left: and for how many seconds from now it does.
+    """
+
+    connection: Endpoint | None = None
+    last: Endpoint | None = None
+    left: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Times:
     """Times taken since the datapath started; see l4lb/times.py for the buckets."""
 

@@ -33,8 +33,9 @@ def explain(
 ) -> None:
     """Say which backend a client would get for its next connection, and why.
 
-    Nothing is chosen or counted. Where a turn or chance decides, the candidates are shown, the best
-    first.
+    Nothing is chosen or counted. A connection from that very port goes before the scheduler, and so does
+    affinity; what would be without them is shown as otherwise. Where a turn or chance decides, the
+    candidates are shown, the best first.
 
     --last shows the last choices that were really made, the newest first, and what was known then: one in
     a tenth of a second of each service. The other options choose among them.
@@ -117,6 +118,9 @@ def _explain(location: Location, client: Endpoint, service: str, *, as_json: boo
         ("scheduler", answer["scheduler"]),
         ("rule", answer["rule"]),
     ]
+    if answer["otherwise"]:
+        backend, rule = answer["otherwise"]["backend"] or "not certain", answer["otherwise"]["rule"]
+        fields.append(("otherwise", f"{backend}: {rule}"))
     if answer["but"]:
         fields.append(("but", answer["but"]))
     write_fields(fields)

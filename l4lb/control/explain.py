@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from l4lb.datapath.base import ConnectionFilter
@@ -22,6 +22,7 @@ from l4lb.model import (
     Load,
     Nat,
     Protocol,
+    Recalled,
     Service,
     ServicePlan,
     Table,
@@ -44,6 +45,7 @@ class Known:
         signals: by backend, what else the scheduler goes by, for people: name -> value and age.
         down: by backend, why it should get no new connections: its check fails,
         unwilling: or its agent does not want them.
+        recalled: of the client, by the datapath.
         most_compared: backends, for one connection by costs; None: all.
     """
 
@@ -53,11 +55,13 @@ class Known:
     signals: Mapping[Endpoint, Mapping[str, str]]
     down: Mapping[Endpoint, str]
     unwilling: Mapping[Endpoint, str]
+    recalled: Recalled = field(default_factory=Recalled)
     most_compared: int | None = None
 
 
 def explain(known: Known, client: Endpoint) -> Json:
-    """The answer as the API gives it: backend (null where it is not certain), rule, candidates.
+    """The answer as the API gives it: backend (null where it is not certain), rule, candidates; what the
+    scheduler would do, if something goes before it, is ``otherwise``.
 
     Raises:
         ValueError: the client has another version of IP than the service.
@@ -73,12 +77,14 @@ def explain(known: Known, client: Endpoint) -> Json:
         candidates = [_shared(known, address, share) for address, share in shares.items()]
     else:
         backend, rule, candidates = _by_costs(known, selection)
+    chosen: Json = {"backend": None if backend is None else str(backend), "rule": rule}
+    before = _before(known.recalled)
     return {
         "service": plan.name,
         "client": str(client),
         "scheduler": known.service.scheduler,
-        "backend": None if backend is None else str(backend),
-        "rule": rule,
+        **(before or chosen),
+        "otherwise": chosen if before else None,
         "but": _but(known),
         "candidates": candidates,
         "away": {str(address): why for address, why in _away(known).items()},
@@ -94,13 +100,25 @@ def concerns(which: ConnectionFilter, decision: Decision) -> bool:
     )
 
 
-def _but(known: Known) -> str | None:
+def _before(recalled: Recalled) -> Json | None:
     """What goes before the scheduler."""
+    if recalled.connection is not None:
+        rule = "a connection from this port is with it, and is not over"
+        return {"backend": str(recalled.connection), "rule": rule}
+    if recalled.last is not None:
+        rule = f"the client's last connection was with it, which counts for {recalled.left:.0f} s more"
+        return {"backend": str(recalled.last), "rule": rule}
+    return None
+
+
+def _but(known: Known) -> str | None:
+    """What else there is to know about the choice."""
     parts, chosen = [], _chosen(known.plan)
-    if known.plan.affinity_timeout:
+    if known.plan.affinity_timeout and known.recalled.last is None:
         seconds = known.plan.affinity_timeout
         parts.append(
-            f"a client seen in the last {seconds:g} s stays with the backend of its last connection"
+            "the client is not remembered with a backend that takes new connections; "
+            f"it stays for {seconds:g} s with the one it gets"
         )
     if chosen and chosen <= known.down.keys() and known.service.when_all_down is WhenAllDown.USE_ALL:
         parts.append("all are down, and used as if they were up (when_all_down)")

@@ -11,7 +11,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol as Interface
 
-from l4lb.model import BackendKey, ConnectionInfo, Costs, Counters, Decision, Endpoint, Limits, Load, Plan
+from l4lb.model import (
+    BackendKey,
+    ConnectionInfo,
+    Costs,
+    Counters,
+    Decision,
+    Endpoint,
+    Limits,
+    Load,
+    Plan,
+    Recalled,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +102,11 @@ class Datapath(Interface):
     async def decisions(self) -> list[Decision]:
         """Some of the choices that were made for new connections, the oldest first: see
         ``l4lb.model.DECISIONS_KEPT``."""
+        ...
+
+    async def recall(self, service: str, client: Endpoint) -> Recalled:
+        """What goes before the selection for this client of a service: nothing, of one that is not in the
+        plan. To look changes nothing."""
         ...
 
     async def connections(self, which: ConnectionFilter, limit: int) -> tuple[list[ConnectionInfo], int]:

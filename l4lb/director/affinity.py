@@ -50,6 +50,14 @@ class Affinity:
             del clients[client]
         return None
 
+    def recall(self, client: bytes, now: float) -> tuple[Path, float] | None:
+        """What ``find`` would find, and for how many seconds it is remembered. Nothing is forgotten."""
+        for clients in (self._regulars, self._newcomers):
+            path, expires = clients.get(client, (None, 0.0))
+            if path is not None and expires > now and path.usable:
+                return path, expires - now
+        return None
+
     def remembered(self, now: float) -> Iterator[tuple[bytes, Path, float]]:
         """Clients, their paths and for how many seconds: newcomers first, and of each kind who was not
         heard of for longest."""

@@ -23,7 +23,7 @@ from l4lb.director.related import related
 from l4lb.director.select import ServiceState, select, select_again
 from l4lb.director.states import BACKEND, CLIENT, REUSABLE
 from l4lb.director.sweep import Sweep
-from l4lb.director.track import track
+from l4lb.director.track import begins_again, track
 from l4lb.director.translate import translate, translate_error
 from l4lb.model import (
     DECISIONS_APART,
@@ -137,10 +137,8 @@ class Director:
         if packet.protocol == tcp.PROTOCOL:
             if packet.flags not in tcp.VALID_FLAGS:
                 return self._drop(DropReason.BAD_TCP_FLAGS)
-            if packet.flags == tcp.SYN and from_client:
-                unheard = measure.in_handshake(connection) and not path.alive
-                if unheard or path.gone or connection.state in REUSABLE:
-                    return self._again(frame, packet, connection, now)
+            if packet.flags == tcp.SYN and from_client and begins_again(connection):
+                return self._again(frame, packet, connection, now)
             if packet.flags & tcp.SYN and not from_client and is_over(connection, packet):
                 self.table.remove(connection)
                 self._direct.note(packet.key)

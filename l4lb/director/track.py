@@ -6,6 +6,7 @@ from typing import Final
 
 from l4lb.director.connection import BACKEND_SHIFT, LARGEST_SHIFT, SHIFT_MASK, Connection
 from l4lb.director.conntrack import ConnectionTable
+from l4lb.director.measure import in_handshake
 from l4lb.director.parse import Packet
 from l4lb.director.states import (
     ACK,
@@ -47,6 +48,13 @@ def track(
         table.goes_on(connection, now)
     state = advance_udp(connection.state, from_client)
     return state is connection.state or table.set_state(connection, state)
+
+
+def begins_again(connection: Connection) -> bool:
+    """True if the next SYN of its client, or of UDP its next datagram, begins a new connection: this one is
+    over, or its backend is gone, or down and has said nothing yet."""
+    unheard = in_handshake(connection) and not connection.path.alive
+    return unheard or connection.path.gone or connection.state in REUSABLE
 
 
 def _track_tcp(

@@ -164,7 +164,19 @@ class Decisions:
     kept: tuple[Decided, ...]
 
 
-Step = Send | Change | Sweep | Table | Traffic | Measured | Decisions
+@dataclass(frozen=True)
+class Remembered:
+    """What is known of a client before anything is chosen for it (l4lb.model.Recalled)."""
+
+    service: str
+    client: Host
+    connection: Host | None = None
+    last: Host | None = None
+    left: float | None = field(default=None, compare=False)
+    """Seconds; None: however many."""
+
+
+Step = Send | Change | Sweep | Table | Traffic | Measured | Decisions | Remembered
 Steps = Sequence[Step | Sequence["Step"]]
 Make = Callable[[Net], tuple[Plan, Steps]]
 

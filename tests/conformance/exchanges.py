@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from l4lb.model import State
-from tests.conformance.case import Row, Send, Step, forward
+from l4lb.model import Protocol, State
+from tests.conformance.case import Remembered, Row, Send, Step, forward
 from tests.conformance.packets import TTL, Frame, gso, rst, tcp, udp
+from tests.conformance.plans import name_of
 from tests.conformance.world import Host, Net
 
 CLIENT_SEQ = 1_000_000
@@ -131,6 +132,21 @@ def answered(net: Net, backend: Host, client: Host | None = None, *, source: Hos
     """A datagram of the backend goes to the client."""
     client = client or net.client
     return forward(udp(backend, source or client, b"answer"), udp(net.vip, client, b"answer", ttl=HOP))
+
+
+def remembered(
+    net: Net,
+    client: Host | None = None,
+    *,
+    protocol: Protocol = Protocol.TCP,
+    vip: Host | None = None,
+    connection: Host | None = None,
+    last: Host | None = None,
+    left: float | None = None,
+) -> Remembered:
+    """Where the client's next packet goes, whoever's turn it is: with ``connection``, or else ``last``."""
+    name = name_of(protocol, vip or net.vip)
+    return Remembered(name, client or net.client, connection, last, left)
 
 
 def row(net: Net, backend: Host, state: State, client: Host | None = None) -> Row:

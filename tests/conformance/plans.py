@@ -52,6 +52,11 @@ NOBODY: Final = turns()
 """No backend can take a connection."""
 
 
+def name_of(protocol: Protocol, vip: Host) -> str:
+    """Of the service there."""
+    return f"{protocol.label}-{vip.port}"
+
+
 def service(
     net: Net,
     *backends: Host,
@@ -73,7 +78,7 @@ def service(
     vip = vip or net.vip
     snat = _endpoint(net.wan).ip if nat is FULL else None
     return ServicePlan(
-        name=f"{protocol.label}-{vip.port}",
+        name=name_of(protocol, vip),
         address=_endpoint(vip),
         protocol=protocol,
         selection=selection,

@@ -16,6 +16,7 @@ from tests.conformance.case import (
     Chosen,
     Decisions,
     Measured,
+    Remembered,
     Row,
     Send,
     Step,
@@ -78,6 +79,10 @@ class _Play:
                 assert learnt.close_to(step), f"learnt was {learnt}, expected {step}"
             case Decisions():
                 _compare("what is kept of decisions", tuple(self._engine.decisions()), step.kept)
+            case Remembered():
+                known = self._engine.recall(step.service, step.client)
+                _compare("what is remembered", known, step)
+                assert step.left in (None, known.left), f"it counts for {known.left} s, not {step.left}"
             case _:
                 self._engine.configure(step.plan)
 

@@ -1,5 +1,6 @@
 """Which backend gets a connection: weights, schedulers, affinity, connections that are kept."""
 
+import json
 from collections import Counter
 from contextlib import ExitStack
 
@@ -8,9 +9,10 @@ import pytest
 from l4lb.schedulers import SCHEDULERS
 from netlab.servers import UDP_ECHO_PORT
 from tests.lab.clients import Browser, answers, ask, datagrams
-from tests.lab.services import BACKENDS, VIP, VIP6, listed, service
+from tests.lab.services import BACKENDS, VIP, VIP6, backend, endpoint, listed, service
 
 pytestmark = pytest.mark.lab
+
 
 VIPS = [pytest.param(VIP, id="IPv4"), pytest.param(VIP6, id="IPv6")]
 NAMES = list(BACKENDS[4])
@@ -35,6 +37,11 @@ def config():
             )
         text += service(f"affinity{version}", port=AFFINITY, affinity="client", **same)
     return text
+
+
+def explained(daemon, client, port, name):
+    """What is said of a client's next connection."""
+    return json.loads(daemon.cli("explain", endpoint(client, port), name, "--json").stdout)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +95,27 @@ def test_a_client_comes_to_the_same_backend_each_time(lab, daemon, vip, port):
     for client in CLIENTS[vip]:
         assert answers(lab, vip, 5, port=port, source=client) == {first[client]: 5}
     assert sorted(set(first.values())) == NAMES
+
+
+@pytest.mark.parametrize("vip", VIPS)
+def test_explain_knows_where_a_remembered_client_goes(lab, daemon, vip):
+    version = 4 if vip == VIP else 6
+    for client in CLIENTS[vip][:4]:
+        served = ask(lab, vip, port=AFFINITY, source=client)
+        said = explained(daemon, client, 1, f"affinity{version}")
+        assert said["backend"] == backend(served, version)
+        assert said["otherwise"]["backend"] is None
+        assert ask(lab, vip, port=AFFINITY, source=client) == served
+
+
+@pytest.mark.parametrize("vip", VIPS)
+def test_explain_knows_a_connection_from_the_very_port(lab, daemon, vip):
+    version = 4 if vip == VIP else 6
+    with Browser(lab, vip, PORTS["round_robin"]) as browser:
+        served, (client, port, *_) = browser.get(), browser.socket.getsockname()
+        said = explained(daemon, client, port, f"round_robin{version}")
+        assert said["backend"] == backend(served, version)
+        assert browser.get() == served
 
 
 def test_least_connection_fills_up_whoever_has_least_for_its_weight(lab, daemon):

@@ -210,7 +210,8 @@ class Answers:
         """
         service = find_service(self._desired.config, name)
         plan = self._convergence.plan_of(name)
-        found = await self._supervisor.running.loads({name})
+        datapath = self._supervisor.running
+        found, recalled = await datapath.loads({name}), await datapath.recall(name, client)
         reports, now = self._convergence.agents.reports, time.monotonic()
         unwilling = {
             backend.address: f"{BY_AGENT}: {sight.said}"
@@ -230,6 +231,7 @@ class Answers:
                 self._signals(service),
                 down,
                 unwilling,
+                recalled,
                 self._supervisor.latest.capabilities.most_compared,
             ),
             client,

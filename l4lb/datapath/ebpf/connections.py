@@ -205,7 +205,7 @@ def resets(connections: Iterable[Found]) -> Iterator[tuple[bytes, bytes]]:
     for found in connections:
         if found.path.protocol != Protocol.TCP or found.connection.state in REUSABLE:
             continue
-        connection = _as_director_has_it(found)
+        connection = as_director_has_it(found)
         ends = director.Ends(connection.original, connection.reply)
         for to_client, frame in answer.resets(connection):
             yield (ends.client.ip if to_client else ends.backend.ip), bytes(frame[IP:])
@@ -217,11 +217,13 @@ def _source(found: Found) -> Endpoint:
     return Endpoint(snat or found.client.ip, int.from_bytes(found.connection.source_port, "big"))
 
 
-def _as_director_has_it(found: Found) -> director.Connection:
+def as_director_has_it(found: Found) -> director.Connection:
+    """The same connection in the director's words."""
     vip, backend, snat = ends_of(found.path)
-    plan = BackendPlan(backend, snat=snat or None)
+    plan = BackendPlan(backend, bool(found.path.flags & layout.PATH_ALIVE), snat or None)
     nat = Nat.FULL if found.path.flags & layout.PATH_FULL_NAT else Nat.DESTINATION
     path = director.Path(found.service, vip, Protocol(found.path.protocol), nat, plan)
+    path.reset_when_down = bool(found.path.flags & layout.PATH_GONE)
     known = found.connection
     connection = director.make_connection(path, found.client, _source(found), State(known.state), 0.0)
     if known.flags & layout.SEEN_BY_CLIENT:

@@ -50,13 +50,26 @@ from l4lb.datapath.ebpf.hooks import NATIVE
 from l4lb.datapath.ebpf.numbers import OutOfNumbers
 from l4lb.datapath.ebpf.programs import Programs, remove, remove_abandoned
 from l4lb.datapath.ebpf.raw_sender import RawSender
+from l4lb.datapath.ebpf.recall import recall
 from l4lb.datapath.ebpf.route_mtus import RouteMtus
 from l4lb.datapath.ebpf.sweep import Sweep
 from l4lb.datapath.ebpf.tables import Tables
 from l4lb.datapath.libbpf import LibbpfError
 from l4lb.datapath.privileges import Capability
 from l4lb.datapath.tasks import Tasks, Turns
-from l4lb.model import BackendKey, ConnectionInfo, Costs, Counters, Decision, Limits, Load, Plan, State
+from l4lb.model import (
+    BackendKey,
+    ConnectionInfo,
+    Costs,
+    Counters,
+    Decision,
+    Endpoint,
+    Limits,
+    Load,
+    Plan,
+    Recalled,
+    State,
+)
 from l4lb.netlink.state import Link
 from l4lb.netlink.watch import KernelWatch
 
@@ -211,6 +224,12 @@ class EbpfDatapath:
     async def decisions(self) -> list[Decision]:
         """See ``Datapath``."""
         return await self._work(decisions, self._loaded.maps, self._tables)
+
+    async def recall(self, service: str, client: Endpoint) -> Recalled:
+        """See ``Datapath``."""
+        return await self._work(
+            lambda: recall(self._loaded.maps, self._tables, service, client, time.monotonic_ns())
+        )
 
     async def connections(self, which: ConnectionFilter, limit: int) -> tuple[list[ConnectionInfo], int]:
         """See ``Datapath``."""

@@ -151,6 +151,11 @@ OTHER_SOURCE: Final = 8
 RESTED: Final = 16
 
 
+SLOT_SIZE: Final = 8 + CONNECTION.size
+SLOT_TAKEN: Final = 1 << 63
+TABLE_STEPS: Final = 32
+"""Of connections4, see ``established.py``."""
+
 BLOCK_PAIRS: Final = 64
 """Pairs of connections4 for each entry of blocks."""
 
@@ -272,6 +277,16 @@ PATH_GONE: Final = 2
 PATH_USABLE: Final = 4
 PATH_FULL_NAT: Final = 8
 PATH_RETIRED: Final = 16
+
+
+class Affinity(NamedTuple):
+    """A value of affinities* and newcomers*, whose key is the client without a port."""
+
+    until: int  # ns
+    path: int
+
+
+AFFINITY: Final = Layout("affinity", Affinity, until="Q", path="I", reserved="4x")
 
 
 class Load(NamedTuple):
@@ -444,6 +459,7 @@ LAYOUTS: Final[tuple[Layout[Any], ...]] = (
     SERVICE,
     BACKEND,
     PATH,
+    AFFINITY,
     LOAD,
     TRAFFIC,
     SETTINGS,

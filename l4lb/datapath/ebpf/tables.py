@@ -70,6 +70,16 @@ class Tables:
         return self._present.paths
 
     @property
+    def services(self) -> Mapping[str, ServicePlan]:
+        """Of the plan in force, by name."""
+        return self._services
+
+    @property
+    def settings(self) -> layout.Settings:
+        """As the programs have them."""
+        return self._settings
+
+    @property
     def timeouts(self) -> tuple[int, ...]:
         """By state, ns."""
         return layout.TIMEOUTS.unpack(self._settings.timeouts)

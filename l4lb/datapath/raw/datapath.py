@@ -29,8 +29,10 @@ from l4lb.model import (
     Costs,
     Counters,
     Decision,
+    Endpoint,
     Load,
     Plan,
+    Recalled,
     ServicePlan,
 )
 from l4lb.netlink.state import Change, KernelState
@@ -171,6 +173,11 @@ class RawDatapath:
     async def decisions(self) -> list[Decision]:
         """See ``Datapath``."""
         answer: list[Decision] = await self._running.request("decisions")
+        return answer
+
+    async def recall(self, service: str, client: Endpoint) -> Recalled:
+        """See ``Datapath``."""
+        answer: Recalled = await self._running.request("recall", service, client)
         return answer
 
     async def connections(self, which: ConnectionFilter, limit: int) -> tuple[list[ConnectionInfo], int]:

@@ -7,9 +7,20 @@ from heapq import heappush, heappushpop
 from typing import Any
 
 from l4lb.datapath.base import ConnectionFilter
-from l4lb.director.connection import Connection, Ends, Path
+from l4lb.director.connection import Connection, Ends, Path, tuple_key
 from l4lb.director.director import Director
-from l4lb.model import BackendKey, ConnectionInfo, Counters, DropReason, Load, Traffic, Verdict
+from l4lb.director.track import begins_again
+from l4lb.model import (
+    BackendKey,
+    ConnectionInfo,
+    Counters,
+    DropReason,
+    Endpoint,
+    Load,
+    Recalled,
+    Traffic,
+    Verdict,
+)
 
 
 def counters(director: Director, overruns: int, now: float) -> Counters:
@@ -72,6 +83,19 @@ def loads(director: Director, services: Collection[str], now: float) -> dict[Bac
         for path in director.services.paths()
         if path.service in services
     }
+
+
+def recall(director: Director, name: str, client: Endpoint, now: float) -> Recalled:
+    """What goes before the selection for a client of the service called ``name``."""
+    service = next((each for each in director.services if each.plan.name == name), None)
+    if service is None:
+        return Recalled()
+    key = tuple_key(client, service.plan.address)
+    found = director.table.by_protocol[service.plan.protocol].get(key)
+    goes_on = found is not None and found.original == key and not begins_again(found)
+    connection = found.path.address if found is not None and goes_on else None
+    last = None if service.affinity is None else service.affinity.recall(client.ip, now)
+    return Recalled(connection) if last is None else Recalled(connection, last[0].address, last[1])
 
 
 def _waiting(path: Path, now: float) -> float:

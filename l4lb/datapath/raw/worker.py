@@ -32,13 +32,25 @@ from l4lb.datapath.raw.hops import NextHop, NextHops
 from l4lb.datapath.raw.kernel_news import News
 from l4lb.datapath.raw.packet_socket import INTERFACE_GONE
 from l4lb.datapath.raw.port import Port, Ports
-from l4lb.datapath.raw.reports import Job, connection_infos, counters, flush, loads
+from l4lb.datapath.raw.reports import Job, connection_infos, counters, flush, loads, recall
 from l4lb.datapath.raw.saved import live, restore, save
 from l4lb.director.director import Director
 from l4lb.director.fastpath import fast_path
 from l4lb.director.lookup import reweighed
 from l4lb.director.parse import parse
-from l4lb.model import BackendKey, Costs, Counters, Decision, DropReason, Load, Plan, ServicePlan, Verdict
+from l4lb.model import (
+    BackendKey,
+    Costs,
+    Counters,
+    Decision,
+    DropReason,
+    Endpoint,
+    Load,
+    Plan,
+    Recalled,
+    ServicePlan,
+    Verdict,
+)
 from l4lb.netlink.state import Neighbour
 from l4lb.wire.frame import ETHERNET, FRAME_MAX
 
@@ -285,6 +297,10 @@ class Worker:
     def on_decisions(self) -> list[Decision]:
         """Decisions that were kept, the oldest first."""
         return list(self._director.decisions)
+
+    def on_recall(self, service: str, client: Endpoint) -> Recalled:
+        """What goes before the selection for a client."""
+        return recall(self._director, service, client, monotonic())
 
     def on_counters(self) -> Counters:
         """A snapshot of the counters."""

@@ -12,10 +12,21 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
-from l4lb.model import ConnectionInfo, Counters, Decision, DropReason, Endpoint, Offer, Plan, Verdict
+from l4lb.model import (
+    ConnectionInfo,
+    Counters,
+    Decision,
+    DropReason,
+    Endpoint,
+    Offer,
+    Plan,
+    Recalled,
+    Verdict,
+)
 from l4lb.times import added
-from tests.conformance.case import Decided, Measured, Need, Row, Traffic
+from tests.conformance.case import Decided, Measured, Need, Remembered, Row, Traffic
 from tests.conformance.world import Host, Side
 
 
@@ -67,6 +78,16 @@ class Engine(ABC):
     @abstractmethod
     def measured(self, backend: Host) -> Measured:
         """What was learnt of a backend, by all services."""
+
+    def recall(self, service: str, client: Host) -> Remembered:
+        """What is known of a client before anything is chosen for it."""
+        found = self.recalled(service, Endpoint(ip_address(client.ip).packed, client.port))
+        connection, last = (None if end is None else host(end) for end in (found.connection, found.last))
+        return Remembered(service, client, connection, last, round(found.left, 3))
+
+    @abstractmethod
+    def recalled(self, service: str, client: Endpoint) -> Recalled:
+        """The same in the words of l4lb."""
 
     def decisions(self) -> Sequence[Decided]:
         """What was kept of the choices made since the case began, the oldest first."""

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from l4lb.datapath.base import ConnectionFilter, Datapath
 from l4lb.datapath.ebpf.datapath import EbpfDatapath
 from l4lb.datapath.raw.datapath import RawDatapath
-from l4lb.model import Counters, DropReason, Limits, Plan, ServicePlan, Verdict
+from l4lb.model import Counters, DropReason, Endpoint, Limits, Plan, Recalled, ServicePlan, Verdict
 from l4lb.netlink.watch import KernelWatch
 from tests.conformance.case import Measured, Need, Row, Traffic
 from tests.conformance.engines.engine import Engine, Result, added_up, learnt, row
@@ -120,6 +120,10 @@ class LiveEngine(Engine):
     def measured(self, backend: Host) -> Measured:
         """See ``Engine``."""
         return learnt(backend, self._gateway.call(lambda datapath: datapath.counters()))
+
+    def recalled(self, service: str, client: Endpoint) -> Recalled:
+        """See ``Engine``."""
+        return self._gateway.call(lambda datapath: datapath.recall(service, client))
 
     def _count(self) -> tuple[Counter[Verdict], Counter[DropReason]]:
         """What was counted since the last time, but for the fences."""

@@ -24,7 +24,7 @@ from typing import ClassVar, Final
 
 from l4lb.datapath.ebpf.layout import BLOCK_PAIRS, COUNT, LOAD, TOTALS, Load, Totals, word
 from l4lb.datapath.libbpf import Map, Object, Program
-from l4lb.model import Counters, DropReason, Plan, Verdict
+from l4lb.model import Counters, DropReason, Endpoint, Plan, Recalled, Verdict
 from tests.conformance.case import Decided, Measured, Need, Row, Traffic
 from tests.conformance.engines.engine import Engine, Result, added_up, decided, learnt, row
 from tests.conformance.engines.namespaces import Namespaces, inside, remove_abandoned
@@ -147,6 +147,10 @@ class ProgramEngine(Engine):
         (path,) = self._state.paths
         found = self._maps["loads"].lookup(word(path)), self._maps["totals"].lookup(word(0))
         return LOAD.unpack(found[0] or b""), TOTALS.unpack(found[1] or b"")
+
+    def recalled(self, service: str, client: Endpoint) -> Recalled:
+        """See ``Engine``."""
+        return self._state.recall(service, client, self._clock)
 
     def decisions(self) -> list[Decided]:
         """See ``Engine``."""

@@ -17,12 +17,13 @@ from l4lb.datapath.ebpf.connections import Connections, Found, Query, info
 from l4lb.datapath.ebpf.counters import counters
 from l4lb.datapath.ebpf.decisions import decisions
 from l4lb.datapath.ebpf.layout import word
+from l4lb.datapath.ebpf.recall import recall
 from l4lb.datapath.ebpf.route_mtus import RouteMtus
 from l4lb.datapath.ebpf.sweep import Sweep
 from l4lb.datapath.ebpf.tables import Tables
 from l4lb.datapath.libbpf import Map, Program
 from l4lb.director.states import timeouts_by_state
-from l4lb.model import DECISIONS_KEPT, ConnectionInfo, Counters, Decision, Plan
+from l4lb.model import DECISIONS_KEPT, ConnectionInfo, Counters, Decision, Endpoint, Plan, Recalled
 from l4lb.netlink.state import Route
 from tests.conformance.world import MTU, NARROW_HOSTS, NARROW_MTU, PREFIXES
 
@@ -140,6 +141,10 @@ class ProgramMaps:
     def decisions(self) -> list[Decision]:
         """All that are kept."""
         return decisions(self._maps, self._tables)
+
+    def recall(self, service: str, client: Endpoint, clock: int) -> Recalled:
+        """Of a client."""
+        return recall(self._maps, self._tables, service, client, clock)
 
     def counters(self, clock: int) -> Counters:
         """All of them."""

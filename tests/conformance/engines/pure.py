@@ -6,10 +6,10 @@ from collections import Counter
 from ipaddress import ip_address
 from random import Random
 
-from l4lb.datapath.raw.reports import counters
+from l4lb.datapath.raw.reports import counters, recall
 from l4lb.director.connection import Connection, Ends, Hop
 from l4lb.director.director import Director
-from l4lb.model import DropReason, Plan, Verdict
+from l4lb.model import DropReason, Endpoint, Plan, Recalled, Verdict
 from l4lb.wire.frame import ETHERNET, FRAME_MAX, IP
 from tests.conformance.case import Decided, Measured, Need, Row, Traffic
 from tests.conformance.engines.engine import Engine, Result, added_up, decided, host, learnt
@@ -84,6 +84,10 @@ class PureEngine(Engine):
     def measured(self, backend: Host) -> Measured:
         """See ``Engine``."""
         return learnt(backend, counters(self._director, 0, self._now))
+
+    def recalled(self, service: str, client: Endpoint) -> Recalled:
+        """See ``Engine``."""
+        return recall(self._director, service, client, self._now)
 
     def decisions(self) -> list[Decided]:
         """See ``Engine``."""

@@ -11,6 +11,7 @@ CERTAIN = {
     "scheduler": "least_connection",
     "backend": "10.2.0.11:80",
     "rule": "the least price = cost x (in flight + 1)",
+    "otherwise": None,
     "but": None,
     "candidates": [
         {
@@ -58,6 +59,14 @@ def test_a_turn(l4lb, daemon):
     assert "not certain" in output
     assert "a client stays" in output
     assert "25.0%" in output
+
+
+@pytest.mark.parametrize(("backend", "shown"), [("10.2.0.12:80", "10.2.0.12:80"), (None, "not certain")])
+def test_what_goes_before_the_scheduler(l4lb, daemon, backend, shown):
+    daemon.answers[ASKED] = CERTAIN | {"otherwise": {"backend": backend, "rule": "backends take turns"}}
+    lines = l4lb("explain", "10.1.0.7:40000", "web").stdout.splitlines()
+    assert lines[0].split() == ["backend", "10.2.0.11:80"]
+    assert ["otherwise", f"{shown}: backends take turns"] in [line.split(maxsplit=1) for line in lines]
 
 
 def test_json_is_what_the_daemon_says(l4lb, daemon):

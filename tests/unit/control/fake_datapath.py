@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from l4lb.datapath.base import Capabilities, ConnectionFilter, DatapathError
-from l4lb.model import BackendKey, ConnectionInfo, Costs, Counters, Decision, Load, Plan
+from l4lb.model import BackendKey, ConnectionInfo, Costs, Counters, Decision, Endpoint, Load, Plan, Recalled
 
 DEADLINE = 10.0
 """Seconds that anything expected may take."""
@@ -28,6 +28,7 @@ class FakeDatapath:
         self.load: dict[BackendKey, Load] = {}
         self.costs: list[dict[str, Costs]] = []
         self.decided: list[Decision] = []
+        self.recalled: dict[tuple[str, Endpoint], Recalled] = {}  # by service and client
         self.known: list[ConnectionInfo] = []
         self.flushed: list[ConnectionFilter] = []
         self.asked: list[tuple[ConnectionFilter, int]] = []
@@ -79,6 +80,10 @@ class FakeDatapath:
     async def loads(self, services: Collection[str]) -> dict[BackendKey, Load]:
         self._check()
         return {target: load for target, load in self.load.items() if target[0] in services}
+
+    async def recall(self, service: str, client: Endpoint) -> Recalled:
+        self._check()
+        return self.recalled.get((service, client), Recalled())
 
     async def decisions(self) -> list[Decision]:
         self._check()

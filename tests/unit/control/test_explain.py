@@ -12,6 +12,7 @@ from l4lb.model import (
     Load,
     Nat,
     Protocol,
+    Recalled,
     Service,
     ServicePlan,
     Table,
@@ -102,8 +103,38 @@ def test_hot_ones_come_last():
     assert "all are hot" in all_hot["rule"]
 
 
-def test_affinity_goes_before():
-    assert "300 s" in told(Table(Key.TURN, (0,)), affinity_timeout=300.0)["but"]
+def test_affinity_goes_before_and_what_would_be_without_it_is_said():
+    recalled = Recalled(last=TWO, left=287.4)
+    answer = told(Table(Key.TURN, (0,)), affinity_timeout=300.0, recalled=recalled)
+    assert answer["backend"] == str(TWO)
+    assert answer["rule"] == "the client's last connection was with it, which counts for 287 s more"
+    assert answer["otherwise"] == {
+        "backend": str(ONE),
+        "rule": "it is the only one that takes new connections",
+    }
+    assert answer["but"] is None
+    assert [each["address"] for each in answer["candidates"]] == [str(ONE)]
+
+
+def test_a_client_that_is_not_remembered_is_scheduled_and_then_stays():
+    answer = told(Table(Key.TURN, (0,)), affinity_timeout=300.0)
+    assert (answer["backend"], answer["otherwise"]) == (str(ONE), None)
+    assert "is not remembered" in answer["but"]
+    assert "300 s" in answer["but"]
+
+
+def test_a_connection_from_the_very_port_goes_before_all():
+    answer = told(Costs(((0, 1), (1, 1))), recalled=Recalled(THREE, TWO, 9.0), affinity_timeout=10.0)
+    assert answer["backend"] == str(THREE)
+    assert "a connection from this port" in answer["rule"]
+    assert answer["otherwise"]["backend"] is None
+    assert "take turns" in answer["otherwise"]["rule"]
+
+
+def test_nobody_new_but_a_connection_goes_on():
+    answer = told(Table(Key.TURN, ()), recalled=Recalled(THREE))
+    assert answer["backend"] == str(THREE)
+    assert "refused" in answer["otherwise"]["rule"]
 
 
 ALL_DOWN = dict.fromkeys((ONE, TWO, THREE), "down: connection refused")

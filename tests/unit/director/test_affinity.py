@@ -48,6 +48,18 @@ def test_looking_does_not(affinity, remember):
     assert affinity.find(A, 100.0) is None
 
 
+def test_what_is_recalled_is_what_would_be_found_and_nothing_is_forgotten(affinity, remember):
+    web1 = path()
+    remember(A, web1, 0.0)
+    assert affinity.recall(A, 60.0) == (web1, 40.0)
+    assert affinity.recall(B, 60.0) is None
+    assert affinity.recall(A, 100.0) is None
+    web1.usable = False
+    assert affinity.recall(A, 60.0) is None
+    web1.usable = True
+    assert affinity.recall(A, 60.0) == (web1, 40.0)
+
+
 def test_a_path_that_takes_no_new_connections_is_forgotten(affinity, remember):
     web1 = path()
     remember(A, web1, 0.0)

@@ -25,6 +25,7 @@ from l4lb.model import (
     Metrics,
     Offer,
     Protocol,
+    Recalled,
     Rule,
     State,
     Traffic,
@@ -146,6 +147,11 @@ def test_explain(tmp_path):
         answer = await l4lb.get("/v1/explain", service="web", client="10.1.0.7:40000")
         assert (answer["service"], answer["scheduler"], answer["backend"]) == ("web", "round_robin", None)
         assert str(WEB1) in {each["address"] for each in answer["candidates"]}
+        l4lb.datapath.recalled["web", Endpoint.parse("10.1.0.7:40000")] = Recalled(last=WEB2, left=5.0)
+        answer = await l4lb.get("/v1/explain", service="web", client="10.1.0.7:40000")
+        assert (answer["backend"], answer["otherwise"]["backend"]) == (str(WEB2), None)
+        answer = await l4lb.get("/v1/explain", service="web", client="10.1.0.7:40001")
+        assert answer["backend"] is None
 
     with_daemon(tmp_path, scenario)
 

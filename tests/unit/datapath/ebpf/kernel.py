@@ -12,7 +12,8 @@ import pytest
 import build_bpf
 from l4lb.datapath.ebpf import layout
 from l4lb.datapath.ebpf.ends import Ends
-from l4lb.datapath.ebpf.layout import word
+from l4lb.datapath.ebpf.established import place_of
+from l4lb.datapath.ebpf.layout import SLOT_SIZE, SLOT_TAKEN, TABLE_STEPS, word
 from l4lb.datapath.libbpf import LibbpfError, Map, Object
 
 SIZES = {
@@ -26,11 +27,6 @@ SIZES = {
 }
 
 
-ALL = (1 << 64) - 1
-
-SLOT = 8 + layout.CONNECTION.size
-SLOT_TAKEN = 1 << 63
-TABLE_STEPS = 32
 DISPLACED = 35  # in the first slot of a pair
 
 
@@ -110,16 +106,14 @@ def home_of(maps, key):
     """The pair of connections4 in which the search for a key begins, and the key as it is in a slot: as
     established.h."""
     settings = layout.SETTINGS.unpack(maps["settings"].lookup(word(0)))
-    taken = int.from_bytes(key, sys.byteorder) | SLOT_TAKEN
-    mixed = taken * settings.seed & ALL
-    mixed = (mixed ^ mixed >> 32) * layout.END_MULTIPLIER & ALL
-    return (mixed >> 32) * settings.pairs >> 32, taken
+    home, taken = place_of(settings, key)
+    return home, int.from_bytes(taken, sys.byteorder)
 
 
 def slots(maps):
     """The slots of connections4, shared with the programs, as bytes: the first 8 are the key."""
     memory = maps["connections4"].memory()
-    return [memory[at : at + SLOT] for at in range(0, len(memory), SLOT)]
+    return [memory[at : at + SLOT_SIZE] for at in range(0, len(memory), SLOT_SIZE)]
 
 
 def put_established(maps, key, connection):

@@ -13,11 +13,12 @@ import pytest
 
 import build_bpf
 from l4lb.datapath.ebpf import layout
-from l4lb.datapath.ebpf.layout import end_key, wide_end, word
+from l4lb.datapath.ebpf.established import find_established
+from l4lb.datapath.ebpf.layout import SLOT_SIZE, SLOT_TAKEN, TABLE_STEPS, end_key, wide_end, word
 from l4lb.datapath.ebpf.tables import Tables
 from l4lb.datapath.libbpf import Object, Program
 from l4lb.model import State
-from tests.unit.datapath.ebpf.kernel import DISPLACED, SLOT, SLOT_TAKEN, TABLE_STEPS, home_of, slot_key
+from tests.unit.datapath.ebpf.kernel import DISPLACED, home_of, slot_key
 
 SOURCE = Path(__file__).with_name("established.c")
 FRAME = bytes(64)
@@ -49,8 +50,14 @@ class Table:
     def find(self, key):
         return self._run("find", key)
 
+    def find_from_outside(self, key):
+        """As the daemon does."""
+        settings = layout.SETTINGS.unpack(self.maps["settings"].lookup(word(0)))
+        found = find_established(self.maps, settings, key)
+        return 0 if found is None else found.acked_by_client
+
     def slot(self, number):
-        return self.memory[number * SLOT : (number + 1) * SLOT]
+        return self.memory[number * SLOT_SIZE : (number + 1) * SLOT_SIZE]
 
     def numbers(self):
         """Slot by key, as they are in slots."""
@@ -107,7 +114,7 @@ def make(compiled):
 
 
 def test_slots_are_lines_of_the_cache():
-    assert SLOT == 64
+    assert SLOT_SIZE == 64
 
 
 def test_a_connection_is_put_found_and_deleted(make):
@@ -140,6 +147,7 @@ def test_what_has_no_place_at_home_is_in_the_next_pairs_and_comes_back_to_a_slot
     for number, key in enumerate(keys, 1):
         assert table.put(key, number) == 0
     assert [table.find(key) for key in keys] == list(range(1, 8))
+    assert [table.find_from_outside(key) for key in keys] == list(range(1, 8))
     assert sorted(table.numbers().values()) == [0, 1, 2, 3, 4, 126, 127]
     assert table.slot(126)[DISPLACED] == 5
     assert table.check() == 7
@@ -275,7 +283,7 @@ def test_a_model(make):
         elif what == 1:
             assert table.delete(key) == (0 if model.pop(key, None) else errno.ENOENT)
         else:
-            assert table.find(key) == model.get(key, 0)
+            assert table.find(key) == table.find_from_outside(key) == model.get(key, 0)
     assert table.check() == len(model)
 
 
