@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import lru_cache
 from pathlib import Path
+from time import time_ns
 from typing import Final
 
 from l4lb.agent.small_files import Followed, read_small
@@ -19,17 +21,43 @@ _LARGEST: Final = 4_096  # bytes
 _MOST: Final = 2
 _SHORTEST: Final = 16  # bytes: as long as the MAC
 
+_SETTLED: Final = 2_000_000_000
+"""ns since its last change, after which another one shows in a file's times: some file systems count in
+seconds."""
+
+_FILES: Final = 64
+"""Files whose keys are remembered."""
+
 
 class BadKeyFile(ValueError):
     """A key file cannot be used. The message is one line for people, with the file's name."""
 
 
 def read_keys(path: Path) -> tuple[bytes, ...]:
-    """The keys of a file, one or two.
+    """The keys of a file, one or two. One that has not changed since it was read is not read again.
 
     Raises:
         BadKeyFile: it cannot be read, others could read or change it, or there is no key in it.
     """
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise BadKeyFile(f"{path}: cannot read the key: {error.strerror}") from None
+    if time_ns() - status.st_ctime_ns < _SETTLED:
+        return _read(path)
+    # The time of its last change is also that of a chmod.
+    return _read_once(
+        path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    )
+
+
+@lru_cache(_FILES)
+def _read_once(path: Path, state: tuple[int, ...]) -> tuple[bytes, ...]:
+    """The keys of a file that is in this state."""
+    return _read(path)
+
+
+def _read(path: Path) -> tuple[bytes, ...]:
     try:
         data, status = read_small(path, _LARGEST + 1)
     except OSError as error:

@@ -14,7 +14,7 @@ from l4lb.os_errors import in_words
 async def ask_agent(socket: AgentSocket, endpoint: Endpoint, how: AgentCheck) -> Answer | LineAnswer:
     """Ask an agent once, as the config says.
 
-    The key file is read for every question, so that a key is changed by changing the file.
+    The key file is looked at for every question, so that a key is changed by changing the file.
 
     Raises:
         NoAnswer: it does not answer, or wrongly.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
+from l4lb.agent import keys, small_files
 from l4lb.agent.keys import BadKeyFile, read_keys
 
 ONE, TWO = "01" * 32, "AB" * 16
@@ -28,14 +30,14 @@ def refused(path: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "keys"),
+    ("text", "expected"),
     [
         (ONE, (b"\x01" * 32,)),
         (f"# of the shop\n\n {ONE}  # the old one\n{TWO}\n", (b"\x01" * 32, b"\xab" * 16)),
     ],
 )
-def test_one_or_two_keys(tmp_path: Path, text: str, keys: tuple[bytes, ...]):
-    assert read_keys(key_file(tmp_path, text)) == keys
+def test_one_or_two_keys(tmp_path: Path, text: str, expected: tuple[bytes, ...]):
+    assert read_keys(key_file(tmp_path, text)) == expected
 
 
 @pytest.mark.parametrize(
@@ -81,3 +83,61 @@ def test_a_file_that_is_not_there_and_what_is_no_file(tmp_path: Path):
     os.mkfifo(tmp_path / "fifo", 0o600)
     assert refused(tmp_path / "fifo").endswith("not a regular file")
     assert "directory" in refused(tmp_path).lower()
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that have been read."""
+    seen: list[Path] = []
+
+    def read_small(path: Path, most: int) -> object:
+        seen.append(path)
+        return small_files.read_small(path, most)
+
+    monkeypatch.setattr(keys, "read_small", read_small)
+    return seen
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch):
+    """It is some time after the last change of any file."""
+    monkeypatch.setattr(keys, "time_ns", lambda: time.time_ns() + 10_000_000_000)
+
+
+@pytest.mark.usefixtures("later")
+def test_a_file_that_has_not_changed_is_read_once(tmp_path: Path, reads: list[Path]):
+    path = key_file(tmp_path, ONE)
+    assert [read_keys(path) for _ in range(3)] == [(b"\x01" * 32,)] * 3
+    assert reads == [path]
+
+
+@pytest.mark.usefixtures("later")
+def test_a_file_that_has_changed_is_read_again(tmp_path: Path):
+    path = key_file(tmp_path, ONE)
+    before = path.stat()
+    assert read_keys(path) == (b"\x01" * 32,)
+    other = tmp_path / "other"
+    other.write_text("02" * 32)
+    other.chmod(0o600)
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other.replace(path)
+    assert read_keys(path) == (b"\x02" * 32,)
+    path.chmod(0o644)
+    assert "others can read or change it" in refused(path)
+    path.unlink()
+    assert "No such file" in refused(path)
+
+
+def test_a_file_that_has_just_changed_may_change_again_before_its_times_do(
+    tmp_path: Path, reads: list[Path]
+):
+    path = key_file(tmp_path, ONE)
+    assert [read_keys(path) for _ in range(2)] == [(b"\x01" * 32,)] * 2
+    assert reads == [path, path]
+
+
+@pytest.mark.usefixtures("later")
+def test_a_bad_file_is_read_each_time(tmp_path: Path, reads: list[Path]):
+    path = key_file(tmp_path, "secret")
+    assert refused(path) == refused(path)
+    assert reads == [path, path]
