@@ -77,7 +77,6 @@ class ControlPlane:
         """Nothing runs until ``start``."""
         self._desired = desired
         self._watch, self._vips = edges.watch, edges.vips
-        self._at_start = desired.config.gateway
         self._supervisor = DatapathSupervisor(lambda: edges.make_datapath(self._for_datapath()))
         self._convergence = Convergence(
             desired,
@@ -156,7 +155,7 @@ class ControlPlane:
         async with self._changing:
             self._stopped = True
             self._goes_on = hold and self._supervisor.latest.capabilities.survives_daemon
-            self._hold = self._goes_on or (hold and self._at_start.hold > 0)
+            self._hold = self._goes_on or (hold and self._desired.at_start.hold > 0)
             await self._running.aclose()
             if not hold:
                 self._drain_file.keep({})
@@ -172,7 +171,7 @@ class ControlPlane:
         """The config in force, but what it said at the start of what is for the next one. A datapath that
         has died is followed by its kind, also where that was the choice of ``auto``: another kind may not
         run here, and ends the connections that this one keeps."""
-        config, start = self._desired.config, self._at_start
+        config, start = self._desired.config, self._desired.at_start
         first = self._supervisor.took_over is None
         kind = start.datapath if first else self._supervisor.latest.capabilities.name
         gateway = dataclasses.replace(config.gateway, datapath=kind, hold=start.hold)

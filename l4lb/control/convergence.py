@@ -83,7 +83,6 @@ class Convergence:
         read_sysctls: Callable[[Iterable[str]], Sysctls],
     ) -> None:
         self._desired = desired
-        self._at_start = desired.config.gateway
         self._watch = watch
         self._vips = vips
         self._supervisor = supervisor
@@ -169,7 +168,7 @@ class Convergence:
                 foreign_rules=self._watch.foreign_rules,
                 withdrawn=self._vips.withdrawn,
                 capabilities=self._supervisor.latest.capabilities,
-                at_start=self._at_start,
+                at_start=self._desired.at_start,
             )
             found += [*self._vip_problems, *key_problems(self._desired.config.services)]
             self._warnings.replace([*self._not_taken, *found, *self._unserved.values()])

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from l4lb import files
 from l4lb.control.config.config import Config, ConfigError, parse, read
@@ -48,6 +49,8 @@ class DesiredState:
         self._path = path
         text = read(path)
         config = parse(text, path)
+        self.at_start: Final = config.gateway
+        """What it said when the daemon was started: some of it holds until the next start."""
         self.take(Change(text, config, config))
 
     @property

@@ -298,6 +298,12 @@ def test_an_edit_of_what_was_removed_at_runtime_is_refused(desired, path, at_run
     assert path.read_text() == TEXT
 
 
+def test_what_the_config_said_at_the_start_stays(desired, path):
+    path.write_text("[gateway]\nhold = 5\n" + TEXT)
+    desired.take(desired.reread())
+    assert (desired.config.gateway.hold, desired.at_start.hold) == (5.0, 30.0)
+
+
 def test_where_a_backend_comes_from(desired):
     assert desired.in_file("web", A, 1)
     assert not desired.in_file("web", A, 0)  # drained at runtime
