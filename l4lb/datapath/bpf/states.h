@@ -128,3 +128,31 @@ ALWAYS_INLINE int move(struct connection *c, int event, int from_client, int hal
 	}
 	return 0;
 }
+
+CHECKED_ALONE int try_to_establish_anew(struct connection *c, __u32 shifts)
+{
+	union standing before, after;
+
+	if (!c)
+		return 0;
+	before = after = standing_of(c);
+	if (is_reusable(before.state) || before.flags & SEEN_BY_CLIENT)
+		return 0;
+	after.state = ESTABLISHED;
+	after.shifts = shifts;
+	after.flags |= SEEN_BY_CLIENT | SEEN_BY_BACKEND;
+	return swap_standing(c, before, after) ? 1 : OVERTAKEN;
+}
+
+/* A connection that is not over, of which the client awaits a SYN/ACK, is a new one. False if a packet on another CPU
+ * has ended it, or made it a new one. */
+ALWAYS_INLINE int establish_anew(struct connection *c, __u8 shifts)
+{
+	for (int i = 0; i < CHANGES; i++) {
+		int done = try_to_establish_anew(c, shifts);
+
+		if (done != OVERTAKEN)
+			return done;
+	}
+	return 0;
+}

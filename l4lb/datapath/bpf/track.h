@@ -259,16 +259,10 @@ CHECKED_ALONE int doubt(struct connection *c, const struct settings *settings, _
 /* An established connection was begun once more by its ends: with this SYN/ACK, as a new one. */
 CHECKED_ALONE int begin_anew(struct connection *c, const struct packet *p, int scale)
 {
-	union standing before, after;
-
 	if (!c || !p)
 		return 0;
-	before = after = standing_of(c);
-	after.state = ESTABLISHED;
-	after.shifts = scale == NO_SCALE ? 0 : LARGEST_SHIFT | scale << 4;
-	after.flags |= SEEN_BY_CLIENT | SEEN_BY_BACKEND;
-	if (is_reusable(before.state) || !swap_standing(c, before, after))
-		return 0; /* another CPU's packet has ended it */
+	if (!establish_anew(c, scale == NO_SCALE ? 0 : LARGEST_SHIFT | scale << 4))
+		return 0;
 	c->acked_by_client = p->sequence + 1;
 	c->acked_by_backend = p->acknowledgement;
 	release(c);
