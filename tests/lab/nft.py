@@ -7,9 +7,9 @@ from contextlib import contextmanager
 @contextmanager
 def nft_table(lab, host, text):
     """A host with this nftables table."""
-    name = re.search(r"table inet (\w+)", text)[1]
+    family, name = re.search(r"table (\w+) (\w+)", text).groups()
     lab.exec(host, "nft", "-f", "-", text=text)
     try:
         yield
     finally:
-        lab.exec(host, "nft", "delete", "table", "inet", name)
+        lab.exec(host, "nft", "delete", "table", family, name)
