@@ -185,7 +185,7 @@ class Limits:
 
     half_open: int = 65_536
     established: int = 1_000_000
-    affinity: int = 262_144
+    affinity: int = 262_144  # clients of all services together, for IPv4 and for IPv6
     fragments: int = 4_096
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from l4lb.director.affinity import Affinity
+from l4lb.director.affinity import Affinity, Clients
 from l4lb.director.connection import Path
 from l4lb.director.parse import Packet
 from l4lb.director.select import ServiceState
@@ -43,6 +43,9 @@ class Services:
         """Packets of paths that are gone."""
         self.addresses: frozenset[bytes] = frozenset()
         """Of all VIPs and backends: who else's packets are damaged is not our business."""
+        limits = Limits()
+        self.clients = {version: Clients(limits.affinity, limits.half_open) for version in (4, 6)}
+        """Those that affinity remembers, by version of IP."""
 
     def configure(self, plan: Plan) -> bool:
         """Take over a plan; True if paths went away or down, whose connections want attention."""
@@ -50,6 +53,8 @@ class Services:
         by_backend: dict[EndpointKey, tuple[ServiceState, ...]] = {}
         addresses = set()
         attention = False
+        for clients in self.clients.values():
+            clients.limit, clients.newcomers = plan.limits.affinity, plan.limits.half_open
         for service in plan.services:
             vip = (service.protocol, service.address.ip, service.address.port)
             state = before.get(vip)
@@ -57,7 +62,7 @@ class Services:
                 state = ServiceState(service)
             else:
                 del before[vip]
-            attention |= self._update(state, service, plan.limits)
+            attention |= self._update(state, service)
             self._by_vip[vip] = state
             addresses.add(service.address.ip)
             for backend in service.backends:
@@ -107,17 +112,16 @@ class Services:
             retired = True
         return retired
 
-    def _update(self, state: ServiceState, service: ServicePlan, limits: Limits) -> bool:
+    def _update(self, state: ServiceState, service: ServicePlan) -> bool:
         """Bring one service up to date; True if a path of it went away or down."""
         state.plan = service
         if not service.affinity_timeout:
             state.affinity = None
         elif state.affinity is None:
-            state.affinity = Affinity(service.affinity_timeout, limits.affinity, limits.half_open)
+            clients = self.clients[service.address.version]
+            state.affinity = Affinity(service.affinity_timeout, clients, service.address, service.protocol)
         else:
             state.affinity.timeout = service.affinity_timeout
-            state.affinity.limit = limits.affinity
-            state.affinity.newcomers = limits.half_open
 
         before, state.paths = state.paths, {}
         attention = False

@@ -50,7 +50,6 @@ from collections import deque
 from collections.abc import Container, Iterable
 from random import Random
 
-from l4lb.director.affinity import Affinity
 from l4lb.director.connection import Connection
 from l4lb.director.conntrack import HANDSHAKE, YOUNG_LOOKS, ConnectionTable
 from l4lb.director.direct import DirectConnections
@@ -233,23 +232,13 @@ class Reference(PureEngine, Subject):
         """See ``PureEngine``."""
         return self._random
 
-    def reset(self) -> None:
-        """See ``Engine``."""
-        super().reset()
-        self._affinities: dict[EndpointKey, Affinity] = {}
-
     def configure(self, plan: Plan) -> None:
         """See ``Engine``."""
         services = self._director.services
         turns = {_vip(service): service.turn for service in services}
-        for service in services:
-            if service.affinity is not None:
-                self._affinities[_vip(service)] = service.affinity
         super().configure(plan)
         for service in services:
             service.turn = turns.get(_vip(service), 0)
-            if service.affinity is not None:
-                service.affinity = self._affinities.get(_vip(service), service.affinity)
 
     def forget_gone(self) -> None:
         """See ``Subject``."""

@@ -176,8 +176,8 @@ def check_bounds(run: Run) -> None:
     )
     assert all(connection in connection.bucket for connection in connections)
     assert len(run.director._fragments) <= LIMITS.fragments
-    for state in run.director.services:
-        assert state.affinity is None or len(state.affinity) <= LIMITS.affinity
+    for clients in run.director.services.clients.values():
+        assert len(clients) <= LIMITS.affinity + LIMITS.half_open
 
 
 def check_empty(run: Run) -> None:

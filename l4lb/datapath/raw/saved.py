@@ -71,10 +71,8 @@ def _write(director: Director, file: BinaryIO, now: float) -> None:
             )
         )
 
-    for state in director.services:
-        if state.affinity is None:
-            continue
-        for client, to, left in state.affinity.remembered(now):
+    for clients in director.services.clients.values():
+        for client, to, left in clients.remembered(now):
             backend, vip = to.address, to.vip
             file.write(pack([int(to.protocol), vip.ip, vip.port, backend.ip, backend.port, client, left]))
 

@@ -253,6 +253,19 @@ def affinity_table_full(net):
 
 
 @packet_case()
+def affinity_table_full_of_several_services(net):
+    """It is one for all services: a client of another one may be who is forgotten."""
+    other, limits = net.vip.at(81), Limits(affinity=1)
+    services = service(net, affinity=300.0), service(net, affinity=300.0, vip=other)
+    return plan(*services, limits=limits), [
+        handshake(net, net.web1),
+        handshake(net, net.web1, net.second, vip=other),
+        syn(net, net.web2, net.client.at(40_001)),
+        syn(net, net.web1, net.second.at(40_001), vip=other),
+    ]
+
+
+@packet_case()
 def affinity_of_newcomers(net):
     """Who has had no established connection yet is remembered too, but takes no regular client's place:
     whoever floods from forged addresses would have all of them forgotten."""

@@ -44,12 +44,12 @@ class TestMemory:
         gateway = Gateway(service(affinity_timeout=300.0), limits=Limits(affinity=5, half_open=7))
         for client in clients(20):
             gateway.open(client)
-        (state,) = gateway.director.services
-        assert len(state.affinity) == 5
+        remembered = gateway.director.services.clients[4]
+        assert len(remembered) == 5
         for client in clients(40)[20:]:
             gateway.now += 1.1
             gateway.forwarded(Sent(client, VIP))
-        assert len(state.affinity) == 5 + 7
+        assert len(remembered) == 5 + 7
 
     def test_what_is_dropped_leaves_nothing(self):
         """Too old to be forwarded, too large, or for nobody who could be reached."""

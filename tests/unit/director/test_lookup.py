@@ -198,9 +198,9 @@ class TestAffinity:
     def test_the_limit_follows_the_plan(self, services):
         plan = service(BACKEND, OTHER, affinity_timeout=60.0)
         configure(services, plan, limits=Limits(affinity=10))
-        assert self.state(services).affinity.limit == 10
+        assert {each.limit for each in services.clients.values()} == {10}
         configure(services, plan, limits=Limits(affinity=5))
-        assert self.state(services).affinity.limit == 5
+        assert {each.limit for each in services.clients.values()} == {5}
 
     def test_without_affinity_they_are_forgotten(self, services):
         configure(services, service(BACKEND, affinity_timeout=60.0))
