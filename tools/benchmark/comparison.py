@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from benchmark.figures.metrics import Measurement
+from benchmark.figures.statistics import rotated
 from benchmark.hosts import load_average
 from benchmark.loads import LOADS, place
-from benchmark.metrics import Measurement
 from benchmark.peers import PEERS
 from benchmark.site import Site
-from benchmark.statistics import rotated
 
 Progress = Callable[[str], None]
 """Called after each step with what comes next."""

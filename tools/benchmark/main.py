@@ -21,7 +21,7 @@ from benchmark import BenchError, alone, comparison, endurance, hotspots, micro,
 from benchmark.arguments import chosen, packet_peers, parse, traffic_peers
 from benchmark.cables import open_cables
 from benchmark.daemon import KERNEL_DATAPATHS
-from benchmark.environment import BUSY, environment
+from benchmark.figures.statistics import rotated
 from benchmark.hosts import RENO
 from benchmark.latency.balancers import BALANCERS, absent
 from benchmark.latency.measure import check, playing
@@ -30,11 +30,11 @@ from benchmark.latency.pool import open_pool
 from benchmark.latency.scenes import scenes
 from benchmark.loads import CONNECTIONS, LOADS, ON_ONE_CORE, THREADS
 from benchmark.peers import PEERS
-from benchmark.plot import plot
-from benchmark.report import show
-from benchmark.results import Results
+from benchmark.report.console import show
+from benchmark.report.environment import BUSY, environment
+from benchmark.report.plot import plot
+from benchmark.report.results import Results
 from benchmark.site import open_site
-from benchmark.statistics import rotated
 from netlab import LabError
 
 _ON_CABLES: Final = ("packets", "alone", "flood", "restart")

@@ -8,6 +8,7 @@ from random import Random
 from typing import Final
 
 from benchmark import BenchError
+from benchmark.figures.statistics import Spread
 from benchmark.packets import (
     ACK,
     FIN,
@@ -21,7 +22,6 @@ from benchmark.packets import (
     gateway,
     segment,
 )
-from benchmark.statistics import Spread
 from benchmark.timing import each
 from l4lb.director.director import Director
 from l4lb.director.fastpath import fast_path

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from benchmark.cables import Cables
+from benchmark.figures.metrics import Measurement
+from benchmark.figures.statistics import rotated
 from benchmark.generator import ready
 from benchmark.hosts import load_average
-from benchmark.metrics import Measurement
 from benchmark.peers import PEERS
-from benchmark.statistics import rotated
 from l4lb.model import Endpoint
 
 LOAD: Final = "small_packets"

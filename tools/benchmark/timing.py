@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from time import process_time
 from typing import Final
 
-from benchmark.statistics import Spread, spread
+from benchmark.figures.statistics import Spread, spread
 
 REPEATS: Final = 7
 

@@ -2,7 +2,7 @@ import pytest
 
 from benchmark.alone import Alone, Case, Memory
 from benchmark.endurance import Endured
-from benchmark.figures import of_endurance, of_programs
+from benchmark.report.measured import of_endurance, of_programs
 
 
 def alone(round: int, ns: float, datapath: str = "xdp", memory: Memory | None = None, **case: int) -> Alone:

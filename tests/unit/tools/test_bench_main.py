@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from benchmark import BenchError, main
+from benchmark.figures.statistics import spread
 from benchmark.latency.measure import check
 from benchmark.latency.scenes import scenes
 from benchmark.micro import Cost
-from benchmark.results import Results
-from benchmark.statistics import spread
+from benchmark.report.results import Results
 from netlab import LabError
 
 

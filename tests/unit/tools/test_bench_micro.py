@@ -6,7 +6,7 @@ import pytest
 
 from benchmark import BenchError, micro, table_size
 from benchmark.packets import ACK, SYN, VIP, backends, client, gateway, segment
-from benchmark.results import Results
+from benchmark.report.results import Results
 from l4lb.model import Key, State, Table
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from benchmark.metrics import Measurement
-from benchmark.statistics import by_round, compared, errors, ratios, rotated, spread, summary
+from benchmark.figures.metrics import Measurement
+from benchmark.figures.statistics import by_round, compared, errors, ratios, rotated, spread, summary
 
 
 def measured(round: int, peer: str, **values: float) -> Measurement:

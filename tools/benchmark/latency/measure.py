@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Final
 
 from benchmark import BenchError
+from benchmark.figures.statistics import rotated
 from benchmark.hosts import WEB_PORT
 from benchmark.latency.agents import open_agents
 from benchmark.latency.balancers import LISTENING, SERVICE, serving
@@ -20,7 +21,6 @@ from benchmark.latency.pool import Pool, Report, script
 from benchmark.latency.runs import Run, evaluated
 from benchmark.latency.scenes import VICTIM, Scene
 from benchmark.latency.workload import WARM_UP, arrivals
-from benchmark.statistics import rotated
 
 _LEAD: Final = 1.0  # seconds for the generator to start
 _TRIES: Final = 3  # of a turn: one in which this machine was too busy is played again

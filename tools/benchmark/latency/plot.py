@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
+from benchmark.figures.panels import OURS, THEIRS, bars
+from benchmark.figures.statistics import spread
+from benchmark.figures.tables import number
 from benchmark.latency.balancers import BALANCERS
 from benchmark.latency.runs import Run
 from benchmark.latency.scenes import SCENES
-from benchmark.panels import OURS, THEIRS, bars
-from benchmark.statistics import spread
-from benchmark.tables import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,11 +7,11 @@ from statistics import median
 
 from rich.table import Table
 
+from benchmark.figures.statistics import spread
+from benchmark.figures.tables import new_table, number, spread_cell
 from benchmark.latency.balancers import BALANCERS, OURS
 from benchmark.latency.runs import Run
 from benchmark.latency.scenes import SCENES, scenes
-from benchmark.statistics import spread
-from benchmark.tables import new_table, number, spread_cell
 
 _COLUMNS = (
     *("p50", "p90", "p99", "max", "lost", "tries in vain"),

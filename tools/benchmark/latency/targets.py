@@ -7,10 +7,10 @@ from math import inf
 from statistics import median
 from typing import Final
 
+from benchmark.figures.statistics import ratios
+from benchmark.figures.target import Target
 from benchmark.latency.balancers import OURS
 from benchmark.latency.runs import Run
-from benchmark.statistics import ratios
-from benchmark.targets import Target
 
 _P99: Final = {
     "alike": 1.05,

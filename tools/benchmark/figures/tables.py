@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from benchmark.statistics import Spread
+from benchmark.figures.statistics import Spread
 
 
 def number(value: float, digits: int = 0) -> str:

@@ -12,16 +12,16 @@ from rich.table import Table
 
 from benchmark.alone import Alone
 from benchmark.endurance import Endured
+from benchmark.figures.metrics import METRICS
+from benchmark.figures.statistics import spread
+from benchmark.figures.tables import new_table, number, spread_cell
+from benchmark.figures.target import Target
 from benchmark.hotspots import Hotspots
 from benchmark.latency import report as latency
-from benchmark.metrics import METRICS
 from benchmark.micro import Cost
 from benchmark.peers import PEERS
-from benchmark.results import Results
-from benchmark.statistics import spread
+from benchmark.report.results import Results
 from benchmark.table_size import TableSize
-from benchmark.tables import new_table, number, spread_cell
-from benchmark.targets import Target
 
 
 def _medians(results: Results) -> Iterator[Table]:

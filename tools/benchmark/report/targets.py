@@ -3,34 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
-from benchmark.statistics import Table
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A bound and the figure that was measured; None if it was not."""
-
-    title: str
-    bound: str  # "at least" | "at most" | "under" | "above"
-    limit: float
-    unit: str
-    value: float | None
-
-    @property
-    def reached(self) -> bool | None:
-        """Whether the figure keeps the bound; None if there is no figure."""
-        if self.value is None:
-            return None
-        return {
-            "at least": self.value >= self.limit,
-            "at most": self.value <= self.limit,
-            "under": self.value < self.limit,
-            "above": self.value > self.limit,
-        }[self.bound]
-
+from benchmark.figures.statistics import Table
+from benchmark.figures.target import Target
 
 # Metric, what it is, datapath, peer, the least ratio.
 _RATIOS: Final = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from benchmark.statistics import Spread
+from benchmark.figures.statistics import Spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,18 +8,20 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from benchmark import figures, statistics
 from benchmark.alone import Alone
 from benchmark.daemon import DATAPATHS
 from benchmark.endurance import Endured
+from benchmark.figures import statistics
+from benchmark.figures.metrics import Measurement
+from benchmark.figures.statistics import Table
+from benchmark.figures.target import Target
 from benchmark.hotspots import Hotspots
 from benchmark.latency import targets as latency_targets
 from benchmark.latency.runs import Run
-from benchmark.metrics import Measurement
 from benchmark.micro import Cost
-from benchmark.statistics import Table
+from benchmark.report import measured
+from benchmark.report.targets import targets
 from benchmark.table_size import TableSize
-from benchmark.targets import Target, targets
 
 
 @dataclass(slots=True)
@@ -75,9 +77,9 @@ class Results:
         """All of them, measured or not."""
         speed = targets(
             self.ratios,
-            figures.of_python(self.costs, self.sizes)
-            | figures.of_programs(self.alone)
-            | figures.of_endurance(self.endured),
+            measured.of_python(self.costs, self.sizes)
+            | measured.of_programs(self.alone)
+            | measured.of_endurance(self.endured),
         )
         return [*speed, *latency_targets.targets(self.latency)]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from benchmark.metrics import METRICS, Measurement
+from benchmark.figures.metrics import METRICS, Measurement
 
 T = TypeVar("T")
 

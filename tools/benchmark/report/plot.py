@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from benchmark.alone import Alone, Case
 from benchmark.daemon import DATAPATHS
+from benchmark.figures.metrics import METRICS, Metric
+from benchmark.figures.panels import LIMIT, OURS, THEIRS, bars
+from benchmark.figures.statistics import spread
 from benchmark.latency.plot import drawings as latency_drawings
-from benchmark.metrics import METRICS, Metric
-from benchmark.panels import LIMIT, OURS, THEIRS, bars
 from benchmark.peers import PEERS
-from benchmark.results import Results
-from benchmark.statistics import spread
+from benchmark.report.results import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
