@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 from benchmark import BenchError
-from benchmark.hosts import CORE, EVERYWHERE
-from benchmark.site import _PROGRAMS, open_site
+from benchmark.lab.hosts import CORE, EVERYWHERE
+from benchmark.lab.site import _PROGRAMS, open_site
 from netlab import process, record
 
 pytestmark = pytest.mark.lab

@@ -20,12 +20,12 @@ from typing import Final
 
 from benchmark import BenchError
 from benchmark.bare import configured
-from benchmark.cables import CLIENT_MAC, GATEWAY_MACS, Cables, backends
 from benchmark.daemon import Served, config_text, running
 from benchmark.figures.statistics import rotated
 from benchmark.flows import FRAME, Order
 from benchmark.generator import ready
-from benchmark.hosts import CORE
+from benchmark.lab.cables import CLIENT_MAC, GATEWAY_MACS, Cables, backends
+from benchmark.lab.hosts import CORE
 from benchmark.programs import context, inside, loaded, on_core, sk_buff
 from l4lb.datapath.libbpf import Link, Map, Program, TestRun
 from l4lb.model import Endpoint

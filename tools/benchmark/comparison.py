@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from benchmark.figures.metrics import Measurement
 from benchmark.figures.statistics import rotated
-from benchmark.hosts import load_average
+from benchmark.lab.hosts import load_average
+from benchmark.lab.site import Site
 from benchmark.loads import LOADS, place
 from benchmark.peers import PEERS
-from benchmark.site import Site
 
 Progress = Callable[[str], None]
 """Called after each step with what comes next."""

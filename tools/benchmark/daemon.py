@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmark import BenchError
-from benchmark.hosts import EVERYWHERE, READY, Hosts, last_line, stay
+from benchmark.lab.hosts import EVERYWHERE, READY, Hosts, last_line, stay
 
 L4LB: Final = Path(sys.executable).with_name("l4lb")
 KERNEL_DATAPATHS: Final = ("tc", "xdp")

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Final
 
 from benchmark import BenchError
-from benchmark.cables import Cables
 from benchmark.daemon import Daemon, Served, config_text, running
 from benchmark.generator import sender
-from benchmark.hosts import CORE
+from benchmark.lab.cables import Cables
+from benchmark.lab.hosts import CORE
 from benchmark.transfers import MARK, TOLL
 from l4lb.model import Endpoint
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from benchmark import BenchError
-from benchmark.cables import CLIENT_MAC, GATEWAY_MACS, Cables
 from benchmark.flows import FRAME, RANDOM, Order
-from benchmark.hosts import CORE
+from benchmark.lab.cables import CLIENT_MAC, GATEWAY_MACS, Cables
+from benchmark.lab.hosts import CORE
 from benchmark.programs import attached, context, inside, loaded, on_core
 from l4lb.datapath.libbpf import LibbpfError, Map, Object
 from l4lb.model import Endpoint

@@ -20,10 +20,10 @@ from typing import Final
 
 from benchmark import BenchError
 from benchmark.daemon import Daemon, running
-from benchmark.hosts import CORE, EVERYWHERE, stay
+from benchmark.lab.hosts import CORE, EVERYWHERE, stay
+from benchmark.lab.site import Site
 from benchmark.loads import LOADS, place
 from benchmark.peers import our_config
-from benchmark.site import Site
 
 _TICK: Final = os.sysconf("SC_CLK_TCK")  # of the times in /proc/PID/stat, a second
 

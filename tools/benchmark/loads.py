@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmark import BenchError
-from benchmark.hosts import IPERF_PORT, Frontend
-from benchmark.site import Site
+from benchmark.lab.hosts import IPERF_PORT, Frontend
+from benchmark.lab.site import Site
 
 WRK_SCRIPT: Final = Path(__file__).with_name("wrk.lua")
 

@@ -19,10 +19,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmark import BenchError, alone, comparison, endurance, hotspots, micro, small_packets, table_size
 from benchmark.arguments import chosen, packet_peers, parse, traffic_peers
-from benchmark.cables import open_cables
 from benchmark.daemon import KERNEL_DATAPATHS
 from benchmark.figures.statistics import rotated
-from benchmark.hosts import RENO
+from benchmark.lab.cables import open_cables
+from benchmark.lab.hosts import RENO
+from benchmark.lab.site import open_site
 from benchmark.latency.balancers import BALANCERS, absent
 from benchmark.latency.measure import check, playing
 from benchmark.latency.measure import measure as measure_latency
@@ -34,7 +35,6 @@ from benchmark.report.console import show
 from benchmark.report.environment import BUSY, environment
 from benchmark.report.plot import plot
 from benchmark.report.results import Results
-from benchmark.site import open_site
 from netlab import LabError
 
 _ON_CABLES: Final = ("packets", "alone", "flood", "restart")

@@ -23,7 +23,7 @@ from typing import Final
 from benchmark import proxies
 from benchmark.bare import redirect
 from benchmark.daemon import Served, config_text, running
-from benchmark.hosts import IPERF_PORT, ONE_PORT, WEB_PORT, Frontend, Hosts
+from benchmark.lab.hosts import IPERF_PORT, ONE_PORT, WEB_PORT, Frontend, Hosts
 
 
 @dataclass(frozen=True, slots=True)

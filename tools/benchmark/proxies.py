@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmark.daemon import Served
-from benchmark.hosts import Hosts
+from benchmark.lab.hosts import Hosts
 
 _STREAM: Final = "/usr/lib/nginx/modules/ngx_stream_module.so"  # of libnginx-mod-stream
 

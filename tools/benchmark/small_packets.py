@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from benchmark.cables import Cables
 from benchmark.figures.metrics import Measurement
 from benchmark.figures.statistics import rotated
 from benchmark.generator import ready
-from benchmark.hosts import load_average
+from benchmark.lab.cables import Cables
+from benchmark.lab.hosts import load_average
 from benchmark.peers import PEERS
 from l4lb.model import Endpoint
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmark.daemon import Daemon, running
-from benchmark.site import Site
+from benchmark.lab.site import Site
 from l4lb.cli.client import Client
 from l4lb.datapath.ebpf import layout
 from l4lb.datapath.libbpf import Map

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from benchmark.hosts import stay
+from benchmark.lab.hosts import stay
 
 CORES = sorted(os.sched_getaffinity(0))
 

@@ -18,7 +18,7 @@ from typing import Final
 
 from benchmark import BenchError
 from benchmark.daemon import L4LB, Agents
-from benchmark.hosts import READY, last_line
+from benchmark.lab.hosts import READY, last_line
 from benchmark.latency.pool import Pool
 from benchmark.latency.scenes import BUSY
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from benchmark import BenchError
 from benchmark.figures.statistics import rotated
-from benchmark.hosts import WEB_PORT
+from benchmark.lab.hosts import WEB_PORT
 from benchmark.latency.agents import open_agents
 from benchmark.latency.balancers import LISTENING, SERVICE, serving
 from benchmark.latency.generator import Answer, Order

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import IO, Final
 
 from benchmark import BenchError
-from benchmark.hosts import READY
+from benchmark.lab.hosts import READY
+from benchmark.lab.site import Site
 from benchmark.latency.scenes import SERVERS, WORKERS, Action
-from benchmark.site import Site
 
 PORT: Final = 8000  # the lab's own servers have port 80
 _FIRST_ADDRESS: Final = 21  # of the backends' network
-_ASK: Final = Path(__file__).parent.parent / "ask.py"
+_ASK: Final = Path(__file__).parent.parent / "lab" / "ask.py"
 _TOOLS: Final = Path(__file__).parent.parent.parent
 
 

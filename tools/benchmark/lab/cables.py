@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from benchmark.hosts import RENO, Hosts
-from benchmark.site import only_bench
+from benchmark.lab.hosts import RENO, Hosts
+from benchmark.lab.site import only_bench
 from l4lb.model import Endpoint
 from netlab.command import find, inside, run
 from netlab.lab import Lab

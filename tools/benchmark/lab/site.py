@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmark import BenchError
-from benchmark.hosts import CORE, EVERYWHERE, READY, RENO, Frontend, Hosts, stay
+from benchmark.lab.hosts import CORE, EVERYWHERE, READY, RENO, Frontend, Hosts, stay
 from netlab import record
 from netlab.command import find, inside, run
 from netlab.lab import Lab
