@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from struct import Struct
 from typing import Final
 
+from benchmark.bpf.programs import attached, inside, loaded, mac_bytes
 from benchmark.lab.cables import BACKEND_MAC, GATEWAY_MACS
 from benchmark.lab.hosts import Frontend, Hosts
-from benchmark.programs import attached, inside, loaded, mac_bytes
 from l4lb.datapath.libbpf import Object
 
 _WAY: Final = Struct("=I12s")  # struct way

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from benchmark import BenchError
+from benchmark.bpf.generator import sender
 from benchmark.daemon import Daemon, Served, config_text, running
-from benchmark.generator import sender
 from benchmark.lab.cables import Cables
 from benchmark.lab.hosts import CORE
 from benchmark.transfers import MARK, TOLL

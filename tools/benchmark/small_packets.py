@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from benchmark.bpf.generator import ready
 from benchmark.figures.metrics import Measurement
 from benchmark.figures.statistics import rotated
-from benchmark.generator import ready
 from benchmark.lab.cables import Cables
 from benchmark.lab.hosts import load_average
 from benchmark.peers import PEERS

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.flows import BACKEND_ISN, CLIENT_ISN, FRAME, PORTS, Order, client
-from benchmark.programs import context, loaded
+from benchmark.bpf.flows import BACKEND_ISN, CLIENT_ISN, FRAME, PORTS, Order, client
+from benchmark.bpf.programs import context, loaded
 from l4lb.datapath.libbpf import Object
 from l4lb.model import Endpoint
 from l4lb.wire import tcp

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from benchmark import BenchError
-from benchmark.flows import FRAME, RANDOM, Order
+from benchmark.bpf.flows import FRAME, RANDOM, Order
+from benchmark.bpf.programs import attached, context, inside, loaded, on_core
 from benchmark.lab.cables import CLIENT_MAC, GATEWAY_MACS, Cables
 from benchmark.lab.hosts import CORE
-from benchmark.programs import attached, context, inside, loaded, on_core
 from l4lb.datapath.libbpf import LibbpfError, Map, Object
 from l4lb.model import Endpoint
 from l4lb.wire import tcp

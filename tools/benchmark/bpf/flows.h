@@ -13,7 +13,7 @@
 #define PORTS 50000 /* that a client's address uses */
 #define FIRST_PORT 10000
 
-/* What to write: the only value of `orders`, in the order of benchmark/flows.py. */
+/* What to write: the only value of `orders`, in the order of flows.py. */
 struct order {
 	__u64 frame[9]; /* of source 0.0.0.0 port 0 and the first destination port, with its checksums */
 	__u32 clients; /* host byte order: the first client's address */

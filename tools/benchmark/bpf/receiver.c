@@ -12,7 +12,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#define ISN 1000 /* with which every connection begins, see benchmark/flows.py */
+#define ISN 1000 /* with which every connection begins, see flows.py */
 
 enum { DROPPED, ANSWERED, KINDS };
 
