@@ -19,14 +19,14 @@ from statistics import median
 from typing import Final
 
 from benchmark import BenchError
-from benchmark.bare import configured
 from benchmark.bpf.flows import FRAME, Order
 from benchmark.bpf.generator import ready
 from benchmark.bpf.programs import context, inside, loaded, on_core, sk_buff
-from benchmark.daemon import Served, config_text, running
 from benchmark.figures.statistics import rotated
 from benchmark.lab.cables import CLIENT_MAC, GATEWAY_MACS, Cables, backends
 from benchmark.lab.hosts import CORE
+from benchmark.peers.bare import configured
+from benchmark.peers.daemon import Served, config_text, running
 from l4lb.datapath.libbpf import Link, Map, Program, TestRun
 from l4lb.model import Endpoint
 from l4lb.wire import tcp

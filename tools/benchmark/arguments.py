@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmark.daemon import DATAPATHS, KERNEL_DATAPATHS
 from benchmark.latency.balancers import BALANCERS
 from benchmark.latency.scenes import SCENES
 from benchmark.loads import LOADS
-from benchmark.peers import PEERS
+from benchmark.peers.daemon import DATAPATHS, KERNEL_DATAPATHS
+from benchmark.peers.peers import PEERS
 
 _PICTURES: Final = (".png", ".svg", ".pdf")
 

@@ -9,7 +9,7 @@ from benchmark.figures.statistics import rotated
 from benchmark.lab.hosts import load_average
 from benchmark.lab.site import Site
 from benchmark.loads import LOADS, place
-from benchmark.peers import PEERS
+from benchmark.peers.peers import PEERS
 
 Progress = Callable[[str], None]
 """Called after each step with what comes next."""

@@ -19,9 +19,9 @@ from typing import Final
 
 from benchmark import BenchError
 from benchmark.bpf.generator import sender
-from benchmark.daemon import Daemon, Served, config_text, running
 from benchmark.lab.cables import Cables
 from benchmark.lab.hosts import CORE
+from benchmark.peers.daemon import Daemon, Served, config_text, running
 from benchmark.transfers import MARK, TOLL
 from l4lb.model import Endpoint
 

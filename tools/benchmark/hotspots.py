@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Final
 
 from benchmark import BenchError
-from benchmark.daemon import Daemon, running
 from benchmark.lab.hosts import CORE, EVERYWHERE, stay
 from benchmark.lab.site import Site
 from benchmark.loads import LOADS, place
-from benchmark.peers import our_config
+from benchmark.peers.daemon import Daemon, running
+from benchmark.peers.peers import our_config
 
 _TICK: Final = os.sysconf("SC_CLK_TCK")  # of the times in /proc/PID/stat, a second
 

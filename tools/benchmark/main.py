@@ -19,7 +19,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmark import BenchError, alone, comparison, endurance, hotspots, micro, small_packets, table_size
 from benchmark.arguments import chosen, packet_peers, parse, traffic_peers
-from benchmark.daemon import KERNEL_DATAPATHS
 from benchmark.figures.statistics import rotated
 from benchmark.lab.cables import open_cables
 from benchmark.lab.hosts import RENO
@@ -30,7 +29,8 @@ from benchmark.latency.measure import measure as measure_latency
 from benchmark.latency.pool import open_pool
 from benchmark.latency.scenes import scenes
 from benchmark.loads import CONNECTIONS, LOADS, ON_ONE_CORE, THREADS
-from benchmark.peers import PEERS
+from benchmark.peers.daemon import KERNEL_DATAPATHS
+from benchmark.peers.peers import PEERS
 from benchmark.report.console import show
 from benchmark.report.environment import BUSY, environment
 from benchmark.report.plot import plot

@@ -12,7 +12,7 @@ from benchmark.figures.metrics import Measurement
 from benchmark.figures.statistics import rotated
 from benchmark.lab.cables import Cables
 from benchmark.lab.hosts import load_average
-from benchmark.peers import PEERS
+from benchmark.peers.peers import PEERS
 from l4lb.model import Endpoint
 
 LOAD: Final = "small_packets"

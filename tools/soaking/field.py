@@ -10,8 +10,8 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from benchmark.daemon import Daemon, running
 from benchmark.lab.site import Site
+from benchmark.peers.daemon import Daemon, running
 from l4lb.cli.client import Client
 from l4lb.datapath.ebpf import layout
 from l4lb.datapath.libbpf import Map

@@ -25,7 +25,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from benchmark import BenchError
-from benchmark.daemon import DATAPATHS, KERNEL_DATAPATHS
+from benchmark.peers.daemon import DATAPATHS, KERNEL_DATAPATHS
 from l4lb.cli.client import DaemonError
 from netlab import LabError
 from soaking.clients import CLIENTS

@@ -9,7 +9,7 @@ import pytest
 
 from benchmark import comparison
 from benchmark.loads import Outcome
-from benchmark.peers import Peer
+from benchmark.peers.peers import Peer
 
 PEERS = ["ours", "theirs", "third"]
 

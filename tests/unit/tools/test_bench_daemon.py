@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.daemon import DATAPATHS, Agents, Served, config_text
 from benchmark.lab.cables import backends
+from benchmark.peers.daemon import DATAPATHS, Agents, Served, config_text
 from l4lb.control.config.config import parse
 
 _WEB = Served("web", 80, ["10.2.0.11:80", "10.2.0.12:80"], checked=8080)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.peers import our_config
+from benchmark.peers.peers import our_config
 from l4lb.control.config.config import parse
 
 

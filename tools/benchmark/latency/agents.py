@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Final
 
 from benchmark import BenchError
-from benchmark.daemon import L4LB, Agents
 from benchmark.lab.hosts import READY, last_line
 from benchmark.latency.pool import Pool
 from benchmark.latency.scenes import BUSY
+from benchmark.peers.daemon import L4LB, Agents
 
 PORT: Final = 7077
 MEASURED: Final = 0.1

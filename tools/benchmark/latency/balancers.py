@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
-from benchmark.daemon import Agents, Daemon, Served, config_text, running
 from benchmark.lab.hosts import WEB_PORT
 from benchmark.latency.pool import PORT, Pool
-from benchmark.proxies import haproxy, nginx, why_no_haproxy, why_no_nginx
+from benchmark.peers.daemon import Agents, Daemon, Served, config_text, running
+from benchmark.peers.proxies import haproxy, nginx, why_no_haproxy, why_no_nginx
 
 SERVICE: Final = "web"
 

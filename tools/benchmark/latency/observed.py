@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from benchmark import BenchError
-from benchmark.daemon import Daemon
+from benchmark.peers.daemon import Daemon
 
 
 @dataclass(slots=True)

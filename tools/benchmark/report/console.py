@@ -19,7 +19,7 @@ from benchmark.figures.target import Target
 from benchmark.hotspots import Hotspots
 from benchmark.latency import report as latency
 from benchmark.micro import Cost
-from benchmark.peers import PEERS
+from benchmark.peers.peers import PEERS
 from benchmark.report.results import Results
 from benchmark.table_size import TableSize
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from benchmark.alone import Alone, Case
-from benchmark.daemon import DATAPATHS
 from benchmark.figures.metrics import METRICS, Metric
 from benchmark.figures.panels import LIMIT, OURS, THEIRS, bars
 from benchmark.figures.statistics import spread
 from benchmark.latency.plot import drawings as latency_drawings
-from benchmark.peers import PEERS
+from benchmark.peers.daemon import DATAPATHS
+from benchmark.peers.peers import PEERS
 from benchmark.report.results import Results
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmark.alone import Alone
-from benchmark.daemon import DATAPATHS
 from benchmark.endurance import Endured
 from benchmark.figures import statistics
 from benchmark.figures.metrics import Measurement
@@ -19,6 +18,7 @@ from benchmark.hotspots import Hotspots
 from benchmark.latency import targets as latency_targets
 from benchmark.latency.runs import Run
 from benchmark.micro import Cost
+from benchmark.peers.daemon import DATAPATHS
 from benchmark.report import measured
 from benchmark.report.targets import targets
 from benchmark.table_size import TableSize

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from benchmark.daemon import Served
 from benchmark.lab.hosts import Hosts
+from benchmark.peers.daemon import Served
 
 _STREAM: Final = "/usr/lib/nginx/modules/ngx_stream_module.so"  # of libnginx-mod-stream
 
