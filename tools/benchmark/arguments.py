@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from benchmark.compare.loads import LOADS
 from benchmark.latency.balancers import BALANCERS
 from benchmark.latency.scenes import SCENES
-from benchmark.loads import LOADS
 from benchmark.peers.daemon import DATAPATHS, KERNEL_DATAPATHS
 from benchmark.peers.peers import PEERS
 

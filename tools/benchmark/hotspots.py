@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from benchmark import BenchError
+from benchmark.compare.loads import LOADS, place
 from benchmark.lab.hosts import CORE, EVERYWHERE, stay
 from benchmark.lab.site import Site
-from benchmark.loads import LOADS, place
 from benchmark.peers.daemon import Daemon, running
 from benchmark.peers.peers import our_config
 

@@ -17,8 +17,10 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmark import BenchError, alone, comparison, endurance, hotspots, micro, small_packets, table_size
+from benchmark import BenchError, alone, endurance, hotspots, micro, table_size
 from benchmark.arguments import chosen, packet_peers, parse, traffic_peers
+from benchmark.compare import comparison, small_packets
+from benchmark.compare.loads import CONNECTIONS, LOADS, ON_ONE_CORE, THREADS
 from benchmark.figures.statistics import rotated
 from benchmark.lab.cables import open_cables
 from benchmark.lab.hosts import RENO
@@ -28,7 +30,6 @@ from benchmark.latency.measure import check, playing
 from benchmark.latency.measure import measure as measure_latency
 from benchmark.latency.pool import open_pool
 from benchmark.latency.scenes import scenes
-from benchmark.loads import CONNECTIONS, LOADS, ON_ONE_CORE, THREADS
 from benchmark.peers.daemon import KERNEL_DATAPATHS
 from benchmark.peers.peers import PEERS
 from benchmark.report.console import show

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from benchmark import comparison
-from benchmark.loads import Outcome
+from benchmark.compare import comparison
+from benchmark.compare.loads import Outcome
 from benchmark.peers.peers import Peer
 
 PEERS = ["ours", "theirs", "third"]

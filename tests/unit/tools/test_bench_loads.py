@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.loads import read_iperf3, read_wrk
+from benchmark.compare.loads import read_iperf3, read_wrk
 
 
 def test_iperf3_counts_what_was_received_and_what_the_sender_sent_again():

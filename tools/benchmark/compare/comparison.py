@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from benchmark.compare.loads import LOADS, place
 from benchmark.figures.metrics import Measurement
 from benchmark.figures.statistics import rotated
 from benchmark.lab.hosts import load_average
 from benchmark.lab.site import Site
-from benchmark.loads import LOADS, place
 from benchmark.peers.peers import PEERS
 
 Progress = Callable[[str], None]
