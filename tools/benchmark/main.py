@@ -17,7 +17,8 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmark import BenchError, alone, endurance, hotspots, micro, table_size
+from benchmark import BenchError, endurance
+from benchmark.alone import ebpf, hotspots, micro, table_size
 from benchmark.arguments import chosen, packet_peers, parse, traffic_peers
 from benchmark.compare import comparison, small_packets
 from benchmark.compare.loads import CONNECTIONS, LOADS, ON_ONE_CORE, THREADS
@@ -94,7 +95,7 @@ def _cables(results: Results, options: argparse.Namespace) -> None:
     wanted = _ON_CABLES if options.command == "all" else [options.command]
     peers, ours = chosen(options.only, packet_peers()), chosen(options.only, KERNEL_DATAPATHS)
     rounds = options.rounds
-    turns = {"packets": len(peers), "alone": len(ours) * len(alone.CASES)}
+    turns = {"packets": len(peers), "alone": len(ours) * len(ebpf.CASES)}
     total = sum(turns.get(name, len(ours)) for name in wanted)
     with _progress(total * rounds) as step, open_cables(options.prefix) as cables:
         if "packets" in wanted:
@@ -102,7 +103,7 @@ def _cables(results: Results, options: argparse.Namespace) -> None:
                 cables, peers, options.flows, rounds, options.seconds, step
             )
         if "alone" in wanted:
-            results.alone += alone.measure(cables, ours, alone.CASES, rounds, step)
+            results.alone += ebpf.measure(cables, ours, ebpf.CASES, rounds, step)
         for name, endure in (("flood", endurance.flood), ("restart", endurance.restart)):
             for datapath in ours if name in wanted else ():
                 results.endured += endure(cables, datapath, rounds, options.seconds, step)

@@ -1,6 +1,6 @@
 import pytest
 
-from benchmark.alone import Alone, Case, Memory
+from benchmark.alone.ebpf import Alone, Case, Memory
 from benchmark.endurance import Endured
 from benchmark.report.measured import of_endurance, of_programs
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from benchmark import BenchError, main
+from benchmark.alone.micro import Cost
 from benchmark.figures.statistics import spread
 from benchmark.latency.measure import check
 from benchmark.latency.scenes import scenes
-from benchmark.micro import Cost
 from benchmark.report.results import Results
 from netlab import LabError
 

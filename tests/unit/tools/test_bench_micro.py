@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from benchmark import BenchError, micro, table_size
-from benchmark.packets import ACK, SYN, VIP, backends, client, gateway, segment
+from benchmark import BenchError
+from benchmark.alone import micro, table_size
+from benchmark.alone.frames import ACK, SYN, VIP, backends, client, gateway, segment
 from benchmark.report.results import Results
 from l4lb.model import Key, State, Table
 

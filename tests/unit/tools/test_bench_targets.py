@@ -1,10 +1,10 @@
 import pytest
 
+from benchmark.alone.table_size import TableSize
 from benchmark.figures.statistics import Spread, spread
 from benchmark.figures.target import Target
 from benchmark.report.results import Results
 from benchmark.report.targets import targets
-from benchmark.table_size import TableSize
 
 
 @pytest.mark.parametrize(

@@ -10,18 +10,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.alone import Alone
+from benchmark.alone.ebpf import Alone
+from benchmark.alone.hotspots import Hotspots
+from benchmark.alone.micro import Cost
+from benchmark.alone.table_size import TableSize
 from benchmark.endurance import Endured
 from benchmark.figures.metrics import METRICS
 from benchmark.figures.statistics import spread
 from benchmark.figures.tables import new_table, number, spread_cell
 from benchmark.figures.target import Target
-from benchmark.hotspots import Hotspots
 from benchmark.latency import report as latency
-from benchmark.micro import Cost
 from benchmark.peers.peers import PEERS
 from benchmark.report.results import Results
-from benchmark.table_size import TableSize
 
 
 def _medians(results: Results) -> Iterator[Table]:

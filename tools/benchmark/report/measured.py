@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from benchmark.alone import Alone, Case
+from benchmark.alone.ebpf import Alone, Case
+from benchmark.alone.micro import Cost, established
+from benchmark.alone.table_size import TableSize
 from benchmark.endurance import Endured
-from benchmark.micro import Cost, established
-from benchmark.table_size import TableSize
 
 
 def of_python(costs: Sequence[Cost], sizes: Sequence[TableSize]) -> dict[str, float]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchmark.alone import Alone, Case
+from benchmark.alone.ebpf import Alone, Case
 from benchmark.figures.metrics import METRICS, Metric
 from benchmark.figures.panels import LIMIT, OURS, THEIRS, bars
 from benchmark.figures.statistics import spread

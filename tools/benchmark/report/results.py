@@ -8,20 +8,20 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from benchmark.alone import Alone
+from benchmark.alone.ebpf import Alone
+from benchmark.alone.hotspots import Hotspots
+from benchmark.alone.micro import Cost
+from benchmark.alone.table_size import TableSize
 from benchmark.endurance import Endured
 from benchmark.figures import statistics
 from benchmark.figures.metrics import Measurement
 from benchmark.figures.statistics import Table
 from benchmark.figures.target import Target
-from benchmark.hotspots import Hotspots
 from benchmark.latency import targets as latency_targets
 from benchmark.latency.runs import Run
-from benchmark.micro import Cost
 from benchmark.peers.daemon import DATAPATHS
 from benchmark.report import measured
 from benchmark.report.targets import targets
-from benchmark.table_size import TableSize
 
 
 @dataclass(slots=True)

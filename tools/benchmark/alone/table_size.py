@@ -1,6 +1,6 @@
 """What a large connection table costs: memory, lookups in random order, expiry.
 
-    python -m benchmark.table_size CONNECTIONS ROUND
+    python -m benchmark.alone.table_size CONNECTIONS ROUND
 
 Run by ``measure`` in a process of its own, whose memory is then the table's. Every connection is made
 by its handshake, three packets through the director. Then packets come in two ways: each of another
@@ -23,8 +23,8 @@ from time import process_time
 from typing import Final
 
 from benchmark import BenchError
-from benchmark.packets import ACK, SYN, SYN_ACK, VIP, backends, client, gateway, segment
-from benchmark.timing import each, no_collector, seconds
+from benchmark.alone.frames import ACK, SYN, SYN_ACK, VIP, backends, client, gateway, segment
+from benchmark.alone.timing import each, no_collector, seconds
 from l4lb.director.connection import tuple_key
 from l4lb.director.director import Director
 from l4lb.director.fastpath import fast_path
@@ -211,7 +211,7 @@ def measure(count: int, round: int = 1) -> TableSize:
     """
     done = subprocess.run(
         [sys.executable, "-m", __name__, str(count), str(round)],
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=False,

@@ -8,8 +8,7 @@ from random import Random
 from typing import Final
 
 from benchmark import BenchError
-from benchmark.figures.statistics import Spread
-from benchmark.packets import (
+from benchmark.alone.frames import (
     ACK,
     FIN,
     FIN_ACK,
@@ -22,7 +21,8 @@ from benchmark.packets import (
     gateway,
     segment,
 )
-from benchmark.timing import each
+from benchmark.alone.timing import each
+from benchmark.figures.statistics import Spread
 from l4lb.director.director import Director
 from l4lb.director.fastpath import fast_path
 from l4lb.director.parse import parse
