@@ -17,11 +17,13 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmark import BenchError, endurance
+from benchmark import BenchError
 from benchmark.alone import ebpf, hotspots, micro, table_size
 from benchmark.arguments import chosen, packet_peers, parse, traffic_peers
 from benchmark.compare import comparison, small_packets
 from benchmark.compare.loads import CONNECTIONS, LOADS, ON_ONE_CORE, THREADS
+from benchmark.endurance.flood import flood
+from benchmark.endurance.restart import restart
 from benchmark.figures.statistics import rotated
 from benchmark.lab.cables import open_cables
 from benchmark.lab.hosts import RENO
@@ -104,7 +106,7 @@ def _cables(results: Results, options: argparse.Namespace) -> None:
             )
         if "alone" in wanted:
             results.alone += ebpf.measure(cables, ours, ebpf.CASES, rounds, step)
-        for name, endure in (("flood", endurance.flood), ("restart", endurance.restart)):
+        for name, endure in (("flood", flood), ("restart", restart)):
             for datapath in ours if name in wanted else ():
                 results.endured += endure(cables, datapath, rounds, options.seconds, step)
 

@@ -5,14 +5,14 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
-from benchmark.endurance import _Transfers
-from benchmark.transfers import MARK, TOLL
+from benchmark.endurance.clients import Transfers
+from benchmark.endurance.transfers import MARK, TOLL
 
 
-def transfers(*reports: dict[str, Any]) -> _Transfers:
+def transfers(*reports: dict[str, Any]) -> Transfers:
     """A thousand, of which the client says this, mark by mark."""
     lines = io.StringIO("".join(json.dumps({"bytes": 1, "seconds": 1.0} | it) + "\n" for it in reports))
-    return _Transfers(SimpleNamespace(stdin=io.StringIO(), stdout=lines, stderr=None), 1_000)  # type: ignore[arg-type]
+    return Transfers(SimpleNamespace(stdin=io.StringIO(), stdout=lines, stderr=None), 1_000)  # type: ignore[arg-type]
 
 
 def report(still_open: int, silent: int = 0, *broken: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmark import transfers
+from benchmark.endurance import transfers
 
 _SCRIPT = Path(transfers.__file__)
 

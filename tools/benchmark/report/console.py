@@ -14,7 +14,7 @@ from benchmark.alone.ebpf import Alone
 from benchmark.alone.hotspots import Hotspots
 from benchmark.alone.micro import Cost
 from benchmark.alone.table_size import TableSize
-from benchmark.endurance import Endured
+from benchmark.endurance.clients import Endured
 from benchmark.figures.metrics import METRICS
 from benchmark.figures.statistics import spread
 from benchmark.figures.tables import new_table, number, spread_cell

@@ -12,7 +12,7 @@ from benchmark.alone.ebpf import Alone
 from benchmark.alone.hotspots import Hotspots
 from benchmark.alone.micro import Cost
 from benchmark.alone.table_size import TableSize
-from benchmark.endurance import Endured
+from benchmark.endurance.clients import Endured
 from benchmark.figures import statistics
 from benchmark.figures.metrics import Measurement
 from benchmark.figures.statistics import Table
