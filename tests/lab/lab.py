@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import select
-import signal
-import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Final, Self
+from typing import Final, Self
 
 from l4lb.cli.client import Client
+from netlab import LabError, daemon
 from netlab import lab as netlab
 
-L4LB: Final = Path(sys.executable).with_name("l4lb")
 _PREFIX: Final = "l4lb-test-"
 
 
@@ -76,20 +74,15 @@ class Lab(netlab.Lab):
         return text.replace("[gateway]\n", line, 1) if "[gateway]\n" in text else f"{line}\n{text}"
 
 
-class Daemon:
+class Daemon(daemon.Daemon):
     """``l4lb run`` on a host of the lab. It can be stopped and started again with what it kept."""
 
     def __init__(self, lab: Lab, host: str, config: str) -> None:
-        directory = lab.host_directory(host)
-        directory.mkdir(exist_ok=True)
+        super().__init__(partial(lab.command, host), lab.host_directory(host))
         self.lab = lab
         self.host = host
-        self.config = directory / "l4lb.toml"
-        self.socket = directory / "l4lb.sock"
-        self.log = directory / "l4lb.log"
         self.configure(config)
         self.log.unlink(missing_ok=True)
-        self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -113,120 +106,45 @@ class Daemon:
         """Nothing is kept for the next one, also by one that was killed."""
         try:
             self.cli("stop")
-            if self._process is not None:
-                status = self._process.wait(15)
+            if self.is_running:
+                status = self.wait()
                 assert status == 0, f"l4lb run ended with exit status {status}"
         finally:
-            if self._process is not None:
-                self.stop()
+            self.close()
 
-    def configure(self, config: str) -> None:
+    def configure(self, text: str) -> None:
         """Write its configuration file: this text, on the lab's datapath. It is not told."""
-        self.config.write_text(self.lab.config(config))
+        super().configure(self.lab.config(text))
 
-    @property
-    def pid(self) -> int:
-        """The daemon's process number."""
-        assert self._process is not None, "the daemon is not running"
-        return self._process.pid
-
-    def start(self, timeout: float = 20.0) -> None:
-        """Start it, and wait until it says that it is ready (sd_notify(3)).
+    def start(self, timeout: float = daemon.READY) -> None:
+        """Start it, and wait until it says that it is ready.
 
         Raises:
             AssertionError: it ended, or was not ready after ``timeout`` seconds; says its last words.
         """
-        assert self._process is None, "the daemon is running already"
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, self.log.open("ab") as log:
-            # A file: abstract names are out of reach from another network namespace.
-            notify = self.log.with_name("notify.sock")
-            notify.unlink(missing_ok=True)
-            manager.bind(str(notify))
-            self._process = self._launch(log, NOTIFY_SOCKET=str(notify))
-            if not self._ready(manager, time.monotonic() + timeout):
-                self._process.kill()
-                self._process.wait()
-                self._process = None
-                raise AssertionError("l4lb run does not get ready:\n" + self._last_words())
+        try:
+            super().start(timeout)
+        except LabError as error:
+            raise AssertionError(f"{error}\n{self.last_words(50)}") from None
 
     def start_and_stop(self, after: float) -> int:
         """Start it, and SIGTERM so many seconds later, ready or not; its exit status."""
-        with self.log.open("ab") as log:
-            self._process = self._launch(log)
+        self.launch()
         time.sleep(after)
         return self.stop()
 
-    def _launch(self, log: IO[bytes], **environment: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            self._command("run"),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, **environment},
-        )
-
     def _show_log(self) -> None:
         """pytest shows it with the failure."""
-        print(f"--- l4lb's log on {self.host}\n{self._last_words()}", file=sys.stderr)
-
-    def _last_words(self) -> str:
-        return self.log.read_text(errors="replace")[-4000:]
-
-    def _ready(self, manager: socket.socket, deadline: float) -> bool:
-        ended, said = os.pidfd_open(self.pid), manager.fileno()
-        try:
-            while (left := deadline - time.monotonic()) > 0:
-                readable = select.select([said, ended], [], [], left)[0]
-                if said in readable and b"READY=1" in manager.recv(4096).split(b"\n"):
-                    return True
-                if readable == [ended]:
-                    return False
-            return False
-        finally:
-            os.close(ended)
-
-    def stop(self, timeout: float = 15.0) -> int:
-        """SIGTERM, and wait until it is gone; its exit status.
-
-        Raises:
-            AssertionError: it was still there after ``timeout`` seconds, and was killed.
-        """
-        assert self._process is not None, "the daemon is not running"
-        process, self._process = self._process, None
-        process.terminate()
-        try:
-            return process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise AssertionError(f"l4lb run ignores SIGTERM:\n{self._last_words()}") from None
-
-    def kill(self) -> None:
-        """SIGKILL, as a crash would end it."""
-        assert self._process is not None, "the daemon is not running"
-        process, self._process = self._process, None
-        process.kill()
-        process.wait()
-
-    def reload(self) -> None:
-        """SIGHUP; returns at once."""
-        os.kill(self.pid, signal.SIGHUP)
+        print(f"--- l4lb's log on {self.host}\n{self.last_words(50)}", file=sys.stderr)
 
     def cli(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run ``l4lb`` with this daemon's socket and configuration file."""
-        return self.lab.exec(
-            self.host, L4LB, "-c", self.config, "--socket", self.socket, *argv, check=check
-        )
+        return self.lab.exec(self.host, *self.program, *argv, check=check)
 
     @property
     def api(self) -> Client:
         """The daemon's API: the same as ``cli`` with --json, in less time."""
         return Client(self.socket)
-
-    def _command(self, *argv: str) -> list[str]:
-        return self.lab.command(
-            self.host, str(L4LB), "-c", str(self.config), "--socket", str(self.socket), *argv
-        )
 
 
 def remove_abandoned() -> None:

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from netlab.daemon import L4LB
 from tests.lab.clients import Browser, answers, ask, wait_for
-from tests.lab.lab import L4LB
 from tests.lab.services import BACKENDS, VIP, backend, listed, service
 from tests.unit.datapath.ebpf.kernel import why_not
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.lab.lab import L4LB
+from netlab.daemon import L4LB
 
 pytestmark = [pytest.mark.lab, pytest.mark.datapath("raw", "tc")]
 

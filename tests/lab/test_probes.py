@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from netlab.daemon import L4LB
 from tests.lab.clients import Browser, wait_for
-from tests.lab.lab import L4LB
 from tests.lab.nft import nft_table
 from tests.lab.services import BACKENDS, UNCHECKED, VIP, backend, listed, service
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from l4lb.datapath.privileges import Capability
+from netlab.daemon import L4LB
 from tests.lab import booted
 from tests.lab.clients import Download, answers, wait_for
-from tests.lab.lab import L4LB
 from tests.lab.services import BACKENDS, VIP, backend, service
 
 pytestmark = [pytest.mark.lab, pytest.mark.datapath("raw", "tc", "xdp")]

@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
+from netlab.daemon import L4LB
 from tests.lab.clients import ask, wait_for
-from tests.lab.lab import L4LB
 from tests.lab.services import UNCHECKED, VIP, backend, listed, service
 from tests.lab.tmux import Tmux, why_not
 

@@ -11,8 +11,8 @@ from typing import Final
 from benchmark.compare.loads import LOADS
 from benchmark.latency.balancers import BALANCERS
 from benchmark.latency.scenes import SCENES
-from benchmark.peers.daemon import DATAPATHS, KERNEL_DATAPATHS
 from benchmark.peers.peers import PEERS
+from netlab.daemon import DATAPATHS, KERNEL_DATAPATHS
 
 _PICTURES: Final = (".png", ".svg", ".pdf")
 

@@ -33,13 +33,13 @@ from benchmark.latency.measure import check, playing
 from benchmark.latency.measure import measure as measure_latency
 from benchmark.latency.pool import open_pool
 from benchmark.latency.scenes import scenes
-from benchmark.peers.daemon import KERNEL_DATAPATHS
 from benchmark.peers.peers import PEERS
 from benchmark.report.console import show
 from benchmark.report.environment import BUSY, environment
 from benchmark.report.plot import plot
 from benchmark.report.results import Results
 from netlab import LabError
+from netlab.daemon import KERNEL_DATAPATHS
 
 _ON_CABLES: Final = ("packets", "alone", "flood", "restart")
 _WIDTH: Final = 130  # columns, where the output is no terminal

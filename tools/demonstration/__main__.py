@@ -53,8 +53,8 @@ def play(site: Site, *, keep: bool) -> bool:
             step(site)
         except (StepFailed, LabError) as error:
             stage.failure(f"Step {number} failed: {error}")
-            if words := site.last_words():
-                stage.tell(f"The end of {site.log}:")
+            if words := site.daemon.last_words(25):
+                stage.tell(f"The end of {site.daemon.log}:")
                 stage.output(words)
             return False
     stage.success(f"All {len(steps)} steps were seen to work, in {time.monotonic() - began:.0f} s.")
@@ -65,12 +65,12 @@ def tell_what_is_left(site: Site) -> None:
     """For --keep."""
     stage = site.stage
     stage.tell("The lab stays up, with l4lb on its gateway. To play with it:")
-    stage.command("", f"export L4LB_CONFIG={site.config} L4LB_SOCKET={site.socket}")
+    stage.command("", f"export L4LB_CONFIG={site.daemon.config} L4LB_SOCKET={site.daemon.socket}")
     stage.command("", f"{Path(sys.executable).parent}/l4lb backend list")
     stage.command(
         "", f"tools/lab --prefix {site.lab.prefix} exec client curl http://{site.lab.topology.vip(4)}/"
     )
-    stage.command("", f"tail -f {site.log}")
+    stage.command("", f"tail -f {site.daemon.log}")
     stage.tell("To take it down:")
     stage.command("", f"tools/lab --prefix {site.lab.prefix} down")
 

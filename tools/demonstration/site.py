@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from demonstration.stage import Stage, StepFailed
 from netlab import LabError
 from netlab.command import NAMESPACES
+from netlab.daemon import Daemon
 from netlab.lab import Lab
 
 TOOLS: Final = Path(__file__).resolve().parent.parent
@@ -31,14 +33,11 @@ class Site:
         self._datapath = datapath
         self.lab = Lab(prefix)
         self.directory = self.lab.host_directory("gateway")
-        self.config = self.directory / "l4lb.toml"
-        self.socket = self.directory / "l4lb.sock"
-        self.log = self.directory / "l4lb.log"
-        self._daemon: subprocess.Popen[bytes] | None = None
+        self.daemon = Daemon(partial(self.lab.command, "gateway"), self.directory, own_session=True)
         self._environment = {
             **os.environ,
-            "L4LB_CONFIG": str(self.config),
-            "L4LB_SOCKET": str(self.socket),
+            "L4LB_CONFIG": str(self.daemon.config),
+            "L4LB_SOCKET": str(self.daemon.socket),
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
         }
 
@@ -92,86 +91,53 @@ class Site:
 
     def configure(self) -> None:
         """Put the config where the daemon will find it."""
-        self.directory.mkdir(exist_ok=True)
         text = _CONFIG.read_text()
         if self._datapath != "auto":
             text = text.replace(
                 "[[services]]", f'[gateway]\ndatapath = "{self._datapath}"\n\n[[services]]', 1
             )
-        self.config.write_text(text)
+        self.daemon.configure(text)
 
     def start(self) -> None:
         """Start the daemon, and wait until it is ready.
 
         Raises:
-            StepFailed: it ended, or is not ready after some time.
+            LabError: it ended, or is not ready after some time.
         """
         self.stage.command("gateway", "l4lb run &")
-        with self.log.open("ab") as log:
-            at = log.tell()
-            self._daemon = subprocess.Popen(
-                self.lab.command("gateway", "l4lb", "run"),
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # a Ctrl-C is the demo's
-            )
-        self.wait("l4lb to be ready", lambda: self._daemon_ended() or b" ready: " in self._logged(at))
-        if self._daemon_ended():
-            raise StepFailed(f"l4lb run ended with exit status {self._daemon.returncode}")
-
-    def _daemon_ended(self) -> bool:
-        return self._daemon is None or self._daemon.poll() is not None
-
-    def _logged(self, at: int) -> bytes:
-        with self.log.open("rb") as log:
-            log.seek(at)
-            return log.read()
+        self.daemon.start()
 
     def terminate(self) -> None:
         """SIGTERM, as a service manager stops a service.
 
         Raises:
-            StepFailed: it does not end, or with a failure.
+            LabError: it does not end.
+            StepFailed: it ends with a failure.
         """
-        assert self._daemon is not None
-        self.stage.command("gateway", f"kill -TERM {self._daemon.pid}")
-        self._daemon.terminate()
-        self.await_daemon()
+        self.stage.command("gateway", f"kill -TERM {self.daemon.pid}")
+        self._ended(self.daemon.stop())
 
     def await_daemon(self) -> None:
         """Wait until the daemon has ended.
 
         Raises:
-            StepFailed: it does not end, or with a failure.
+            LabError: it does not.
+            StepFailed: it ends with a failure.
         """
-        assert self._daemon is not None
-        try:
-            status = self._daemon.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            raise StepFailed("l4lb does not stop") from None
+        self._ended(self.daemon.wait())
+
+    @staticmethod
+    def _ended(status: int) -> None:
         if status:
             raise StepFailed(f"l4lb run ended with exit status {status}")
-        self._daemon = None
-
-    def last_words(self, lines: int = 25) -> str:
-        """The end of the daemon's log."""
-        text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        return "\n".join(text.splitlines()[-lines:])
 
     def ask(self, *words: str) -> Any:
         """What ``l4lb ... --json`` answers; not shown.
 
         Raises:
-            StepFailed: it did not exit with 0.
+            LabError: it did not exit with 0.
         """
-        done = subprocess.run(
-            ["l4lb", *words, "--json"], env=self._environment, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise StepFailed(f"'l4lb {' '.join(words)}': {done.stderr.strip()}")
-        return json.loads(done.stdout)
+        return json.loads(self.daemon.ask(*words, "--json"))
 
     def backend(self, address: str) -> dict[str, Any]:
         """One backend of the service web, as ``l4lb backend list --json`` has it."""
@@ -206,14 +172,10 @@ class Site:
     def close(self) -> None:
         """Take the lab down, with everything that runs on it."""
         try:
-            if self._daemon is not None:
-                stop = self.lab.command("gateway", "l4lb", "stop")
-                subprocess.run(
-                    stop, env=self._environment, capture_output=True, check=False, timeout=_PATIENCE
-                )
-        except (subprocess.TimeoutExpired, LabError):
+            if self.daemon.is_running:
+                self.daemon.finish()
+        except LabError:
             pass  # then not in peace: the lab's end is the daemon's, and that of what it has pinned
         finally:
             self.lab.down()
-        if self._daemon is not None:
-            self._daemon.wait()
+            self.daemon.close()

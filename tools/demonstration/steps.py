@@ -1,4 +1,4 @@
-"""The steps, in their order. Each raises ``StepFailed`` unless it was seen to work."""
+"""The steps, in their order. Each raises ``StepFailed`` or ``LabError`` unless it was seen to work."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def lab_up(site: Site) -> None:
 def start(site: Site) -> None:
     """It puts the VIPs there."""
     site.configure()
-    site.stage.tell(f"export L4LB_CONFIG={site.config}")
-    site.stage.tell(f"export L4LB_SOCKET={site.socket}")
+    site.stage.tell(f"export L4LB_CONFIG={site.daemon.config}")
+    site.stage.tell(f"export L4LB_SOCKET={site.daemon.socket}")
     site.run("gateway", "head -n 19 $L4LB_CONFIG")
     site.start()
     site.wait("all backends to be up", lambda: _states(site) == {"up"})
@@ -134,7 +134,7 @@ def failover(site: Site) -> None:
 def drain(site: Site) -> None:
     """The download ends well; the drained backend gets nothing new meanwhile."""
     stage = site.stage
-    before = site.config.read_text()
+    before = site.daemon.config.read_text()
     with _download(site) as (file, ended):
         serving = _serving(site)
         host = site.name_of(serving)
@@ -153,9 +153,11 @@ def drain(site: Site) -> None:
         _arrives(site, file, ended)
     site.wait("the drained backend to be idle", lambda: site.backend(serving)["established"] == 0)
     site.stage.tell("The config file has the changes, and its comments:")
-    changes = list(difflib.unified_diff(before.splitlines(), site.config.read_text().splitlines(), n=1))[3:]
+    changes = list(
+        difflib.unified_diff(before.splitlines(), site.daemon.config.read_text().splitlines(), n=1)
+    )[3:]
     stage.output("\n".join(changes))
-    text = site.config.read_text()
+    text = site.daemon.config.read_text()
     comments = [line.partition("#")[2] for line in before.splitlines() if "#" in line]
     stage.check(
         "comments and all",
@@ -233,7 +235,7 @@ def restart(site: Site) -> None:
         site.start()
         site.wait("the download to go on", went_on)
         site.stage.check("the download was under way meanwhile", gone < BIG - BIG // 24)
-        site.run("gateway", f"grep -E 'connections (restored|taken over)' {site.log}")
+        site.run("gateway", f"grep -E 'connections (restored|taken over)' {site.daemon.log}")
         _arrives(site, file, ended)
 
 

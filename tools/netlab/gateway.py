@@ -9,7 +9,6 @@ from netlab.servers import UDP_ECHO_PORT
 from netlab.topology import Topology
 
 KEY: Final = "agents.key"
-DATAPATHS: Final = ("raw", "tc", "xdp")
 AGENT_PORT: Final = 7077
 WEB_PORT: Final = 80
 _HEALTH_PORT: Final = 8080

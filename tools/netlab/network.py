@@ -15,6 +15,7 @@ cable of its own to the gateway instead, which then has more interfaces:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
@@ -68,6 +69,18 @@ def far_ends(prefix: str, topology: Topology) -> list[tuple[str, str]]:
     if namespace_inode(switch) is not None:
         return [(switch, f"{topology.gateway.name}-{card.name}") for card in topology.gateway.interfaces]
     return [(f"{prefix}-{cable.host.name}", cable.far.name) for cable in cables(topology)]
+
+
+@contextmanager
+def ready_for_xdp(prefix: str, topology: Topology) -> Iterator[None]:
+    """With GRO at the other ends of the gateway's cables: a veth takes frames from XDP only with that or a
+    program of its own."""
+    with ExitStack() as stack:
+        for namespace, port in far_ends(prefix, topology):
+            gro = inside(namespace, find("ethtool"), "-K", port, "gro")
+            stack.callback(run, [*gro, "off"])
+            run([*gro, "on"])
+        yield
 
 
 def make(prefix: str, topology: Topology, record: Record, *, switched: bool = True) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from netlab import LabError
 from netlab.command import inside, run
 
 PINS: Final = Path("/sys/fs/bpf/l4lb")
@@ -16,6 +20,33 @@ _COOKIE: Final = (
     "import socket, sys; print(int.from_bytes("
     "socket.socket(socket.AF_UNIX).getsockopt(socket.SOL_SOCKET, 71, 8), sys.byteorder))"
 )
+
+_OWN: Final = "mount -t bpf bpf /sys/fs/bpf && echo ready && exec sleep infinity"
+
+
+@contextmanager
+def own(command: Callable[..., list[str]]) -> Iterator[int]:
+    """A process on a host with a BPF file system of its own, which goes with it.
+
+    Args:
+        command: the command line that runs another on the host, ``command(*argv)``.
+
+    Raises:
+        LabError: there can be none.
+    """
+    argv = command("unshare", "--mount", "--propagation", "private", "sh", "-c", _OWN)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        try:
+            said = holder.stdout.readline().strip()
+            if said != "ready":
+                raise LabError(f"no BPF file system for the gateway: {said or 'it said nothing'}")
+            yield holder.pid
+        finally:
+            holder.terminate()
 
 
 def remove(namespace: str) -> None:

@@ -7,15 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, Final
+from functools import partial
+from typing import IO
 
 from netlab import LabError, gateway
+from netlab.daemon import L4LB, Daemon
 from netlab.lab import Lab
 from netlab.record import alone
-from netlab.topology import FILE
-
-_L4LB: Final = FILE.parent.parent / ".venv" / "bin" / "l4lb"
+from netlab.topology import Host
 
 
 class Namespaces:
@@ -26,15 +25,10 @@ class Namespaces:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.topology = lab.topology
-        self.directory = lab.host_directory("gateway")
-        self.l4lb: tuple[str, ...] = (
-            str(_L4LB),
-            "--config",
-            str(self.directory / "l4lb.toml"),
-            "--socket",
-            str(self.directory / "l4lb.sock"),
-        )
-        self.log = self.directory / "l4lb.log"
+        directory = lab.host_directory("gateway")
+        self._key = directory / gateway.KEY
+        self._daemon = Daemon(partial(lab.command, "gateway"), directory, own_session=True)
+        self.l4lb = self._daemon.program
 
     def command(self, host: str, *argv: str) -> list[str]:
         """The command line that runs another on a host."""
@@ -53,21 +47,23 @@ class Namespaces:
         return False
 
     def serve(self) -> None:
-        """Start l4lb on the gateway and agents on the backends; the lab's end is theirs."""
-        self.directory.mkdir(exist_ok=True)
-        key = self.directory / gateway.KEY
-        key.touch(mode=0o600)
-        key.write_text(secrets.token_hex(32) + "\n")
-        (self.directory / "l4lb.toml").write_text(gateway.config(self.topology, key))
-        with self.log.open("ab") as log:
-            for host in self.topology.backends:
-                listen = f"{host.address(4)}:{gateway.AGENT_PORT}"
-                self._spawn(host.name, log, str(_L4LB), "agent", "--listen", listen, "--key", str(key))
-            self._spawn("gateway", log, *self.l4lb, "run")
+        """Start l4lb on the gateway and agents on the backends; the lab's end is theirs.
 
-    def _spawn(self, host: str, log: IO[bytes], *argv: str) -> None:
+        Raises:
+            LabError: l4lb does not start.
+        """
+        self._daemon.configure(gateway.config(self.topology, self._key))
+        self._key.touch(mode=0o600)
+        self._key.write_text(secrets.token_hex(32) + "\n")
+        with self._daemon.log.open("ab") as log:
+            for host in self.topology.backends:
+                self._start_agent(host, log)
+        self._daemon.start()
+
+    def _start_agent(self, host: Host, log: IO[bytes]) -> None:
+        listen = ("--listen", f"{host.address(4)}:{gateway.AGENT_PORT}")
         subprocess.Popen(
-            self.command(host, *argv),
+            self.command(host.name, str(L4LB), "agent", *listen, "--key", str(self._key)),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -76,9 +72,7 @@ class Namespaces:
 
     def last_words(self) -> str:
         """The end of what l4lb and the agents have logged."""
-        return (
-            "\n".join(self.log.read_text(errors="replace").splitlines()[-15:]) if self.log.exists() else ""
-        )
+        return self._daemon.last_words(15)
 
 
 @contextmanager
@@ -90,7 +84,7 @@ def namespaces(prefix: str) -> Iterator[Namespaces]:
     Raises:
         LabError: it cannot be.
     """
-    if not Path(_L4LB).exists():
+    if not L4LB.exists():
         raise LabError("there is no .venv with l4lb in it: run tools/setup")
     lab = Lab(prefix)
     with alone(prefix):

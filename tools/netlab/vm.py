@@ -21,7 +21,7 @@ from typing import Final
 
 from netlab import LabError, check, handover, hypervisor
 from netlab.command import find
-from netlab.gateway import DATAPATHS
+from netlab.daemon import DATAPATHS
 from netlab.machines import Machines, machines
 from netlab.record import held
 

@@ -7,15 +7,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from benchmark.lab.site import Site
-from benchmark.peers.daemon import Daemon, running
 from l4lb.cli.client import Client
 from l4lb.datapath.ebpf import layout
 from l4lb.datapath.libbpf import Map
+from netlab.command import run
+from netlab.daemon import Daemon, running
 from netlab.lab import Lab
+from netlab.network import ready_for_xdp
 from netlab.record import alone
 from soaking.config import PORTS, SERVICES, Service, config
 from soaking.watch import Counts
@@ -74,7 +76,7 @@ class Field:
         self.servers = servers
         self.daemon = daemon
         self.backends = [host.name for host in lab.topology.backends]
-        self.client = Client(daemon.hosts.directory / "l4lb.sock")
+        self.client = Client(daemon.socket)
         self._lab = lab
 
     def address(self, service: Service, backend: str) -> str:
@@ -106,10 +108,9 @@ class Field:
     def cut(self) -> None:
         """Not a packet of a client any more, and none to one: not the last of a connection, nor what is
         sent again for want of an ACK. The backends are still there, and found so."""
-        hosts = self.daemon.hosts
-        hosts.must("client", "ip", "link", "set", "eth0", "down")
+        run(self._lab.command("client", "ip", "link", "set", "eth0", "down"))
         for backend in self.backends:
-            hosts.must(backend, "nft", "-f", "-", text=_SILENCE)
+            run(self._lab.command(backend, "nft", "-f", "-"), _SILENCE)
 
 
 @contextmanager
@@ -133,8 +134,7 @@ def open_field(prefix: str, datapath: str) -> Iterator[Field]:
     """The lab, up, with all on it; what has this prefix is removed before and after.
 
     Raises:
-        BenchError: something does not start, or does not stop.
-        LabError: there can be no lab, or another tool has it.
+        LabError: there can be no lab, another tool has it, or l4lb does not start or stop.
     """
     lab = Lab(prefix)
     with ExitStack() as stack:
@@ -146,8 +146,8 @@ def open_field(prefix: str, datapath: str) -> Iterator[Field]:
         stack.callback(servers.close)
         for host in lab.topology.backends:
             servers.start(host.name)
-        site = Site(lab)
         if datapath == "xdp":
-            stack.enter_context(site.ready_for_xdp())
-        daemon = stack.enter_context(running(site, datapath, config(lab.topology, datapath)))
+            stack.enter_context(ready_for_xdp(prefix, lab.topology))
+        gateway = partial(lab.command, "gateway"), lab.host_directory("gateway")
+        daemon = stack.enter_context(running(*gateway, datapath, config(lab.topology, datapath)))
         yield Field(lab, servers, daemon)

@@ -24,10 +24,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from benchmark import BenchError
-from benchmark.peers.daemon import DATAPATHS, KERNEL_DATAPATHS
 from l4lb.cli.client import DaemonError
 from netlab import LabError
+from netlab.daemon import DATAPATHS, KERNEL_DATAPATHS
 from soaking.clients import CLIENTS
 from soaking.config import LONGEST_TIMEOUT
 from soaking.field import Field, open_field, programs
@@ -93,7 +92,7 @@ def main(minutes: float, datapath: str, seed: int, prefix: str) -> None:
     try:
         with _progress(seconds + _DRAIN) as step, open_field(prefix, datapath) as field:
             soaked = soak(field, datapath, seconds, seed, step)
-    except (BenchError, DaemonError, LabError) as error:
+    except (DaemonError, LabError) as error:
         raise click.ClickException(str(error)) from None
     _show(soaked, Console(width=None if sys.stdout.isatty() else 100))
     sys.exit(1 if soaked.complaints else 0)
@@ -105,8 +104,8 @@ def soak(
     """So many seconds of traffic and troubles, then the end of it.
 
     Raises:
-        BenchError: the clients fail.
-        DaemonError: l4lb does.
+        DaemonError: l4lb fails.
+        LabError: the clients do.
     """
     watch, troubles, following = Watch(), Counter[str](), 0.0
     with ExitStack() as stack:
@@ -149,7 +148,7 @@ def _told(clients: subprocess.Popen[str]) -> dict[str, dict[str, int]]:
     try:
         told: dict[str, dict[str, int]] = json.loads(said)
     except ValueError:
-        raise BenchError(f"the clients ended with exit status {clients.returncode}") from None
+        raise LabError(f"the clients ended with exit status {clients.returncode}") from None
     return told
 
 

@@ -26,7 +26,8 @@ from benchmark.figures.statistics import rotated
 from benchmark.lab.cables import CLIENT_MAC, GATEWAY_MACS, Cables, backends
 from benchmark.lab.hosts import CORE
 from benchmark.peers.bare import configured
-from benchmark.peers.daemon import Served, config_text, running
+from benchmark.peers.l4lb import config_text, running
+from benchmark.peers.service import Served
 from l4lb.datapath.libbpf import Link, Map, Program, TestRun
 from l4lb.model import Endpoint
 from l4lb.wire import tcp
@@ -117,7 +118,8 @@ def measure(
     """All cases in every round, each with an l4lb and connections of its own.
 
     Raises:
-        BenchError: l4lb does not start, or its program does not forward these packets.
+        BenchError: its program does not forward these packets.
+        LabError: l4lb does not start.
     """
     turns = [(datapath, case) for datapath in datapaths for case in cases]
     for number in range(rounds):

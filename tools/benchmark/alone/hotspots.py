@@ -22,8 +22,9 @@ from benchmark import BenchError
 from benchmark.compare.loads import LOADS, place
 from benchmark.lab.hosts import CORE, EVERYWHERE, stay
 from benchmark.lab.site import Site
-from benchmark.peers.daemon import Daemon, running
+from benchmark.peers.l4lb import running
 from benchmark.peers.peers import our_config
+from netlab.daemon import Daemon
 
 _TICK: Final = os.sysconf("SC_CLK_TCK")  # of the times in /proc/PID/stat, a second
 
@@ -124,7 +125,8 @@ def look(
     """Each load in turn, with a fresh l4lb.
 
     Raises:
-        BenchError: l4lb or a profiler fails.
+        BenchError: a load or a profiler fails.
+        LabError: l4lb does.
     """
     for name in loads:
         progress(name)

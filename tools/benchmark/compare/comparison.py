@@ -34,7 +34,7 @@ def compare(
     same minute or two, as this machine is another one ten minutes later.
 
     Raises:
-        BenchError: a balancer does not start, does not balance, or leaves something behind.
+        BenchError, LabError: a balancer does not start, does not balance, or leaves something behind.
     """
     for number in range(rounds):
         for load in loads:

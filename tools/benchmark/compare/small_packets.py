@@ -33,7 +33,7 @@ def measure(
     """Every peer in every round, with so many established TCP connections whose ACKs come in turn.
 
     Raises:
-        BenchError: a balancer does not start, loses a handshake or leaves something behind.
+        BenchError, LabError: a balancer does not start, loses a handshake or leaves something behind.
     """
     for number in range(rounds):
         for name in rotated(peers, number):

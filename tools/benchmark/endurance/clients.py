@@ -20,7 +20,9 @@ from benchmark import BenchError
 from benchmark.endurance.transfers import MARK, TOLL
 from benchmark.lab.cables import Cables
 from benchmark.lab.hosts import CORE
-from benchmark.peers.daemon import Daemon, Served, config_text, running
+from benchmark.peers.l4lb import config_text, running
+from benchmark.peers.service import Served
+from netlab.daemon import Daemon
 
 PORT: Final = 5_000
 SETTLE: Final = 1.0  # seconds for the transfers to get up to speed
@@ -137,7 +139,7 @@ def under_way(cables: Cables, datapath: str) -> Iterator[tuple[Daemon, Transfers
     """l4lb, with all transfers through it.
 
     Raises:
-        BenchError: one of them does not start, or there is no core for what is to be endured.
+        BenchError, LabError: one of them does not start, or there is no core for what is to be endured.
     """
     if (os.cpu_count() or 1) < _CORES:
         raise BenchError("transfers and what they endure have a core each: this machine has one")

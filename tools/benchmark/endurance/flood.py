@@ -30,7 +30,7 @@ def flood(
     """SYNs from random clients to the port of the transfers, as many as a core can send.
 
     Raises:
-        BenchError: something does not start, or no flood gets through to l4lb.
+        BenchError, LabError: something does not start, or no flood gets through to l4lb.
     """
     destination = Endpoint.parse(f"{cables.vip}:{PORT}")
     cables.must("backend", "nft", "-f", "-", text=_QUIET_BACKEND)

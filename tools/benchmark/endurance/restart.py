@@ -15,7 +15,7 @@ def restart(
     """The daemon is killed, is away for some time, and is started again.
 
     Raises:
-        BenchError: something does not start.
+        BenchError, LabError: something does not start.
     """
     with under_way(cables, datapath) as (control, transfers):
         for number in range(rounds):
@@ -27,6 +27,7 @@ def restart(
             time.sleep(seconds)
             away = transfers.mark()
             control.start()
+            control.wait_up()
             starting = transfers.mark()
             time.sleep(SETTLE)
             count = transfers.intact

@@ -26,7 +26,7 @@ from benchmark.lab.hosts import CORE, EVERYWHERE, READY, RENO, Frontend, Hosts, 
 from netlab import record
 from netlab.command import find, inside, run
 from netlab.lab import Lab
-from netlab.network import MTU, cables, far_ends
+from netlab.network import MTU, cables, ready_for_xdp
 from netlab.process import members
 
 _LOCK: Final = Path("/run/l4lb-bench.lock")
@@ -90,13 +90,7 @@ class Site(Hosts):
 
     @contextmanager
     def ready_for_xdp(self) -> Iterator[None]:
-        """With GRO at the other ends of the gateway's cables: a veth takes frames from XDP only with that
-        or a program of its own."""
-        with ExitStack() as stack:
-            for namespace, port in far_ends(self.lab.prefix, self.lab.topology):
-                gro = inside(namespace, find("ethtool"), "-K", port, "gro")
-                stack.callback(run, [*gro, "off"])
-                run([*gro, "on"])
+        with ready_for_xdp(self.lab.prefix, self.lab.topology):
             yield
 
     @contextmanager

@@ -20,7 +20,8 @@ from benchmark import BenchError
 from benchmark.lab.hosts import READY, last_line
 from benchmark.latency.pool import Pool
 from benchmark.latency.scenes import BUSY
-from benchmark.peers.daemon import L4LB, Agents
+from benchmark.peers.service import Agents
+from netlab.daemon import L4LB
 
 PORT: Final = 7077
 MEASURED: Final = 0.1

@@ -11,8 +11,10 @@ from typing import Final
 
 from benchmark.lab.hosts import WEB_PORT
 from benchmark.latency.pool import PORT, Pool
-from benchmark.peers.daemon import Agents, Daemon, Served, config_text, running
+from benchmark.peers.l4lb import config_text, running
 from benchmark.peers.proxies import haproxy, nginx, why_no_haproxy, why_no_nginx
+from benchmark.peers.service import Agents, Served
+from netlab.daemon import Daemon
 
 SERVICE: Final = "web"
 
@@ -52,7 +54,7 @@ def serving(name: str, pool: Pool, datapath: str, agents: Agents | None) -> Iter
         agents: of the servers, if they have any.
 
     Raises:
-        BenchError: it does not start, or does not stop.
+        BenchError, LabError: it does not start, or does not stop.
     """
     schedulers = _HAPROXY | _NGINX | _L4LB
     web = Served(SERVICE, WEB_PORT, pool.addresses, PORT, schedulers[name], agents)

@@ -55,7 +55,7 @@ def measure(
         progress: called before each turn, says which.
 
     Raises:
-        BenchError: a balancer does not start or does not balance, or leaves something behind.
+        BenchError, LabError: a balancer does not start or does not balance, or leaves something behind.
     """
     for number in range(rounds):
         for scene in scenes:

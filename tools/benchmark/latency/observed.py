@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from benchmark import BenchError
-from benchmark.peers.daemon import Daemon
+from netlab import LabError
+from netlab.daemon import Daemon
 
 
 @dataclass(slots=True)
@@ -37,21 +37,21 @@ def observed(daemon: Daemon | None, client: str, service: str, when: float) -> I
         when: of the monotonic clock, explained it is to be. Where the block ends before, it is not.
 
     Raises:
-        BenchError: l4lb does not answer.
+        LabError: l4lb does not answer.
     """
     result = Observed()
     if daemon is None:
         yield result
         return
     before = _packets(daemon)
-    failures: list[BenchError] = []
+    failures: list[LabError] = []
     ended = threading.Event()
 
     def explain() -> None:
         if not ended.wait(when - time.monotonic()):
             try:
                 result.explained = daemon.ask("explain", f"{client}:40000", service)
-            except BenchError as error:
+            except LabError as error:
                 failures.append(error)
 
     thread = threading.Thread(target=explain)

@@ -21,8 +21,9 @@ from typing import Final
 from benchmark.lab.hosts import IPERF_PORT, ONE_PORT, WEB_PORT, Frontend, Hosts
 from benchmark.peers import proxies
 from benchmark.peers.bare import redirect
-from benchmark.peers.daemon import Served, config_text, running
 from benchmark.peers.kernel import ipvs, nftables, why_no_ipvs
+from benchmark.peers.l4lb import config_text, running
+from benchmark.peers.service import Served
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmark.lab.hosts import Hosts
-from benchmark.peers.daemon import Served
+from benchmark.peers.service import Served
 
 _STREAM: Final = "/usr/lib/nginx/modules/ngx_stream_module.so"  # of libnginx-mod-stream
 

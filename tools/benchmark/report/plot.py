@@ -11,9 +11,9 @@ from benchmark.figures.metrics import METRICS, Metric
 from benchmark.figures.panels import LIMIT, OURS, THEIRS, bars
 from benchmark.figures.statistics import spread
 from benchmark.latency.plot import drawings as latency_drawings
-from benchmark.peers.daemon import DATAPATHS
 from benchmark.peers.peers import PEERS
 from benchmark.report.results import Results
+from netlab.daemon import DATAPATHS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

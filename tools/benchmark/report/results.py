@@ -19,9 +19,9 @@ from benchmark.figures.statistics import Table
 from benchmark.figures.target import Target
 from benchmark.latency import targets as latency_targets
 from benchmark.latency.runs import Run
-from benchmark.peers.daemon import DATAPATHS
 from benchmark.report import measured
 from benchmark.report.targets import targets
+from netlab.daemon import DATAPATHS
 
 
 @dataclass(slots=True)

@@ -3,8 +3,10 @@ from pathlib import Path
 import pytest
 
 from benchmark.lab.cables import backends
-from benchmark.peers.daemon import DATAPATHS, Agents, Served, config_text
+from benchmark.peers.l4lb import config_text
+from benchmark.peers.service import Agents, Served
 from l4lb.control.config.config import parse
+from netlab.daemon import DATAPATHS
 
 _WEB = Served("web", 80, ["10.2.0.11:80", "10.2.0.12:80"], checked=8080)
 _BULK = Served("bulk", 81, ["10.2.0.11:81"])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.peers.daemon import Agents, Served
 from benchmark.peers.proxies import haproxy_text
+from benchmark.peers.service import Agents, Served
 
 _BULK = Served("bulk", 81, ["10.2.0.11:81"])
 
