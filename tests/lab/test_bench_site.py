@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from benchmark import BenchError
-from benchmark.lab.hosts import CORE, EVERYWHERE
+from benchmark.lab.cores import CORE, EVERYWHERE
 from benchmark.lab.site import _PROGRAMS, open_site
 from netlab import process, record
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ from benchmark.endurance.flood import flood
 from benchmark.endurance.restart import restart
 from benchmark.figures.statistics import rotated
 from benchmark.lab.cables import open_cables
+from benchmark.lab.cores import load_average
 from benchmark.lab.hosts import RENO
 from benchmark.lab.site import open_site
 from benchmark.latency.balancers import BALANCERS, absent
@@ -159,9 +159,9 @@ def _run(options: argparse.Namespace) -> int:
     settings |= {"wrk threads": THREADS, "wrk connections": CONNECTIONS}
     settings |= {"on one core": sorted(ON_ONE_CORE), "hosts": "on cables", "sysctl": RENO}
     results = Results(environment(), settings)
-    if os.getloadavg()[0] > BUSY:
+    if load_average() > BUSY:
         print(
-            f"tools/bench: the machine is busy, load average {os.getloadavg()[0]:.2f}: figures will be low",
+            f"tools/bench: the machine is busy, load average {load_average():.2f}: figures will be low",
             file=sys.stderr,
         )
     try:

@@ -21,10 +21,10 @@ from typing import Final
 from benchmark import BenchError
 from benchmark.bpf.flows import FRAME, Order
 from benchmark.bpf.generator import ready
-from benchmark.bpf.programs import context, inside, loaded, on_core, sk_buff
+from benchmark.bpf.programs import context, inside, loaded, sk_buff
 from benchmark.figures.statistics import rotated
 from benchmark.lab.cables import CLIENT_MAC, GATEWAY_MACS, Cables, backends
-from benchmark.lab.hosts import CORE
+from benchmark.lab.cores import on_one_core
 from benchmark.peers.bare import configured
 from benchmark.peers.l4lb import config_text, running
 from benchmark.peers.service import Served
@@ -166,7 +166,7 @@ def _times(
         under_test = restore.maps[f"{datapath}_under_test"]
         runner = restore.programs[f"restore_{datapath}"]
         restore.maps["orders"].update(_KEY, order.pack())
-        with inside(cables.gateway), on_core(CORE):
+        with inside(cables.gateway), on_one_core():
             interface = socket.if_nametoindex("eth0")
             ctx = context(FRAME, interface) if datapath == "xdp" else sk_buff(interface)
             restore.maps["tc_under_test"].update(_KEY, tc.fd.to_bytes(4, sys.byteorder))

@@ -20,7 +20,7 @@ from typing import Final
 
 from benchmark import BenchError
 from benchmark.compare.loads import LOADS, place
-from benchmark.lab.hosts import CORE, EVERYWHERE, stay
+from benchmark.lab.cores import CORE, EVERYWHERE, stay
 from benchmark.lab.site import Site
 from benchmark.peers.l4lb import running
 from benchmark.peers.peers import our_config

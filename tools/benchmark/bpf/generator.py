@@ -17,9 +17,9 @@ from typing import Final
 
 from benchmark import BenchError
 from benchmark.bpf.flows import FRAME, RANDOM, Order
-from benchmark.bpf.programs import attached, context, inside, loaded, on_core
+from benchmark.bpf.programs import attached, context, inside, loaded
 from benchmark.lab.cables import CLIENT_MAC, GATEWAY_MACS, Cables
-from benchmark.lab.hosts import CORE
+from benchmark.lab.cores import on_one_core
 from l4lb.datapath.libbpf import LibbpfError, Map, Object
 from l4lb.model import Endpoint
 from l4lb.wire import tcp
@@ -60,7 +60,7 @@ class Sender:
         """
         self._orders.update(_ONLY, order.pack())
         try:
-            with inside(self._namespace), on_core(CORE):
+            with inside(self._namespace), on_one_core():
                 done = self._program.test_run(
                     bytes(FRAME), ctx=self._context, repeat=count, flags=_LIVE_FRAMES
                 )

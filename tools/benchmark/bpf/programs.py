@@ -6,7 +6,6 @@ interfaces of programs from there.
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,17 +59,6 @@ def inside(namespace: str) -> Iterator[None]:
             yield
         finally:
             netns.setns(home.fileno())
-
-
-@contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """With this thread on one core, and with it what the kernel does in its time."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from benchmark.compare.loads import LOADS, place
 from benchmark.figures.metrics import Measurement
 from benchmark.figures.statistics import rotated
-from benchmark.lab.hosts import load_average
+from benchmark.lab.cores import load_average
 from benchmark.lab.site import Site
 from benchmark.peers.peers import PEERS
 

@@ -11,7 +11,7 @@ from benchmark.bpf.generator import ready
 from benchmark.figures.metrics import Measurement
 from benchmark.figures.statistics import rotated
 from benchmark.lab.cables import Cables
-from benchmark.lab.hosts import load_average
+from benchmark.lab.cores import load_average
 from benchmark.peers.peers import PEERS
 from l4lb.model import Endpoint
 

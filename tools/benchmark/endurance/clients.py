@@ -19,7 +19,7 @@ from typing import Final
 from benchmark import BenchError
 from benchmark.endurance.transfers import MARK, TOLL
 from benchmark.lab.cables import Cables
-from benchmark.lab.hosts import CORE
+from benchmark.lab.cores import CORE
 from benchmark.peers.l4lb import config_text, running
 from benchmark.peers.service import Served
 from netlab.daemon import Daemon

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,11 +20,6 @@ WEB_PORT: Final = 80
 ONE_PORT: Final = 8081
 """The same web server, of the first backend alone. There it is another port too: a backend of two services
 is not what most have, and more work for l4lb."""
-
-EVERYWHERE: Final = frozenset(os.sched_getaffinity(0))
-"""The cores that the benchmark was given."""
-
-CORE: Final = min(EVERYWHERE)  # what is measured on one core is measured on this one
 
 RENO: Final = "net.ipv4.tcp_congestion_control=reno"
 """For all hosts: every kernel has it and lets a namespace choose it. What the machine has chosen for itself
@@ -202,26 +196,3 @@ def last_line(log: Path) -> str:
     """What a program said last."""
     lines = log.read_text(errors="replace").strip().splitlines()
     return lines[-1] if lines else "it said nothing"
-
-
-def stay(pid: int, cores: Iterable[int]) -> None:
-    """Have a process, 0 is this thread, run on these cores only, and what it starts from now on. One that
-    has ended is left alone.
-
-    Raises:
-        OSError: there are no such cores for it.
-    """
-    threads = [0]
-    if pid:
-        try:
-            threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
-        except FileNotFoundError:
-            return
-    for thread in threads:
-        with suppress(ProcessLookupError):
-            os.sched_setaffinity(thread, cores)
-
-
-def load_average() -> float:
-    """Of the machine, one minute."""
-    return os.getloadavg()[0]

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Final
 
 from benchmark import BenchError
-from benchmark.lab.hosts import CORE, EVERYWHERE, READY, RENO, Frontend, Hosts, stay
+from benchmark.lab.cores import CORE, EVERYWHERE, on_one_core, stay
+from benchmark.lab.hosts import READY, RENO, Frontend, Hosts
 from netlab import record
 from netlab.command import find, inside, run
 from netlab.lab import Lab
@@ -129,14 +130,14 @@ class Site(Hosts):
         On one core a rate says what a request costs all of them together. On two, it says at least as much
         about which of them the scheduler has put side by side at the moment.
         """
-        try:
-            self._stay({CORE})
-            yield
-        finally:
-            self._stay(EVERYWHERE)
+        with on_one_core():
+            try:
+                self._stay({CORE})
+                yield
+            finally:
+                self._stay(EVERYWHERE)
 
     def _stay(self, cores: Iterable[int]) -> None:
-        stay(0, cores)
         for host in self.lab.topology.backends:
             for pid in self._processes(host.name):
                 stay(pid, cores)

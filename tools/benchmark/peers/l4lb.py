@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from benchmark.lab.hosts import EVERYWHERE, Hosts, stay
+from benchmark.lab.cores import EVERYWHERE, stay
+from benchmark.lab.hosts import Hosts
 from benchmark.peers.service import Agents, Served
 from netlab import daemon
 from netlab.daemon import Daemon

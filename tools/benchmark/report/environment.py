@@ -11,6 +11,8 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+from benchmark.lab.cores import load_average
+
 _VERSIONS: Final = {
     "clang": ("clang", "--version"),
     "haproxy": ("haproxy", "-v"),
@@ -56,5 +58,5 @@ def environment() -> dict[str, str]:
         "cpu": f"{_cpu()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         **{name: _version(command) for name, command in _VERSIONS.items()},
-        "load average before": f"{os.getloadavg()[0]:.2f}",
+        "load average before": f"{load_average():.2f}",
     }

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from benchmark.lab.hosts import stay
+from benchmark.lab.cores import CORE, on_one_core, stay
 
 CORES = sorted(os.sched_getaffinity(0))
 
@@ -36,3 +36,10 @@ def test_what_a_process_starts_stays_with_it():
     finally:
         stay(0, CORES)
     assert done.stdout == f"[{CORES[0]}]\n"
+
+
+@pytest.mark.skipif(len(CORES) < 2, reason="this machine has one core")
+def test_this_thread_is_on_one_core_for_a_while():
+    with on_one_core():
+        assert os.sched_getaffinity(0) == {CORE}
+    assert sorted(os.sched_getaffinity(0)) == CORES
