@@ -8,10 +8,8 @@ import socket
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
-from pathlib import Path
 
-from netlab.command import NAMESPACES
+from netlab.namespace import entered
 
 CHUNK = 1 << 16
 DEADLINE = 10.0  # seconds until a test gives up
@@ -33,20 +31,7 @@ def heed_interrupts():
 
 def on(lab, host):
     """This thread is on a host of the lab; sockets made here stay there."""
-    return inside(lab.namespace(host))
-
-
-@contextmanager
-def inside(namespace):
-    """This thread is in a network namespace."""
-    from pyroute2 import netns
-
-    with Path("/proc/thread-self/ns/net").open() as home:
-        netns.setns(str(NAMESPACES / namespace))
-        try:
-            yield
-        finally:
-            netns.setns(home)
+    return entered(lab.namespace(host))
 
 
 def connect(lab, address, port=80, *, host="client", source="", source_port=0):

@@ -15,6 +15,7 @@ import pytest
 
 from l4lb.netlink.watch import KernelWatch
 from netlab.command import inside as command_in
+from netlab.namespace import entered
 
 GATEWAY, PEER = "l4nl-gw", "l4nl-peer"
 DEADLINE = 10.0  # seconds until a test gives up waiting for an event
@@ -57,22 +58,8 @@ def ip(namespace, commands, *, force=False):
     return result.stdout
 
 
-@contextlib.contextmanager
-def inside(namespace):
-    """Put this thread into a namespace: sockets made there belong to it."""
-    from pyroute2 import netns
-
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    try:
-        netns.setns(namespace)
-        yield
-    finally:
-        netns.setns(home)
-        os.close(home)
-
-
 def sysctl(namespace, **values):
-    with inside(namespace):
+    with entered(namespace):
         for name, value in values.items():
             family, table, interface, key = name.split("__")
             with open(f"/proc/sys/net/{family}/{table}/{interface}/{key}", "w") as file:
@@ -94,7 +81,7 @@ def two_namespaces():
     try:
         ip(GATEWAY, UPLINKS)
         ip(PEER, FAR_ENDS)
-        with inside(GATEWAY):
+        with entered(GATEWAY):
             yield
     finally:
         for name in (GATEWAY, PEER):

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 import pytest
 
 from netlab import command
+from netlab.namespace import entered
 from netlab.servers import UDP_ECHO_PORT
 from tests.lab import far
-from tests.lab.clients import CHUNK, connect, datagrams, inside, on, wait_for
+from tests.lab.clients import CHUNK, connect, datagrams, on, wait_for
 from tests.lab.nft import nft_table
 from tests.lab.services import BACKENDS, CLIENT, CLIENT6, endpoint, service
 
@@ -143,7 +144,7 @@ def test_a_download_finds_the_narrow_link_behind_the_clients_router(lab, daemon,
 def test_an_upload_finds_the_narrow_link_behind_the_backends_router(lab, daemon, version):
     """The router's error is about a packet to the backend; the client knows the VIP only."""
     with far.far_host(lab, "web1") as namespace:
-        with inside(namespace):
+        with entered(namespace):
             server = socket.create_server((FAR[version], 80), family=FAMILIES[version])
         with server, connect(lab, BEYOND[version]) as client:
             accepted, _ = server.accept()

@@ -13,11 +13,11 @@ from l4lb.netlink import announcer
 from l4lb.netlink.vips import VipError, VipKeeper
 from l4lb.wire.announce import gratuitous_arp, unsolicited_na
 from netlab.command import inside as command_in
+from netlab.namespace import entered
 from tests.lab.gateway import (
     DEADLINE,
     GATEWAY,
     PEER,
-    inside,
     ip,
     packed,
     run,
@@ -54,7 +54,7 @@ class Listener:
     """Hears what arrives at a host of the other namespace."""
 
     def __init__(self, interface):
-        with inside(PEER):
+        with entered(PEER):
             self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
             self.socket.bind((interface, 3))
         self.socket.setblocking(False)

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from demonstration.stage import Stage, StepFailed
 from netlab import LabError
-from netlab.command import NAMESPACES
 from netlab.daemon import Daemon
 from netlab.lab import Lab
 
@@ -146,10 +145,6 @@ class Site:
         return found
 
     # -- the lab -------------------------------------------------------------------------------
-
-    def namespace(self, host: str) -> Path:
-        """The network namespace of a host."""
-        return NAMESPACES / self.lab.namespace(host)
 
     def name_of(self, address: str) -> str:
         """The host behind ``ADDRESS:PORT``."""

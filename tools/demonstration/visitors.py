@@ -7,9 +7,10 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+
+from netlab.namespace import entered
 
 _PACE: Final = 0.01  # seconds between two visitors
 _PATIENCE: Final = 1.0  # seconds
@@ -27,7 +28,7 @@ class Visit:
 class Visitors(threading.Thread):
     """They come while the ``with`` block runs; those that the block begins with have come."""
 
-    def __init__(self, namespace: Path, address: str) -> None:
+    def __init__(self, namespace: str, address: str) -> None:
         super().__init__(daemon=True)
         self.visits: list[Visit] = []
         self._namespace = namespace
@@ -49,15 +50,13 @@ class Visitors(threading.Thread):
 
     def run(self) -> None:
         """Called by ``start``. A thread has a network namespace of its own."""
-        from pyroute2 import netns
-
-        netns.setns(str(self._namespace))
-        while not self._enough.wait(_PACE):
-            try:
-                backend, error = self._visit(), ""
-            except OSError as problem:
-                backend, error = "", problem.strerror or str(problem)
-            self.visits.append(Visit(time.monotonic(), backend, error))
+        with entered(self._namespace):
+            while not self._enough.wait(_PACE):
+                try:
+                    backend, error = self._visit(), ""
+                except OSError as problem:
+                    backend, error = "", problem.strerror or str(problem)
+                self.visits.append(Visit(time.monotonic(), backend, error))
 
     def _visit(self) -> str:
         with socket.create_connection((self._address, 80), _PATIENCE) as client:

@@ -21,7 +21,7 @@ from typing import Final
 from benchmark import BenchError
 from benchmark.bpf.flows import FRAME, Order
 from benchmark.bpf.generator import ready
-from benchmark.bpf.programs import context, inside, loaded, sk_buff
+from benchmark.bpf.programs import context, loaded, sk_buff
 from benchmark.figures.statistics import rotated
 from benchmark.lab.cables import CLIENT_MAC, GATEWAY_MACS, Cables, backends
 from benchmark.lab.cores import on_one_core
@@ -31,6 +31,7 @@ from benchmark.peers.service import Served
 from l4lb.datapath.libbpf import Link, Map, Program, TestRun
 from l4lb.model import Endpoint
 from l4lb.wire import tcp
+from netlab.namespace import entered
 
 _FIRST_PORT: Final = 1_000  # of the services
 _BACKEND_PORT: Final = 80
@@ -166,7 +167,7 @@ def _times(
         under_test = restore.maps[f"{datapath}_under_test"]
         runner = restore.programs[f"restore_{datapath}"]
         restore.maps["orders"].update(_KEY, order.pack())
-        with inside(cables.gateway), on_one_core():
+        with entered(cables.gateway), on_one_core():
             interface = socket.if_nametoindex("eth0")
             ctx = context(FRAME, interface) if datapath == "xdp" else sk_buff(interface)
             restore.maps["tc_under_test"].update(_KEY, tc.fd.to_bytes(4, sys.byteorder))

@@ -17,12 +17,13 @@ from typing import Final
 
 from benchmark import BenchError
 from benchmark.bpf.flows import FRAME, RANDOM, Order
-from benchmark.bpf.programs import attached, context, inside, loaded
+from benchmark.bpf.programs import attached, context, loaded
 from benchmark.lab.cables import CLIENT_MAC, GATEWAY_MACS, Cables
 from benchmark.lab.cores import on_one_core
 from l4lb.datapath.libbpf import LibbpfError, Map, Object
 from l4lb.model import Endpoint
 from l4lb.wire import tcp
+from netlab.namespace import entered
 
 _LIVE_FRAMES: Final = 2  # BPF_F_TEST_XDP_LIVE_FRAMES, Linux 5.18
 _CALL: Final = 500_000  # packets sent by a system call
@@ -48,7 +49,7 @@ class Sender:
         self._namespace = cables.namespaces["client"]
         self._program = generator.programs["generate"]
         self._orders = generator.maps["orders"]
-        with inside(self._namespace):
+        with entered(self._namespace):
             self._context = context(FRAME, socket.if_nametoindex("eth0"))
 
     def send(self, order: Order, count: int) -> float:
@@ -60,7 +61,7 @@ class Sender:
         """
         self._orders.update(_ONLY, order.pack())
         try:
-            with inside(self._namespace), on_one_core():
+            with entered(self._namespace), on_one_core():
                 done = self._program.test_run(
                     bytes(FRAME), ctx=self._context, repeat=count, flags=_LIVE_FRAMES
                 )

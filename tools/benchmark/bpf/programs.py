@@ -16,7 +16,7 @@ from typing import Final, Literal
 from benchmark import BenchError
 from build_bpf import CannotCompileError, SourceError, compile_object
 from l4lb.datapath.libbpf import LibbpfError, Object, Program, attach_tcx, attach_xdp
-from netlab.command import NAMESPACES
+from netlab.namespace import entered
 
 _SOURCES: Final = Path(__file__).parent
 Hook = Literal["xdp", "tc"]
@@ -49,19 +49,6 @@ def loaded(name: str, directory: Path) -> Iterator[Object]:
 
 
 @contextmanager
-def inside(namespace: str) -> Iterator[None]:
-    """With this thread in a network namespace."""
-    from pyroute2 import netns
-
-    with open("/proc/thread-self/ns/net") as home:
-        netns.setns(str(NAMESPACES / namespace), flags=0)
-        try:
-            yield
-        finally:
-            netns.setns(home.fileno())
-
-
-@contextmanager
 def attached(program: Program, hook: Hook, namespace: str, name: str) -> Iterator[None]:
     """With a program on an interface: at XDP, native, or at TC ingress.
 
@@ -69,7 +56,7 @@ def attached(program: Program, hook: Hook, namespace: str, name: str) -> Iterato
         BenchError: the interface does not take it.
     """
     try:
-        with inside(namespace):
+        with entered(namespace):
             index = socket.if_nametoindex(name)
             link = attach_xdp(program, index, "native") if hook == "xdp" else attach_tcx(program, index)
     except LibbpfError as error:

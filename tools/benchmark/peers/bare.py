@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from struct import Struct
 from typing import Final
 
-from benchmark.bpf.programs import attached, inside, loaded, mac_bytes
+from benchmark.bpf.programs import attached, loaded, mac_bytes
 from benchmark.lab.cables import BACKEND_MAC, GATEWAY_MACS
 from benchmark.lab.hosts import Frontend, Hosts
 from l4lb.datapath.libbpf import Object
+from netlab.namespace import entered
 
 _WAY: Final = Struct("=I12s")  # struct way
 
@@ -20,7 +21,7 @@ _WAY: Final = Struct("=I12s")  # struct way
 def configured(hosts: Hosts) -> Iterator[Object]:
     """redirect.c, told the way to the backend."""
     with loaded("redirect", hosts.directory) as program:
-        with inside(hosts.gateway):
+        with entered(hosts.gateway):
             interface = socket.if_nametoindex("eth1")
         addresses = mac_bytes(BACKEND_MAC) + mac_bytes(GATEWAY_MACS[1])
         program.maps["ways"].update(bytes(4), _WAY.pack(interface, addresses))
