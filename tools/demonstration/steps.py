@@ -101,7 +101,8 @@ def _requests(site: Site, count: int) -> Counter[str]:
 def failover(site: Site) -> None:
     """A client comes every 10 ms while nginx is stopped and started."""
     stage, web1 = site.stage, "10.2.0.11:80"
-    with Visitors(site.lab.namespace("client"), site.lab.topology.vip(4)) as visitors:
+    address = f"{site.lab.topology.vip(4)}:80"
+    with Visitors(site.lab.namespace("client"), address) as visitors:
         site.wait("visitors", lambda: len(visitors.visits) > 20)
         began = time.monotonic()
         site.tool("stop web1")

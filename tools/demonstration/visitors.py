@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections import Counter
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
+from netlab.ask import ask
 from netlab.namespace import entered
 
 _PACE: Final = 0.01  # seconds between two visitors
@@ -53,18 +53,10 @@ class Visitors(threading.Thread):
         with entered(self._namespace):
             while not self._enough.wait(_PACE):
                 try:
-                    backend, error = self._visit(), ""
+                    backend, error = ask(self._address, _PATIENCE), ""
                 except OSError as problem:
                     backend, error = "", problem.strerror or str(problem)
                 self.visits.append(Visit(time.monotonic(), backend, error))
-
-    def _visit(self) -> str:
-        with socket.create_connection((self._address, 80), _PATIENCE) as client:
-            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            text = b""
-            while data := client.recv(4096):
-                text += data
-        return text.rpartition(b"\r\n\r\n")[2].decode().strip()
 
     def since(self, moment: float) -> list[Visit]:
         """The visits that ended after a moment."""

@@ -24,14 +24,14 @@ from typing import Final
 from benchmark import BenchError
 from benchmark.lab.cores import CORE, EVERYWHERE, on_one_core, stay
 from benchmark.lab.hosts import READY, RENO, Frontend, Hosts
-from netlab import record
+from netlab import ask, record
 from netlab.command import find, inside, run
 from netlab.lab import Lab
 from netlab.network import MTU, cables, ready_for_xdp
 from netlab.process import members
 
 _LOCK: Final = Path("/run/l4lb-bench.lock")
-_ASK: Final = Path(__file__).with_name("ask.py")
+_ASK: Final = Path(ask.__file__)
 _ASKED: Final = 30  # times, to see that every backend gets its share
 _PROGRAMS: Final = ("ethtool", "iperf3", "nft", "nginx", "ss", "taskset", "unshare", "wrk")
 
@@ -74,20 +74,21 @@ class Site(Hosts):
             BenchError: they do not.
         """
         count = len(self.backends)
-        answers: dict[str, int] = json.loads(
-            self.must(
-                "client",
-                sys.executable,
-                "-I",
-                str(_ASK),
-                str(READY),
-                str(count),
-                str(_ASKED),
-                *frontend.web,
-            )
-        )
+        answers = self.answers(frontend, count, _ASKED)
         if len(answers) < count or min(answers.values()) < _ASKED // count // 2:
             raise BenchError(f"the backends do not take turns: of {_ASKED} requests they got {answers}")
+
+    def answers(self, frontend: Frontend, names: int, times: int) -> dict[str, int]:
+        """Let the client ask web servers until so many have answered; how often each has then answered of
+        some times more.
+
+        Raises:
+            BenchError: not so many do, or one does not any more.
+        """
+        numbers = (str(READY), str(names), str(times))
+        said = self.must("client", sys.executable, "-I", str(_ASK), *numbers, *frontend.web)
+        answers: dict[str, int] = json.loads(said)
+        return answers
 
     @contextmanager
     def ready_for_xdp(self) -> Iterator[None]:

@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import IO, Final
 
 from benchmark import BenchError
-from benchmark.lab.hosts import READY
 from benchmark.lab.site import Site
 from benchmark.latency.scenes import SERVERS, WORKERS, Action
 
 PORT: Final = 8000  # the lab's own servers have port 80
 _FIRST_ADDRESS: Final = 21  # of the backends' network
-_ASK: Final = Path(__file__).parent.parent / "lab" / "ask.py"
 _TOOLS: Final = Path(__file__).parent.parent.parent
 
 
@@ -101,16 +99,7 @@ class Pool:
         Raises:
             BenchError: one does not.
         """
-        command = (
-            sys.executable,
-            "-I",
-            str(_ASK),
-            str(READY),
-            str(len(self.servers)),
-            "0",
-            *self.site.at_vip.web,
-        )
-        self.site.must("client", *command)
+        self.site.answers(self.site.at_vip, len(self.servers), 0)
 
 
 @contextmanager

@@ -16,14 +16,14 @@ from collections import Counter
 from itertools import cycle
 
 
-def ask(address: str) -> str:
-    """The name of the server behind an address.
+def ask(address: str, timeout: float = 2.0) -> str:
+    """The name of the server behind an address, HOST:PORT, on a connection of its own.
 
     Raises:
-        OSError: it does not answer.
+        OSError: it does not answer, ``timeout`` seconds for each step of it.
     """
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=2) as connection:
+    with socket.create_connection((host, int(port)), timeout) as connection:
         connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
         answer = b""
         while piece := connection.recv(4096):
