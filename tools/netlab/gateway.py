@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Final
 
@@ -48,11 +49,18 @@ def config(topology: Topology, key: Path) -> str:
     )
     text = '# The lab\'s gateway, from tools/lab.json.\n\n[gateway]\ndatapath = "auto"\n'
     for name, version, port, settings in services:
-        text += _SERVICE.format(name=name, address=_at(topology.vip(version), port), settings=settings)
+        text += _SERVICE.format(name=name, address=endpoint(topology.vip(version), port), settings=settings)
         for host in topology.backends:
-            text += f'[[services.backends]]\naddress = "{_at(host.address(version), port)}"\n\n'
+            text += f'[[services.backends]]\naddress = "{endpoint(host.address(version), port)}"\n\n'
     return text.rstrip("\n") + "\n"
 
 
-def _at(address: str, port: int) -> str:
+def write_key(file: Path) -> None:
+    """Make the key that l4lb and its agents share, anew."""
+    file.touch(mode=0o600)
+    file.write_text(secrets.token_hex(32) + "\n")
+
+
+def endpoint(address: str, port: int) -> str:
+    """An address and a port as the config has them."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

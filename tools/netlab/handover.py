@@ -4,7 +4,6 @@ l4lb's wheel and those it needs, packages of Debian if there are, and the key of
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import subprocess
 import tarfile
@@ -60,8 +59,7 @@ def pack(target: Path, requirements: tuple[str, ...] = (), kept: Path = KEPT) ->
         raise LabError(f"L4LB_DEBS: there are no packages in {debs}")
     key = kept / gateway.KEY
     if not key.exists():
-        key.touch(mode=0o600)
-        key.write_text(secrets.token_hex(32) + "\n")
+        gateway.write_key(key)
     archive = target / f".{ARCHIVE}.new"
     with tarfile.open(archive, "w") as tar:
         archive.chmod(0o600)  # for the key

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,8 +52,7 @@ class Namespaces:
             LabError: l4lb does not start.
         """
         self._daemon.configure(gateway.config(self.topology, self._key))
-        self._key.touch(mode=0o600)
-        self._key.write_text(secrets.token_hex(32) + "\n")
+        gateway.write_key(self._key)
         with self._daemon.log.open("ab") as log:
             for host in self.topology.backends:
                 self._start_agent(host, log)

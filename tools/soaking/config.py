@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from netlab.gateway import endpoint
 from netlab.topology import Topology
 
 PORTS: Final = {"ask": 7000, "greet": 7001, "stream": 7002, "sink": 7003, "udp": 7004}
@@ -56,20 +57,16 @@ class Service:
 
     def at(self, address: str) -> str:
         """Where its servers are on a backend, as the config has it."""
-        return _endpoint(address, PORTS[self.kind])
+        return endpoint(address, PORTS[self.kind])
 
     def text(self, vip: str, backends: Sequence[str]) -> str:
         """Its part of the config."""
         tables = "".join(f'[[services.backends]]\naddress = "{self.at(each)}"\n' for each in backends)
         return (
-            f'[[services]]\nname = "{self.name}"\naddress = "{_endpoint(vip, self.port)}"\n'
+            f'[[services]]\nname = "{self.name}"\naddress = "{endpoint(vip, self.port)}"\n'
             f'protocol = "{"udp" if self.kind == "udp" else "tcp"}"\nscheduler = "{self.scheduler}"\n'
             f"{self.settings}\n{_HEALTH}{tables}"
         )
-
-
-def _endpoint(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 SERVICES: Final = (

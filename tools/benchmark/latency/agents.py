@@ -8,7 +8,6 @@ behind that file is real: what the agent makes of it, the packets, the gateway's
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,8 +21,8 @@ from benchmark.latency.pool import Pool
 from benchmark.latency.scenes import BUSY
 from benchmark.peers.service import Agents
 from netlab.daemon import L4LB
+from netlab.gateway import AGENT_PORT, KEY, write_key
 
-PORT: Final = 7077
 MEASURED: Final = 0.1
 """Seconds between two looks of an agent at its CPU, of which it averages some three."""
 
@@ -99,9 +98,8 @@ def open_agents(pool: Pool) -> Iterator[tuple[Agents, Hosts]]:
         BenchError: one does not start.
     """
     directory = pool.site.directory
-    key = directory / "agents.key"
-    key.touch(mode=0o600)
-    key.write_text(secrets.token_hex(32))
+    key = directory / KEY
+    write_key(key)
     now = time.monotonic()
     hosts = [_Host(directory / f"{server.name}.stat", now) for server in pool.servers]
     with ExitStack() as stack:
@@ -110,13 +108,13 @@ def open_agents(pool: Pool) -> Iterator[tuple[Agents, Hosts]]:
         ]
         for server, log in zip(pool.servers, logs, strict=True):
             _wait_listening(pool, server.host, server.address, log)
-        yield Agents(PORT, key, ASKED), stack.enter_context(Hosts(hosts))
+        yield Agents(AGENT_PORT, key, ASKED), stack.enter_context(Hosts(hosts))
 
 
 @contextmanager
 def _agent(pool: Pool, number: int, stat: Path, key: Path) -> Iterator[Path]:
     server = pool.servers[number]
-    at = f"{server.address}:{PORT}"
+    at = f"{server.address}:{AGENT_PORT}"
     options = ("--listen", at, "--tcp", at, "--key", str(key), "--interval", str(MEASURED))
     command = ("unshare", "--mount", "--propagation", "private", "sh", "-c", _MOUNTED, str(stat), str(L4LB))
     with pool.site.process(server.host, *command, "agent", *options, name=f"agent-{server.name}") as (
@@ -128,7 +126,7 @@ def _agent(pool: Pool, number: int, stat: Path, key: Path) -> Iterator[Path]:
 
 def _wait_listening(pool: Pool, host: str, address: str, log: Path) -> None:
     deadline = time.monotonic() + READY
-    while not pool.site.must(host, "ss", "-Hltn", "src", f"{address}:{PORT}").strip():
+    while not pool.site.must(host, "ss", "-Hltn", "src", f"{address}:{AGENT_PORT}").strip():
         if time.monotonic() > deadline:
             raise BenchError(f"the agent at {address} does not listen: {last_line(log)}")
         time.sleep(0.05)
