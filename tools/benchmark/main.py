@@ -40,6 +40,7 @@ from benchmark.report.plot import plot
 from benchmark.report.results import Results
 from netlab import LabError
 from netlab.daemon import KERNEL_DATAPATHS
+from netlab.tool import end_as_after_an_error
 
 _ON_CABLES: Final = ("packets", "alone", "flood", "restart")
 _WIDTH: Final = 130  # columns, where the output is no terminal
@@ -211,9 +212,7 @@ def _tell(results: Results, options: argparse.Namespace) -> int:
 def main(argv: Sequence[str]) -> int:
     """Run the benchmark; its exit status."""
     options = parse(argv)
-    # End as after an error, so that the lab is taken down.
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, lambda number, frame: sys.exit(128 + number))
+    end_as_after_an_error()
     try:
         return _run(options)
     except (BenchError, LabError) as error:

@@ -20,6 +20,7 @@ from typing import Final
 
 from netlab import LabError, gateway, process, role, servers
 from netlab.record import HOME, namespace_inode
+from netlab.tool import find_roots_programs
 from netlab.topology import Host, load
 
 LAB: Final = Path(__file__).resolve().parents[2]  # where provisioning put it
@@ -116,7 +117,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+    find_roots_programs()
     try:
         main(sys.argv[1:])
     except LabError as error:

@@ -9,7 +9,6 @@ import json
 import math
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from rich.table import Table
 from l4lb.cli.client import DaemonError
 from netlab import LabError
 from netlab.daemon import DATAPATHS, KERNEL_DATAPATHS
+from netlab.tool import end_as_after_an_error
 from soaking.clients import CLIENTS
 from soaking.config import LONGEST_TIMEOUT
 from soaking.field import Field, open_field, programs
@@ -84,8 +84,7 @@ def main(minutes: float, datapath: str, seed: int, prefix: str) -> None:
     The counts of connections and of outstanding requests must be possible all the time, and come back to
     0 by timeouts alone. As root.
     """
-    for ending in (signal.SIGTERM, signal.SIGHUP):  # as after an error, so that the lab is taken down
-        signal.signal(ending, lambda number, frame: sys.exit(128 + number))
+    end_as_after_an_error()
     if os.geteuid():
         raise click.ClickException("the lab is made of network namespaces: run it as root")
     seconds = 60 * minutes
