@@ -15,7 +15,7 @@ from typing import Final
 
 from netlab import LabError, network, process, servers
 from netlab.command import find, inside
-from netlab.record import HOME, Record, locked
+from netlab.record import HOME, Record, alone, locked
 from netlab.topology import Host, load
 
 DEFAULT_PREFIX: Final = "l4lb"
@@ -207,6 +207,22 @@ class Lab:
 def prefixes() -> list[str]:
     """The prefixes of all labs that are up, or half up, on this machine."""
     return sorted(directory.name for directory in HOME.iterdir()) if HOME.is_dir() else []
+
+
+@contextmanager
+def own(prefix: str) -> Iterator[Lab]:
+    """The lab of this prefix for one program alone, down before and after.
+
+    Raises:
+        LabError: another one is at work on it, or the caller is not root.
+    """
+    lab = Lab(prefix)
+    with alone(prefix):
+        lab.down()  # of one that was killed, with a daemon that may be of other code
+        try:
+            yield lab
+        finally:
+            lab.down()
 
 
 @contextmanager

@@ -11,8 +11,7 @@ from typing import IO
 
 from netlab import LabError, gateway
 from netlab.daemon import L4LB, Daemon
-from netlab.lab import Lab
-from netlab.record import alone
+from netlab.lab import Lab, own
 from netlab.topology import Host
 
 
@@ -84,9 +83,7 @@ def namespaces(prefix: str) -> Iterator[Namespaces]:
     """
     if not L4LB.exists():
         raise LabError("there is no .venv with l4lb in it: run tools/setup")
-    lab = Lab(prefix)
-    with alone(prefix):
-        lab.down()  # of one that was killed, with a daemon that may be of other code
+    with own(prefix) as lab:
         hosts = Namespaces(lab)
         try:
             lab.up()
@@ -96,5 +93,3 @@ def namespaces(prefix: str) -> Iterator[Namespaces]:
             if words := hosts.last_words():
                 print(words, file=sys.stderr)
             raise
-        finally:
-            lab.down()

@@ -16,9 +16,8 @@ from l4lb.datapath.ebpf import layout
 from l4lb.datapath.libbpf import Map
 from netlab.command import run
 from netlab.daemon import Daemon, running
-from netlab.lab import Lab
+from netlab.lab import Lab, own
 from netlab.network import ready_for_xdp
-from netlab.record import alone
 from soaking.config import PORTS, SERVICES, Service, config
 from soaking.watch import Counts
 
@@ -136,11 +135,8 @@ def open_field(prefix: str, datapath: str) -> Iterator[Field]:
     Raises:
         LabError: there can be no lab, another tool has it, or l4lb does not start or stop.
     """
-    lab = Lab(prefix)
     with ExitStack() as stack:
-        stack.enter_context(alone(prefix))
-        lab.down()
-        stack.callback(lab.down)
+        lab = stack.enter_context(own(prefix))
         lab.up()
         servers = Servers(lab)
         stack.callback(servers.close)

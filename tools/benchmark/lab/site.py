@@ -16,7 +16,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Final
@@ -26,7 +26,7 @@ from benchmark.lab.cores import CORE, EVERYWHERE, on_one_core, stay
 from benchmark.lab.hosts import READY, RENO, Frontend, Hosts
 from netlab import ask, record
 from netlab.command import find, inside, run
-from netlab.lab import Lab
+from netlab.lab import Lab, own
 from netlab.network import MTU, cables, ready_for_xdp
 from netlab.process import members
 
@@ -189,11 +189,8 @@ def only_bench(prefix: str) -> Iterator[Lab]:
         raise BenchError("balancers are measured on network namespaces: run it as root")
     for program in _PROGRAMS:
         find(program)
-    lab = Lab(prefix)
     busy = "another benchmark runs on this machine: wait for its end"
-    with record.held(_LOCK, busy), record.alone(prefix), ExitStack() as stack:
-        lab.down()
-        stack.callback(lab.down)
+    with record.held(_LOCK, busy), own(prefix) as lab:
         yield lab
 
 
