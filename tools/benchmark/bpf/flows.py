@@ -87,7 +87,7 @@ class Order:
         pseudo = pseudo_header(nobody, self.destination.ip, tcp.PROTOCOL, len(segment))
         segment[tcp.CHECKSUM : tcp.CHECKSUM + 2] = checksum(segment, pseudo).to_bytes(2, "big")
         packet = ipv4.build(nobody, self.destination.ip, tcp.PROTOCOL, bytes(segment))
-        macs = b"".join(bytes.fromhex(mac.replace(":", "")) for mac in self.macs)
+        macs = b"".join(map(mac_bytes, self.macs))
         return macs + ETHERTYPE_IPV4.to_bytes(2, "big") + packet
 
 
@@ -95,3 +95,8 @@ def client(flow: int) -> Endpoint:
     """The client's end of a flow."""
     address = int.from_bytes(CLIENTS, "big") + flow // PORTS
     return Endpoint(address.to_bytes(4, "big"), FIRST_PORT + flow % PORTS)
+
+
+def mac_bytes(text: str) -> bytes:
+    """An Ethernet address, six bytes."""
+    return bytes.fromhex(text.replace(":", ""))

@@ -68,11 +68,6 @@ def attached(program: Program, hook: Hook, namespace: str, name: str) -> Iterato
         link.close()
 
 
-def mac_bytes(text: str) -> bytes:
-    """An Ethernet address, six bytes."""
-    return bytes.fromhex(text.replace(":", ""))
-
-
 def context(frame: int, interface: int) -> bytes:
     """A struct xdp_md: a frame of so many bytes came in at an interface."""
     return _XDP_MD.pack(0, frame, 0, interface, 0, 0)

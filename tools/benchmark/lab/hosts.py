@@ -120,14 +120,29 @@ class Hosts:
             BenchError: it does not get as far as listening; says its last words.
         """
         with self.process(host, *argv) as (process, log):
-            deadline = time.monotonic() + READY
-            while not self.must(host, "ss", "-Hltn", f"sport = :{port}").strip():
-                if process.poll() is not None:
-                    raise BenchError(f"{argv[0]} ended: {last_line(log)}")
-                if time.monotonic() > deadline:
-                    raise BenchError(f"{argv[0]} does not listen on port {port} of {host}")
-                time.sleep(0.02)
+            self.wait_listening(host, f"sport = :{port}", argv[0], process, log)
             yield
+
+    def wait_listening(
+        self, host: str, where: str, name: str, process: subprocess.Popen[bytes], log: Path
+    ) -> None:
+        """Until a program listens.
+
+        Args:
+            where: the TCP port or address, as ss(8) filters by it.
+            name: of the program, for people.
+            process, log: of it.
+
+        Raises:
+            BenchError: it ends, or does not get as far; says its last words.
+        """
+        deadline = time.monotonic() + READY
+        while not self.must(host, "ss", "-Hltn", *where.split()).strip():
+            if process.poll() is not None:
+                raise BenchError(f"{name} ended: {_last_line(log)}")
+            if time.monotonic() > deadline:
+                raise BenchError(f"{name} does not listen on {host}, {where}: {_last_line(log)}")
+            time.sleep(0.02)
 
     @contextmanager
     def process(
@@ -192,7 +207,7 @@ class Hosts:
             raise BenchError(f"the turn before has left {', '.join(left)} on the gateway")
 
 
-def last_line(log: Path) -> str:
+def _last_line(log: Path) -> str:
     """What a program said last."""
     lines = log.read_text(errors="replace").strip().splitlines()
     return lines[-1] if lines else "it said nothing"

@@ -8,15 +8,14 @@ behind that file is real: what the agent makes of it, the packets, the gateway's
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from benchmark import BenchError
-from benchmark.lab.hosts import READY, last_line
 from benchmark.latency.pool import Pool
 from benchmark.latency.scenes import BUSY
 from benchmark.peers.service import Agents
@@ -103,30 +102,21 @@ def open_agents(pool: Pool) -> Iterator[tuple[Agents, Hosts]]:
     now = time.monotonic()
     hosts = [_Host(directory / f"{server.name}.stat", now) for server in pool.servers]
     with ExitStack() as stack:
-        logs = [
+        agents = [
             stack.enter_context(_agent(pool, number, host.file, key)) for number, host in enumerate(hosts)
         ]
-        for server, log in zip(pool.servers, logs, strict=True):
-            _wait_listening(pool, server.host, server.address, log)
+        for server, (process, log) in zip(pool.servers, agents, strict=True):
+            where = f"src {server.address}:{AGENT_PORT}"
+            pool.site.wait_listening(server.host, where, f"the agent of {server.name}", process, log)
         yield Agents(AGENT_PORT, key, ASKED), stack.enter_context(Hosts(hosts))
 
 
-@contextmanager
-def _agent(pool: Pool, number: int, stat: Path, key: Path) -> Iterator[Path]:
+def _agent(
+    pool: Pool, number: int, stat: Path, key: Path
+) -> AbstractContextManager[tuple[subprocess.Popen[bytes], Path]]:
+    """The process and its log."""
     server = pool.servers[number]
     at = f"{server.address}:{AGENT_PORT}"
     options = ("--listen", at, "--tcp", at, "--key", str(key), "--interval", str(MEASURED))
     command = ("unshare", "--mount", "--propagation", "private", "sh", "-c", _MOUNTED, str(stat), str(L4LB))
-    with pool.site.process(server.host, *command, "agent", *options, name=f"agent-{server.name}") as (
-        _,
-        log,
-    ):
-        yield log
-
-
-def _wait_listening(pool: Pool, host: str, address: str, log: Path) -> None:
-    deadline = time.monotonic() + READY
-    while not pool.site.must(host, "ss", "-Hltn", "src", f"{address}:{AGENT_PORT}").strip():
-        if time.monotonic() > deadline:
-            raise BenchError(f"the agent at {address} does not listen: {last_line(log)}")
-        time.sleep(0.05)
+    return pool.site.process(server.host, *command, "agent", *options, name=f"agent-{server.name}")

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from struct import Struct
 from typing import Final
 
-from benchmark.bpf.programs import attached, loaded, mac_bytes
+from benchmark.bpf.flows import mac_bytes
+from benchmark.bpf.programs import attached, loaded
 from benchmark.lab.cables import BACKEND_MAC, GATEWAY_MACS
 from benchmark.lab.hosts import Frontend, Hosts
 from l4lb.datapath.libbpf import Object
