@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -19,8 +20,10 @@ MISSING = [program for program in _PROGRAMS if shutil.which(program) is None]
 def site(lab_possible):
     if MISSING:
         pytest.skip(f"no {', '.join(MISSING)}: tools/setup installs them")
-    with open_site(f"l4lb-test-b{os.getpid()}") as opened:
+    prefix = f"l4lb-test-b{os.getpid()}"
+    with open_site(prefix) as opened:
         yield opened
+    Path(f"/run/l4lb-lab.{prefix}.lock").unlink()
 
 
 def servers(site):
