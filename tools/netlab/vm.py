@@ -90,11 +90,20 @@ def _make_box(box: Path) -> None:
     """
     # In a session of its own, so that one signal ends it and what it runs; then it has time to clean up,
     # which subprocess.run would not give it.
-    process = subprocess.Popen([_ROOT / "tools" / "vm" / "box", box], start_new_session=True)
+    process = None
+    # A signal while it is being started has to wait: it would be left to itself.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGINT, signal.SIGTERM))
     try:
+        process = subprocess.Popen(
+            [_ROOT / "tools" / "vm" / "box", box],
+            start_new_session=True,
+            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, before),
+        )
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         status = process.wait()
     finally:
-        if process.poll() is None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if process is not None and process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait()
     if status:

@@ -50,10 +50,11 @@ def test_a_lab_is_for_one_tool_alone():
 
 
 BOX = """#!/bin/bash
-trap 'sleep 0.5; rm "$1".unfinished' EXIT
+trap 'sleep 0.5; rm "$1".unfinished; kill $! 2>/dev/null' EXIT
 trap 'exit 1' HUP INT TERM
 touch "$1".unfinished
-sleep 60
+sleep 60 & # a trap waits for the end of what is in the foreground
+wait
 """
 
 INTERRUPTED = """\
