@@ -6,7 +6,9 @@ begin at one unit of 4,096 ns, which a right shift makes of nanoseconds, and end
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, compress
 from typing import Final
 
 from l4lb.model import Times
@@ -43,7 +45,7 @@ _ENDS: Final = tuple(f"{upper_bound(bucket):.6f}" for bucket in range(BUCKETS))
 
 def by_end(times: Times) -> dict[str, int]:
     """The buckets that have something in them, by where they end in seconds: what JSON can carry."""
-    return {end: count for end, count in zip(_ENDS, times.buckets, strict=False) if count}
+    return dict(compress(zip(_ENDS, times.buckets, strict=False), times.buckets))
 
 
 def from_ends(ends: Mapping[str, int]) -> tuple[int, ...]:
@@ -83,13 +85,9 @@ class Stopwatch:
 def quantile(times: Times, share: float) -> float | None:
     """The time, seconds, that ``share`` of all did not exceed, 0 to 1; None without any. It is where the
     bucket ends, so up to a quarter too much and never too little."""
-    wanted = share * times.count
-    seen = 0
-    for bucket, count in enumerate(times.buckets):
-        seen += count
-        if count and seen >= wanted:
-            return upper_bound(bucket)
-    return None
+    seen = tuple(accumulate(times.buckets))
+    bucket = bisect_left(seen, max(1, share * times.count))
+    return upper_bound(bucket) if bucket < len(seen) else None
 
 
 def since(now: Times, before: Times) -> Times:

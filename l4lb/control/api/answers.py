@@ -38,6 +38,7 @@ from l4lb.metrics.server import MetricsServer
 from l4lb.metrics.snapshot import BackendSnapshot, Snapshot, choices_of
 from l4lb.model import Backend, BackendKey, Counters, Endpoint, Service, Traffic
 from l4lb.netlink.watch import KernelWatch
+from l4lb.turns import in_turns
 
 _DATAPATH_ANSWERS: Final = 2.0
 """Seconds, for metrics: a scrape is to tell of a datapath that hangs and not to hang with it."""
@@ -77,7 +78,8 @@ class Answers:
         return {
             "status": await self._status(socket_path, counters),
             "services": [
-                self._service(service, counters.backends) for service in self._desired.config.services
+                await self._service(service, counters.backends)
+                async for service in in_turns(self._desired.config.services)
             ],
         }
 
@@ -134,7 +136,8 @@ class Answers:
             began=self._began_at,
             running=running,
             services=[
-                (service, self._snapshots(service, counters.backends)) for service in config.services
+                (service, await self._snapshots(service, counters.backends))
+                async for service in in_turns(config.services)
             ],
             counters=counters,
             limits=capabilities.made_for or config.gateway.limits,
@@ -145,7 +148,9 @@ class Answers:
             refused=agents_report(convergence.agents.refused, checks.refused)["refused"],
         )
 
-    def _snapshots(self, service: Service, traffic: Mapping[BackendKey, Traffic]) -> list[BackendSnapshot]:
+    async def _snapshots(
+        self, service: Service, traffic: Mapping[BackendKey, Traffic]
+    ) -> list[BackendSnapshot]:
         try:
             choices = choices_of(self._convergence.plan_of(service.name))
         except DatapathError:  # so new that no pass has met it
@@ -158,7 +163,7 @@ class Answers:
                 choice=choices.get(backend.address),
                 traffic=traffic.get((service.name, backend.address), Traffic()),
             )
-            for backend in service.backends
+            async for backend in in_turns(service.backends)
         ]
 
     async def services(self, name: str | None = None) -> list[Json]:
@@ -170,7 +175,7 @@ class Answers:
         config = self._desired.config
         chosen = config.services if name is None else (find_service(config, name),)
         traffic = (await self._counters()).backends
-        return [self._service(service, traffic) for service in chosen]
+        return [await self._service(service, traffic) async for service in in_turns(chosen)]
 
     async def backend(self, name: str, address: Endpoint) -> Json:
         """One backend, as the answer to a change of it; ``warning`` is a line if its service has no backend
@@ -198,7 +203,7 @@ class Answers:
         found, total = await datapath.connections(which, limit)
         if not total and which.backend is not None:
             find_in_any(config, which.service, which.backend)
-        return [connection_report(connection) for connection in found], total
+        return [connection_report(connection) async for connection in in_turns(found)], total
 
     async def explain(self, name: str, client: Endpoint) -> Json:
         """Which backend of a service a client would get now, and why.
@@ -264,8 +269,8 @@ class Answers:
         except KeyError:  # so new that no pass has met it
             return Health(HealthState.UNKNOWN, time.monotonic())
 
-    def _service(self, service: Service, traffic: Mapping[BackendKey, Traffic]) -> Json:
-        backends = [self._backend(service, backend, traffic) for backend in service.backends]
+    async def _service(self, service: Service, traffic: Mapping[BackendKey, Traffic]) -> Json:
+        backends = [self._backend(service, each, traffic) async for each in in_turns(service.backends)]
         return service_report(service, backends)
 
     def _backend(self, service: Service, backend: Backend, traffic: Mapping[BackendKey, Traffic]) -> Json:

@@ -31,6 +31,7 @@ from l4lb.times import by_end, quantile
 Json = dict[str, Any]
 
 _QUANTILES: Final = (0.5, 0.9, 0.99)
+_TRAFFIC: Final = tuple(each.name for each in dataclasses.fields(Traffic))
 
 DRAIN: Final = "drain"
 """The state shown for a backend of weight 0, whatever its health, and for one that its agent keeps out of
@@ -77,7 +78,8 @@ def backend_report(
 
 
 def _traffic_report(traffic: Traffic) -> Json:
-    report = dataclasses.asdict(traffic)
+    # Not by asdict, which copies each bucket.
+    report = {name: getattr(traffic, name) for name in _TRAFFIC}
     report["waiting"] = round(traffic.waiting, 6)
     report["handshakes"] = times_report(traffic.handshakes)
     report["responses"] = times_report(traffic.responses)

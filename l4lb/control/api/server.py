@@ -38,6 +38,7 @@ from typing import Final
 from aiohttp import web
 
 from l4lb.client_errors import log_sparingly
+from l4lb.control.api.encoding import long_answer
 from l4lb.control.api.report import Json
 from l4lb.control.config.config import ConfigError
 from l4lb.control.config.edits import (
@@ -105,14 +106,14 @@ class Api:
     async def _status(self, request: web.Request) -> web.Response:
         return web.json_response(await self._answers.status(self._socket_path))
 
-    async def _overview(self, request: web.Request) -> web.Response:
-        return web.json_response(await self._answers.overview(self._socket_path))
+    async def _overview(self, request: web.Request) -> web.StreamResponse:
+        return await long_answer(request, await self._answers.overview(self._socket_path))
 
-    async def _services(self, request: web.Request) -> web.Response:
-        return web.json_response({"services": await self._answers.services()})
+    async def _services(self, request: web.Request) -> web.StreamResponse:
+        return await long_answer(request, {"services": await self._answers.services()})
 
-    async def _service(self, request: web.Request) -> web.Response:
-        return web.json_response((await self._answers.services(request.match_info["name"]))[0])
+    async def _service(self, request: web.Request) -> web.StreamResponse:
+        return await long_answer(request, (await self._answers.services(request.match_info["name"]))[0])
 
     async def _add_service(self, request: web.Request) -> web.Response:
         body = await _body(request, "service", "runtime")
@@ -127,9 +128,10 @@ class Api:
         await self._plane.edit(edit, runtime=_query_flag(request, "runtime"))
         return web.json_response({})
 
-    async def _backends(self, request: web.Request) -> web.Response:
+    async def _backends(self, request: web.Request) -> web.StreamResponse:
         services = await self._answers.services(request.query.get("service"))
-        return web.json_response({"backends": [backend for s in services for backend in s["backends"]]})
+        backends = [backend for service in services for backend in service["backends"]]
+        return await long_answer(request, {"backends": backends})
 
     async def _add_backend(self, request: web.Request) -> web.Response:
         body = await _body(request, "address", "weight", "runtime")
@@ -164,10 +166,10 @@ class Api:
         await self._plane.edit(edit, runtime=_query_flag(request, "runtime"))
         return web.json_response({})
 
-    async def _connections(self, request: web.Request) -> web.Response:
+    async def _connections(self, request: web.Request) -> web.StreamResponse:
         limit = _whole_number(request.query.get("limit", str(_DEFAULT_LIMIT)))
         found, total = await self._answers.connections(_filter(request), limit)
-        return web.json_response({"connections": found, "total": total})
+        return await long_answer(request, {"connections": found, "total": total})
 
     async def _flush(self, request: web.Request) -> web.Response:
         which = _filter(request)
@@ -182,10 +184,10 @@ class Api:
         except ValueError as error:
             raise BadRequest(str(error)) from None
 
-    async def _decisions(self, request: web.Request) -> web.Response:
+    async def _decisions(self, request: web.Request) -> web.StreamResponse:
         limit = _whole_number(request.query.get("limit", str(_DEFAULT_LIMIT)))
         which = _filter(request)
-        return web.json_response({"decisions": await self._answers.decisions(which, limit)})
+        return await long_answer(request, {"decisions": await self._answers.decisions(which, limit)})
 
     async def _reload(self, request: web.Request) -> web.Response:
         return web.json_response({"changes": await self._plane.reload()})

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from l4lb import turns
 from l4lb.agent.protocol import Refusal
 from l4lb.control import control_plane
 from l4lb.datapath.base import ConnectionFilter
@@ -41,6 +42,7 @@ from tests.unit.control.harness import (
     WEB2,
     with_daemon,
 )
+from tests.unit.test_turns import turns_of_others_during
 
 
 def test_status(tmp_path):
@@ -446,5 +448,51 @@ def test_metrics_are_of_what_is_in_force(tmp_path):
         changes = (await l4lb.change("POST", "/v1/reload"))["changes"]
         assert changes == ["gateway: metrics.enabled true -> false"]
         assert not l4lb.metrics.settings.enabled
+
+    with_daemon(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("path", ["/v1/backends", "/v1/overview", "/v1/connections"])
+def test_others_have_turns_while_a_long_answer_is_made(tmp_path, monkeypatch, path):
+    one = ConnectionInfo(
+        "web", Protocol.TCP, Endpoint.parse("10.1.0.2:5"), WEB1, WEB1, WEB1, State.ESTABLISHED, 0.1, 5.0
+    )
+    had = {}
+
+    async def scenario(l4lb):
+        l4lb.datapath.known = [one] * 500
+        for turn in (60.0, 0.0):  # seconds
+            monkeypatch.setattr(turns, "TURN", turn)
+            had[turn] = await turns_of_others_during(l4lb.get(path))
+
+    backends = "".join(
+        f'[[services.backends]]\naddress = "10.2.1.{number}:80"\n' for number in range(1, 251)
+    )
+    text = f'[[services]]\nname = "many"\naddress = "10.1.0.102:80"\n{backends}'
+    with_daemon(tmp_path, scenario, f"{CONFIG}\n{text}")
+    assert had[0.0] - had[60.0] > 400  # for each of 250 when it is looked at, and when it is written
+
+
+def test_the_snapshot_of_the_metrics_leaves_others_their_turns(tmp_path, monkeypatch):
+    async def scenario(l4lb):
+        monkeypatch.setattr(turns, "TURN", 0.0)
+        had = await turns_of_others_during(l4lb.metrics.snapshot())
+        assert had >= 3  # a service has two backends, the other one
+
+    with_daemon(tmp_path, scenario)
+
+
+def test_figures_of_traffic_are_not_copied_one_by_one(tmp_path, monkeypatch):
+    copied = []
+
+    async def scenario(l4lb):
+        watch = Stopwatch()
+        watch.took(0.25)
+        l4lb.datapath.count = Counters({("web", WEB1): Traffic(responses=watch.read())}, {}, {})
+        monkeypatch.setattr("copy.deepcopy", copied.append)  # dataclasses.asdict does it to each bucket
+        one, *_ = (await l4lb.get("/v1/backends"))["backends"]
+        monkeypatch.undo()
+        assert one["responses"]["count"] == 1
+        assert len(copied) < len(watch.buckets)  # of a service's check, a few
 
     with_daemon(tmp_path, scenario)
