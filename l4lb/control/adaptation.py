@@ -22,6 +22,7 @@ from l4lb.schedulers import adaptive
 from l4lb.schedulers.adaptive import Pool
 from l4lb.schedulers.measured import Measured, between
 from l4lb.schedulers.scheduler import Candidate
+from l4lb.turns import in_turns
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,10 @@ are evaded better than with looks twice as far apart, and no worse than with clo
 REST: Final = 3.0
 """Times as long as a look took until the next one, at least: a look takes a millisecond for a hundred
 backends, and those of thousands are not to take more than a quarter of a core."""
+
+_MANY: Final = 1000
+"""Backends of a service whose estimates and costs are made in turns of their own: of thousands, each takes
+tens of milliseconds."""
 
 
 class Looked(Protocol):
@@ -169,18 +174,20 @@ class Adaptation:
             loads = await datapath.loads(self._services.keys())
             now = self._clock()
             changed = {}
-            for name, service in self._services.items():
+            async for name, service in in_turns(self._services.items()):
                 if service.candidates:
-                    service.costs = self._learn(name, service, loads, now)
+                    service.costs = await self._learn(name, service, loads, now)
                     if service.costs != self._told.get(name):
                         changed[name] = service.costs
             if changed:
                 await datapath.reweigh(changed)
                 self._told |= changed
 
-    def _learn(self, name: str, service: _Service, loads: Mapping[BackendKey, Load], now: float) -> Costs:
+    async def _learn(
+        self, name: str, service: _Service, loads: Mapping[BackendKey, Load], now: float
+    ) -> Costs:
         seen, looked = {}, {}
-        for candidate in service.candidates:
+        async for candidate in in_turns(service.candidates):
             address = candidate.address
             load = loads.get((name, address), Load())
             # Of the first look nothing is new, also of one that was away.
@@ -189,7 +196,11 @@ class Adaptation:
             measured = between(before, load, hot=self._is_hot(name, address, now))
             seen[address] = _with_probe(measured, self._last_probe(name, address), service.looked)
         service.loads, service.looked = looked, now
+        if len(seen) > _MANY:
+            await asyncio.sleep(0)
         service.pool = adaptive.observe(service.pool, seen, now)
+        if len(seen) > _MANY:
+            await asyncio.sleep(0)
         return adaptive.costs(service.candidates, service.pool, now)
 
 

@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from l4lb import turns
+from l4lb.control import adaptation
 from l4lb.control.adaptation import LOOK, REST, Adaptation
 from l4lb.datapath.base import DatapathError
 from l4lb.health.probes.result import Outcome, ProbeKind, ProbeResult
@@ -12,6 +14,7 @@ from l4lb.model import BackendPlan, Costs, Endpoint, Key, Load, Plan, Protocol, 
 from l4lb.schedulers import adaptive
 from l4lb.schedulers.scheduler import Candidate
 from tests.unit.control.fake_datapath import FakeDatapath
+from tests.unit.test_turns import turns_of_others_during
 
 VIP = Endpoint.parse("10.1.0.100:80")
 ONE, TWO = (Endpoint.parse(f"10.2.0.{number}:80") for number in (11, 12))
@@ -299,3 +302,13 @@ def test_a_good_probe_says_nothing_for_one_that_is_slow_for_clients():
     bench.look(still, still)
     without.look(still, still)
     assert costs_of(bench) == costs_of(without)
+
+
+def test_others_have_turns_while_many_backends_are_looked_at(monkeypatch):
+    bench = Bench()
+    bench.follow()
+    for turn, others in ((60.0, 0), (0.0, 5)):  # seconds
+        monkeypatch.setattr(turns, "TURN", turn)
+        monkeypatch.setattr(adaptation, "_MANY", 1 if others else 1000)
+        # After each of two and their service, and before estimates and costs.
+        assert asyncio.run(turns_of_others_during(bench.adaptation.look())) == others
