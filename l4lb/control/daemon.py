@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import gc
 import logging
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -80,7 +82,9 @@ async def _run(config_path: Path, socket_path: Path) -> None:
     desired = DesiredState(config_path)
     with ignored_at_the_end(), contextlib.closing(lock_namespace()) as lock:
         control_socket = claim_socket(socket_path)
-        await Daemon(desired, host_edges(socket_path), control_socket, lock).serve()
+        # What a start leaves, stays: the collector of garbage, which stops all else meanwhile, is not to
+        # walk over it each time. What of it is replaced later is freed as it is let go.
+        await Daemon(desired, host_edges(socket_path), control_socket, lock, started=gc.freeze).serve()
 
 
 def host_edges(socket_path: Path) -> Edges:
@@ -102,12 +106,19 @@ class Daemon:
     """A control plane with its API, signals and service manager."""
 
     def __init__(
-        self, desired: DesiredState, edges: Edges, control_socket: ControlSocket, lock: Lock
+        self,
+        desired: DesiredState,
+        edges: Edges,
+        control_socket: ControlSocket,
+        lock: Lock,
+        started: Callable[[], object] = lambda: None,
     ) -> None:
-        """Takes over the socket and the namespace's lock; both are released when it has stopped."""
+        """Takes over the socket and the namespace's lock; both are released when it has stopped.
+        ``started`` is called once it balances."""
         self._plane = ControlPlane(desired, edges)
         self._socket = control_socket
         self._lock = lock
+        self._on_start = started
         self._stop_asked = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
         self._holds = False  # of a stop that has begun
@@ -166,6 +177,7 @@ class Daemon:
         await runner.setup()
         try:
             await web.SockSite(runner, self._socket.listening).start()
+            self._on_start()
             notify("READY=1")
             log.info("ready: the control socket is %s", self._socket.path)
             async with give_signs_of_life(self._plane.datapath_answers):

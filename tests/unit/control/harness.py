@@ -64,6 +64,7 @@ class Running:
         self.attached_before: set[int] = set()
         self.datapaths = [FakeDatapath()]
         self._unused = list(self.datapaths)
+        self.started: list[int] = []  # how many plans the datapath had when it was told
         self.health: FakeHealth
         self.agents: dict[str, Report] = {}  # backend's address and agent's port -> what it says
         self.asking: AgentRunner
@@ -124,7 +125,10 @@ class Running:
         control_socket = claim_socket(self.socket)
         # The namespace's lock is for real daemons; tests may run beside one.
         lock = Lock.take(self.socket.with_name("test.lock"), wait=False)
-        return Daemon(DesiredState(self.config), self.edges(), control_socket, lock)
+        return Daemon(DesiredState(self.config), self.edges(), control_socket, lock, self._on_start)
+
+    def _on_start(self) -> None:
+        self.started.append(len(self.datapath.plans))
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Running]:

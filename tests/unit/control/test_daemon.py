@@ -63,6 +63,14 @@ def test_what_a_start_brings_about(tmp_path):
     with_daemon(tmp_path, scenario)
 
 
+def test_it_tells_once_that_it_has_started(tmp_path):
+    async def scenario(l4lb):
+        await l4lb.change("POST", "/v1/reload")
+        assert l4lb.started == [1]
+
+    with_daemon(tmp_path, scenario)
+
+
 def test_vips_are_announced_when_the_datapath_is_ready_and_not_before(tmp_path):
     async def scenario(l4lb):
         assert order[:2] == ["plan", "vips"]
