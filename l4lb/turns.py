@@ -11,6 +11,10 @@ from typing import Final, TypeVar
 TURN: Final = 0.01
 """Seconds of work before others have a turn."""
 
+LONGEST: Final = 0.05
+"""Seconds of work at most, where others need that long for their turn: with thousands of checks under way
+the work has half of the time, or it would hardly end."""
+
 T = TypeVar("T")
 
 
@@ -25,6 +29,7 @@ async def in_turns(items: Iterable[T], clock: Callable[[], float] = time.monoton
     until = clock() + TURN
     for item in items:
         yield item
-        if clock() >= until:
+        if (now := clock()) >= until:
             await asyncio.sleep(0)
-            until = clock() + TURN
+            others = clock() - now
+            until = now + others + max(TURN, min(others, LONGEST))

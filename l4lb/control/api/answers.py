@@ -6,11 +6,12 @@ import asyncio
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from l4lb.control.api.report import (
     BY_AGENT,
@@ -35,13 +36,15 @@ from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.datapath.base import ConnectionFilter, DatapathError
 from l4lb.health.rise_fall import Health, HealthState
 from l4lb.metrics.server import MetricsServer
-from l4lb.metrics.snapshot import BackendSnapshot, Snapshot, choices_of
+from l4lb.metrics.snapshot import BackendSnapshot, Choice, Snapshot, choices_of
 from l4lb.model import Backend, BackendKey, Counters, Endpoint, Service, Traffic
 from l4lb.netlink.watch import KernelWatch
 from l4lb.turns import in_turns
 
 _DATAPATH_ANSWERS: Final = 2.0
 """Seconds, for metrics: a scrape is to tell of a datapath that hangs and not to hang with it."""
+
+_T = TypeVar("_T")
 
 
 class Answers:
@@ -77,10 +80,7 @@ class Answers:
         counters = await self._counters()
         return {
             "status": await self._status(socket_path, counters),
-            "services": [
-                await self._service(service, counters.backends)
-                async for service in in_turns(self._desired.config.services)
-            ],
+            "services": await self._reports(self._desired.config.services, counters.backends),
         }
 
     async def _status(self, socket_path: Path, counters: Counters) -> Json:
@@ -135,10 +135,7 @@ class Answers:
             datapath=capabilities.name,
             began=self._began_at,
             running=running,
-            services=[
-                (service, await self._snapshots(service, counters.backends))
-                async for service in in_turns(config.services)
-            ],
+            services=await self._snapshots(config.services, counters.backends),
             counters=counters,
             limits=capabilities.made_for or config.gateway.limits,
             probes=convergence.prober.report(),
@@ -149,22 +146,27 @@ class Answers:
         )
 
     async def _snapshots(
-        self, service: Service, traffic: Mapping[BackendKey, Traffic]
-    ) -> list[BackendSnapshot]:
+        self, services: Sequence[Service], traffic: Mapping[BackendKey, Traffic]
+    ) -> list[tuple[Service, list[BackendSnapshot]]]:
+        def of_all() -> Iterator[BackendSnapshot]:
+            for service in services:
+                choices = self._choices(service)
+                for backend in service.backends:
+                    yield BackendSnapshot(
+                        address=backend.address,
+                        weight=backend.weight,
+                        up=self._health(service.name, backend.address).usable,
+                        choice=choices.get(backend.address),
+                        traffic=traffic.get((service.name, backend.address), Traffic()),
+                    )
+
+        return _by_service(services, [each async for each in in_turns(of_all())])
+
+    def _choices(self, service: Service) -> dict[Endpoint, Choice]:
         try:
-            choices = choices_of(self._convergence.plan_of(service.name))
+            return choices_of(self._convergence.plan_of(service.name))
         except DatapathError:  # so new that no pass has met it
-            choices = {}
-        return [
-            BackendSnapshot(
-                address=backend.address,
-                weight=backend.weight,
-                up=self._health(service.name, backend.address).usable,
-                choice=choices.get(backend.address),
-                traffic=traffic.get((service.name, backend.address), Traffic()),
-            )
-            async for backend in in_turns(service.backends)
-        ]
+            return {}
 
     async def services(self, name: str | None = None) -> list[Json]:
         """All services, or the one called ``name``, with their backends.
@@ -175,7 +177,7 @@ class Answers:
         config = self._desired.config
         chosen = config.services if name is None else (find_service(config, name),)
         traffic = (await self._counters()).backends
-        return [await self._service(service, traffic) async for service in in_turns(chosen)]
+        return await self._reports(chosen, traffic)
 
     async def backend(self, name: str, address: Endpoint) -> Json:
         """One backend, as the answer to a change of it; ``warning`` is a line if its service has no backend
@@ -269,9 +271,14 @@ class Answers:
         except KeyError:  # so new that no pass has met it
             return Health(HealthState.UNKNOWN, time.monotonic())
 
-    async def _service(self, service: Service, traffic: Mapping[BackendKey, Traffic]) -> Json:
-        backends = [self._backend(service, each, traffic) async for each in in_turns(service.backends)]
-        return service_report(service, backends)
+    async def _reports(
+        self, services: Sequence[Service], traffic: Mapping[BackendKey, Traffic]
+    ) -> list[Json]:
+        of_all = (
+            self._backend(service, each, traffic) for service in services for each in service.backends
+        )
+        reports = _by_service(services, [each async for each in in_turns(of_all)])
+        return [service_report(service, backends) for service, backends in reports]
 
     def _backend(self, service: Service, backend: Backend, traffic: Mapping[BackendKey, Traffic]) -> Json:
         target, now = (service.name, backend.address), time.monotonic()
@@ -292,3 +299,9 @@ class Answers:
         if self._supervisor.failure is not None:
             return Counters({}, {}, {})
         return await self._supervisor.running.counters()
+
+
+def _by_service(services: Sequence[Service], of_all: Iterable[_T]) -> list[tuple[Service, list[_T]]]:
+    """What there is for each backend of one service after the other, with its service."""
+    left = iter(of_all)
+    return [(service, list(islice(left, len(service.backends)))) for service in services]

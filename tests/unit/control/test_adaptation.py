@@ -309,6 +309,7 @@ def test_others_have_turns_while_many_backends_are_looked_at(monkeypatch):
     bench.follow()
     for turn, others in ((60.0, 0), (0.0, 5)):  # seconds
         monkeypatch.setattr(turns, "TURN", turn)
+        monkeypatch.setattr(turns, "LONGEST", 0.0)
         monkeypatch.setattr(adaptation, "_MANY", 1 if others else 1000)
         # After each of two and their service, and before estimates and costs.
         assert asyncio.run(turns_of_others_during(bench.adaptation.look())) == others
