@@ -37,11 +37,6 @@ class Selections(Map):
             wanted = Map(int.from_bytes(value, sys.byteorder), owned=False)
             self._write(key, [each for _, each in wanted.items()])
 
-    def delete(self, key: bytes) -> bool:
-        """See ``Map``. One that is empty is to the programs as one that is not there."""
-        self._write(key, [word(0)])
-        return True
-
     def _write(self, key: bytes, words: Sequence[bytes]) -> None:
         assert len(words) <= _WORDS, "a longer selection than any run has"
         number = int.from_bytes(key, sys.byteorder)

@@ -212,9 +212,7 @@ class Tables:
         self._put_selections(wanted)
         self._put_services(dict(wanted.services.items() - present.services.items()))
         self._remove_services(present.services.keys() - wanted.services.keys())
-        for number in present.selections.keys() - wanted.selections.keys():
-            self._maps["selections"].delete(word(number))
-            del present.selections[number]
+        self._empty_selections(present.selections.keys() - wanted.selections.keys())
         self._put_paths(worse)
         self._remove_backends(present.backends.keys() - wanted.backends.keys())
         self._remove_addresses(present.addresses - wanted.addresses)
@@ -291,6 +289,16 @@ class Tables:
                 entries.append((word(number), word(table.fd)))
             self._maps["selections"].update_batch(entries)
         self._present.selections.update(selections)
+
+    def _empty_selections(self, numbers: Set[int]) -> None:
+        """With one write, as above: deletions would wait one by one. To the programs an empty one is as
+        one that is not there."""
+        if not numbers:
+            return
+        with contextlib.closing(Map.create_array(4, 1, inner=True)) as empty:
+            self._maps["selections"].update_batch((word(number), word(empty.fd)) for number in numbers)
+        for number in numbers:
+            del self._present.selections[number]
 
     def _put_costs(self, costs: Mapping[int, int]) -> None:
         changed = dict(costs.items() - self._present.costs.items())

@@ -206,7 +206,7 @@ class TestChanges:
         old = backend(maps).path
         tables.apply(plan())
         assert in_service(maps) is None
-        assert selection(maps, 0) is None
+        assert selection(maps, 0) == []
         assert tables.names[0] == "web"
         tables.free({old})
         assert tables.names == {}
@@ -422,6 +422,28 @@ class TestManyServices:
         assert max(most) == 64
         assert not opened
         assert all(selection(maps, number) for number in range(len(many)))
+
+    def test_those_of_all_that_are_removed_are_emptied_with_one_write(self, maps, monkeypatch):
+        """After each write the kernel waits for milliseconds until no program reads what was there."""
+        many = [service(ONE, vip=Endpoint(VIP.ip, port), name=f"port {port}") for port in range(1000, 1300)]
+        tables = applied(maps, *many)
+        writes = []
+
+        def recording(name):
+            write = getattr(Map, name)
+
+            def record(self, *arguments):
+                if self.name == "selections":
+                    writes.append(name)
+                return write(self, *arguments)
+
+            monkeypatch.setattr(Map, name, record)
+
+        for name in ("update", "update_batch", "delete", "delete_batch"):
+            recording(name)
+        tables.apply(plan(many[0]))
+        assert writes == ["update_batch"]
+        assert [bool(selection(maps, number)) for number in range(len(many))] == [True] + [False] * 299
 
 
 class TestOrder:
