@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 
 class Addresses:
     """The kernel's addresses, to be changed within ``async with``: through one socket, which is opened when
-    the first of them is changed."""
+    the first of them is changed. Several may be under way."""
 
     def __init__(self) -> None:
         self._stack = AsyncExitStack()
         self._kernel: Any = None  # AsyncIPRoute
+        self._opening = asyncio.Lock()
 
     async def __aenter__(self) -> Addresses:
         return self
@@ -42,8 +44,11 @@ class Addresses:
             # No duplicate address detection: a VIP that moves here may still be answered for elsewhere
             # for a moment, and must work at once. No prefix route: an IPv4 /32 has none either.
             options = {"prefixlen": 128, "flags": IFA_F_NODAD | IFA_F_NOPREFIXROUTE}
-        if self._kernel is None:
-            self._kernel = await self._stack.enter_async_context(AsyncIPRoute(ext_ack=True))
+        async with self._opening:
+            if self._kernel is None:
+                kernel = await self._stack.enter_async_context(AsyncIPRoute(ext_ack=True))
+                await kernel.setup_endpoint()  # or each of several requests would do it, and one be closed
+                self._kernel = kernel
         try:
             await self._kernel.addr(command, index=index, address=text, **options)
         except NetlinkError as error:

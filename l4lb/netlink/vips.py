@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TypeVar
 
 from l4lb.netlink.addresses import Addresses
 from l4lb.netlink.announcer import Announcer
@@ -26,7 +27,10 @@ from l4lb.netlink.watch import KernelWatch
 _log = logging.getLogger(__name__)
 
 _SEEN_WITHIN = 1.0  # seconds for the kernel's events about changes that it has acknowledged
+_AT_ONCE = 64  # VIPs that the kernel is asked to add or to remove in one go
 _RESTORE_AFTER = 0.1  # seconds: a link that comes back comes in steps, and who removes VIPs may insist
+
+_Changed = TypeVar("_Changed")
 
 
 class VipError(Exception):
@@ -79,10 +83,8 @@ class VipKeeper:
             before, self._wanted = self._wanted, dict(vips)
             self._borrowed &= vips.keys()
             self._withdrawn &= vips.keys()
-            problems = []
-            for ip in self._ledger:
-                if ip not in vips:
-                    problems += await self._attempt_removal(ip)
+            left = await _all_of(self._remove, [ip for ip in self._ledger if ip not in vips])
+            problems = [*left.values()]
             for ip, name in vips.items():
                 if name is None and before.get(ip) is not None:
                     self._unsettle(ip)  # where it was told to be is not where it is to stay
@@ -120,12 +122,8 @@ class VipKeeper:
             except VipError as error:
                 problems[ip] = str(error)
         problems |= self._save()  # before the addresses, or a kill between leaves orphans
-        for each in missing:
-            if each.ip not in problems:
-                try:
-                    await self._add(each)
-                except VipError as error:
-                    problems[each.ip] = str(error)
+        failed = await _all_of(self._add, [each for each in missing if each.ip not in problems])
+        problems |= {each.ip: problem for each, problem in failed.items()}
         return self._save() | problems
 
     async def _place(self, ip: bytes, name: str | None) -> list[_Missing]:
@@ -229,13 +227,6 @@ class VipKeeper:
             self._leaving.add((ip, link.name))
         self._ledger.forget(ip)
 
-    async def _attempt_removal(self, ip: bytes) -> list[str]:
-        try:
-            await self._remove(ip)
-        except VipError as error:
-            return [str(error)]
-        return []
-
     def _on_change(self, change: Change) -> None:
         if not (change.links or change.addresses):
             return
@@ -321,6 +312,23 @@ class _Host:
     def holders(self, ip: bytes) -> list[str]:
         """Names of the links that have an address."""
         return self._holders.get(ip, [])
+
+
+async def _all_of(
+    change: Callable[[_Changed], Awaitable[None]], those: Sequence[_Changed]
+) -> dict[_Changed, str]:
+    """Change all of those; of those that failed, why. Many at a time, so that what the kernel says of them
+    comes together: each time it does, all VIPs are looked at."""
+    problems = {}
+    for begin in range(0, len(those), _AT_ONCE):
+        several = those[begin : begin + _AT_ONCE]
+        outcomes = await asyncio.gather(*map(change, several), return_exceptions=True)
+        for each, outcome in zip(several, outcomes, strict=True):
+            if isinstance(outcome, VipError):
+                problems[each] = str(outcome)
+            elif outcome is not None:
+                raise outcome
+    return problems
 
 
 def _explain(problem: tuple[int, str]) -> str:

@@ -34,6 +34,10 @@ _RTMGRP_NEXTHOP: Final = 1 << 31  # RTNLGRP_NEXTHOP is 32; pyroute2 has no name 
 _NLM_F_DUMP_INTR: Final = 0x10  # the configuration changed under the dump: it may lack something
 _DUMP_ATTEMPTS: Final = 5
 _SETTLE: Final = 0.02  # seconds to let a burst of events pass before a part is dumped again
+_REST: Final = 3.0
+"""Times as long as dumping took until something is dumped again: of thousands of routes it takes most of a
+second, and while as many VIPs are removed hardly anything else would be done."""
+_LONGEST_REST: Final = 2.0  # seconds
 _DUMP_WITHIN: Final = 60.0  # seconds; a million routes take about that
 _ANSWER_WITHIN: Final = 5.0  # seconds; pyroute2 would wait forever for an answer that was lost
 _FIRST_RETRY: Final = 0.1  # seconds after lost events; doubles as long as reading anew fails
@@ -206,16 +210,19 @@ class KernelWatch:
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
         refresh_at: float | None = None
+        rested_at = 0.0
         while True:
             if self._mirror.stale and refresh_at is None:
-                refresh_at = loop.time() + _SETTLE
+                refresh_at = max(loop.time() + _SETTLE, rested_at)
             try:
                 async with asyncio.timeout_at(refresh_at), aclosing(self._events.get()) as messages:
                     async for message in messages:
                         self._mirror.apply(message)
             except TimeoutError:
-                refresh_at = None
+                refresh_at, began = None, loop.time()
                 await self._refresh(*self._mirror.stale)
+                took = loop.time() - began
+                rested_at = began + took + min(_REST * took, _LONGEST_REST)
             self._publish_soon()
 
     async def _refresh(self, *parts: Part) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import errno
 from typing import ClassVar
 
+import pytest
 from pyroute2.netlink.exceptions import NetlinkError
 
 from l4lb.netlink.addresses import Addresses
@@ -17,20 +18,44 @@ class Kernel:
     def __init__(self, ext_ack):
         self.changes = []
         self.open = False
+        self.endpoints = 0
         self.made.append(self)
 
     async def __aenter__(self):
+        await asyncio.sleep(0)
         self.open = True
         return self
 
     async def __aexit__(self, *error):
         self.open = False
 
+    async def setup_endpoint(self):
+        await asyncio.sleep(0)
+        self.endpoints += 1
+
     async def addr(self, command, **options):
         assert self.open
+        assert self.endpoints == 1
         self.changes.append((command, options["address"], options["prefixlen"]))
         if options["address"] == "10.1.0.2":
             raise NetlinkError(errno.EEXIST, "File exists")
+
+
+@pytest.fixture(autouse=True)
+def nothing_made():
+    Kernel.made.clear()
+
+
+def test_several_at_a_time_have_one_socket(monkeypatch):
+    monkeypatch.setattr("pyroute2.AsyncIPRoute", Kernel)
+
+    async def scenario():
+        async with Addresses() as addresses:
+            await asyncio.gather(*(addresses.add(2, f"10.1.0.{number}") for number in (1, 3, 4)))
+
+    asyncio.run(scenario())
+    (kernel,) = Kernel.made
+    assert len(kernel.changes) == 3
 
 
 def test_one_socket_for_a_pass_and_none_without_a_change(monkeypatch):

@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from l4lb.netlink import ledger
+from l4lb.netlink import ledger, vips
 from l4lb.netlink.ledger import Ledger
 from l4lb.netlink.state import Address, KernelState, Link
 from l4lb.netlink.vips import VipError, VipKeeper
@@ -36,6 +36,7 @@ class Addresses:
         self.watch, self.path = watch, path
         self.refused = True
         self.there = set()
+        self.under_way = self.most = 0
 
     async def __aenter__(self):
         return self
@@ -44,7 +45,14 @@ class Addresses:
         others = (Address(2, bytes(map(int, text.split("."))), 32) for text in self.there)
         self.watch.state = KernelState((LAN,), (self.watch.state.addresses[0], *others))
 
+    async def _ask(self):
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        await asyncio.sleep(0)
+        self.under_way -= 1
+
     async def add(self, index, text):
+        await self._ask()
         ip = bytes(map(int, text.split(".")))
         assert Ledger(self.path).interface(ip) == "lan"
         if ip == REFUSED and self.refused:
@@ -53,6 +61,7 @@ class Addresses:
         return None
 
     async def delete(self, index, text):
+        await self._ask()
         if text not in self.there:
             return errno.EADDRNOTAVAIL, "Cannot assign requested address"
         self.there.remove(text)
@@ -121,5 +130,21 @@ def test_nothing_is_added_that_cannot_be_remembered(keeper, writes):
         assert not keeper._addresses.there
         writes.clear()
         await keeper.clear()
+
+    asyncio.run(scenario())
+
+
+def test_the_kernel_is_asked_for_many_in_one_go(keeper):
+    """What it says of them then comes together, and is gone through once."""
+
+    async def scenario():
+        addresses = keeper._addresses
+        addresses.refused = False
+        await keeper.keep(VIPS)
+        assert addresses.most == vips._AT_ONCE
+        addresses.most = 0
+        await keeper.clear()
+        assert addresses.most == vips._AT_ONCE
+        assert not addresses.there
 
     asyncio.run(scenario())
