@@ -133,7 +133,10 @@ class PacketProcess:
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:
             while True:
-                self._receive(await read_message(reader))
+                message = await read_message(reader)
+                self._receive(message)
+                if message[0] == "part":  # hundreds of which may be there already: others have their turns
+                    await asyncio.sleep(0)
         except (asyncio.IncompleteReadError, OSError):
             self._close("the packet process is gone")
 
