@@ -144,7 +144,7 @@ def _need_root(command: str) -> None:
 
 def _need_capabilities() -> None:
     """Those that every datapath needs; without more of them, ``auto`` has a reason to take ``raw``."""
-    from l4lb.datapath import privileges
+    from l4lb import privileges
 
     needed = (privileges.Capability.NET_ADMIN, privileges.Capability.NET_RAW)
     if lacking := privileges.missing(needed, privileges.held()):

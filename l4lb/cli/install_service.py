@@ -85,11 +85,11 @@ def _install(service: Service, root: Path | None, *, force: bool) -> None:
     lines = Installation(service.unit, root or Path("/")).install(service.files(inside), force=force)
     for line in lines:
         click.echo(line)
-    if hidden := units.hidden_from_unit(Path(inside), *_parts()) if root is None else []:
+    if hidden := units.hidden_from_unit(Path(inside), *units.parts()) if root is None else []:
         click.echo(
             f"{hidden[0]} is hidden from the service by PrivateTmp=: install l4lb elsewhere", err=True
         )
-    places = sorted({program.parent, program.resolve().parent, *_parts()})
+    places = sorted({program.parent, program.resolve().parent, *units.parts()})
     if shut := units.out_of_reach(service, *places) if root is None else []:
         click.echo(
             f"{shut[0]} may not be entered by the service: install l4lb elsewhere, in /opt for instance",
@@ -159,10 +159,3 @@ def _this_program() -> Path:
     if called.name == "l4lb" and os.access(called, os.X_OK) and called.is_file():
         return called
     return Path(sys.executable).with_name("l4lb")
-
-
-def _parts() -> tuple[Path, ...]:
-    """Where else this l4lb is: its Python environment and its package."""
-    import l4lb
-
-    return Path(sys.prefix), Path(l4lb.__file__).parent

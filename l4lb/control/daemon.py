@@ -21,12 +21,13 @@ from typing import Final
 
 from aiohttp import web
 
+from l4lb import privileges
 from l4lb.control import log as logs
 from l4lb.control.api.server import Api
 from l4lb.control.cleanup import clean_up
-from l4lb.control.config.config import ConfigError
+from l4lb.control.config.config import ConfigError, read
 from l4lb.control.control_plane import ControlPlane, Edges
-from l4lb.control.datapath_choice import attached_before, choose_datapath
+from l4lb.control.datapath_choice import attached_before, choose_datapath, mount_for
 from l4lb.control.desired import DesiredState
 from l4lb.control.down_file import DownFile
 from l4lb.control.drain_file import DrainFile
@@ -36,6 +37,7 @@ from l4lb.datapath.base import DatapathError
 from l4lb.netlink.ledger import Ledger
 from l4lb.netlink.vips import VipKeeper
 from l4lb.netlink.watch import KernelWatch
+from l4lb.service import units
 from l4lb.service.notify import notify, reloading
 from l4lb.service.stop_signals import STOP, ignored_at_the_end
 from l4lb.service.watchdog import give_signs_of_life
@@ -80,11 +82,37 @@ def _use_all_descriptors() -> None:
 
 async def _run(config_path: Path, socket_path: Path) -> None:
     desired = DesiredState(config_path)
+    mount_for(desired.config)
+    _give_up_privileges()
+    read(config_path)  # once more: who could not at a reload is told now
     with ignored_at_the_end(), contextlib.closing(lock_namespace()) as lock:
         control_socket = claim_socket(socket_path)
         # What a start leaves, stays: the collector of garbage, which stops all else meanwhile, is not to
         # walk over it each time. What of it is replaced later is freed as it is let go.
         await Daemon(desired, host_edges(socket_path), control_socket, lock, started=gc.freeze).serve()
+
+
+def _give_up_privileges() -> None:
+    """From here on it may do what it may under its unit. Before there is a thread, a child or a packet.
+
+    Raises:
+        Refused: the kernel does not let it.
+    """
+    has = privileges.held()
+    kept = privileges.for_daemon(has)
+    search = privileges.Capability.DAC_READ_SEARCH
+    # Modules are imported and processes are started later, too.
+    if search in has and (shut := units.out_of_reach(units.GATEWAY, *units.parts())):
+        log.warning(
+            "%s is kept, as root may not enter %s without it: install l4lb elsewhere, in /opt for instance",
+            search,
+            shut[0],
+        )
+        kept |= {search}
+    try:
+        privileges.keep_only(kept)
+    except OSError as error:
+        raise Refused(f"capabilities cannot be given up: {error.strerror}") from None
 
 
 def host_edges(socket_path: Path) -> Edges:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from pathlib import Path
 from typing import Final
 
+from l4lb import privileges
 from l4lb.control.config.config import Config
-from l4lb.datapath import privileges
 from l4lb.datapath.base import Datapath, DatapathError
-from l4lb.datapath.privileges import Capability
 from l4lb.netlink.watch import KernelWatch
+from l4lb.privileges import Capability
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,16 @@ def choose_datapath(config: Config, watch: KernelWatch, state_prefix: Path) -> D
             log.info("datapath auto: %s, the best that runs here", name)
             return datapath
     return _make(last, config, watch, state_prefix)
+
+
+def mount_for(config: Config) -> None:
+    """Mount the BPF file system if a datapath that the config may get pins to it: while there are still the
+    capabilities for it. Why it could not be is told by the datapath that misses it."""
+    from l4lb.datapath.ebpf import pins
+
+    if config.gateway.datapath != "raw":
+        with contextlib.suppress(DatapathError):
+            pins.mount()
 
 
 def attached_before() -> set[int]:

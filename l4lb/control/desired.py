@@ -20,6 +20,7 @@ from l4lb import files
 from l4lb.control.config.config import Config, ConfigError, parse, read
 from l4lb.control.config.edits import Conflict, Edit, NotFound, insist
 from l4lb.model import Endpoint
+from l4lb.privileges import refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ class DesiredState:
                 ) from None
             except OSError as error:
                 raise ConfigError(
-                    [f"{self._path}: cannot write the config: {error.strerror}; --runtime leaves it alone"]
+                    [f"{self._path}: cannot write the config: {refusal(error)}; --runtime leaves it alone"]
                 ) from None
         self._state = change
         self._in_file = {

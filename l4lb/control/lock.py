@@ -17,6 +17,8 @@ import stat
 from pathlib import Path
 from typing import Final, Self
 
+from l4lb.privileges import refusal
+
 log = logging.getLogger(__name__)
 
 _DIRECTORY: Final = Path("/run/l4lb")
@@ -155,13 +157,13 @@ def claim_socket(path: Path) -> ControlSocket:
     except FileExistsError:
         raise Refused(f"cannot use {path.parent} for the control socket: Not a directory") from None
     except OSError as error:
-        raise Refused(f"cannot use {path.parent} for the control socket: {error.strerror}") from None
+        raise Refused(f"cannot use {path.parent} for the control socket: {refusal(error)}") from None
     with contextlib.closing(lock):
         try:
             remove_stale_socket(path)
             return ControlSocket(path, _bound(path))
         except OSError as error:
-            raise Refused(f"cannot make the control socket {path}: {error.strerror}") from None
+            raise Refused(f"cannot make the control socket {path}: {refusal(error)}") from None
 
 
 def remove_stale_socket(path: Path) -> bool:

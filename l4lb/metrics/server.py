@@ -94,6 +94,8 @@ class MetricsServer:
         except OSError as error:
             await runner.cleanup()
             reason = in_words(error)
+            if isinstance(error, PermissionError):
+                reason += " (CAP_NET_BIND_SERVICE is given up: take a port from 1024 on)"
             problem = f"no metrics: {address} cannot be listened on: {reason}; see gateway.metrics.address"
             if problem != known:
                 log.warning("%s", problem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import sys
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path, PurePosixPath
@@ -65,6 +66,13 @@ def quoted(path: PurePosixPath) -> str:
         raise UnusablePath(f"{text!r}: systemd starts no program with quotes or backslashes in its path")
     text = text.replace("%", "%%")
     return f'"{text}"' if any(character in text for character in " ;") else text
+
+
+def parts() -> tuple[Path, ...]:
+    """Where this l4lb is, beside its program: its Python environment and its package."""
+    import l4lb
+
+    return Path(sys.prefix), Path(l4lb.__file__).parent
 
 
 def hidden_from_unit(*places: Path) -> list[Path]:

@@ -370,6 +370,40 @@ def test_without_a_capability_it_needs(lab, clean, folder, wanted, absent, line)
     assert [path.name for path in folder.iterdir()] == ["l4lb.toml"]
 
 
+REFUSED = (
+    "Permission denied (CAP_DAC_OVERRIDE is given up: give the file and its directories to root by "
+    "'chown root:root', or open them to others)"
+)
+NOBODY = 65534
+
+
+@pytest.mark.datapath("raw")
+def test_a_config_that_is_not_open_to_root(lab, clean, folder):
+    """It could be read before capabilities are given up, but at no reload."""
+    config = folder / "l4lb.toml"
+    config.chmod(0o600)
+    os.chown(config, NOBODY, NOBODY)
+    refused = lab.exec(HOST, *run(folder), check=False)
+    assert refused.returncode == 1
+    assert refused.stderr == f"{config}: cannot read the config: {REFUSED}\n"
+
+
+@pytest.mark.datapath("raw")
+def test_a_config_in_a_directory_that_is_not_roots(lab, clean, folder):
+    config = folder / "theirs" / "l4lb.toml"
+    config.parent.mkdir()
+    os.chown(config.parent, NOBODY, NOBODY)
+    (folder / "l4lb.toml").rename(config)
+    (folder / "l4lb.toml").symlink_to(config)
+    with in_a_terminal(lab, folder):
+        edit = (L4LB, "--socket", folder / "l4lb.sock", "backend", "drain", "web", OWN)
+        done = lab.exec(HOST, *edit, check=False)
+        assert done.returncode == 1
+        problem = f"cannot write the config: {REFUSED}; --runtime leaves it alone"
+        assert done.stderr == f"l4lb: {config.parent.parent / 'l4lb.toml'}: {problem}\n"
+        assert lab.exec(HOST, *edit, "--runtime").returncode == 0
+
+
 def test_auto_does_without_ebpf_where_it_may_not_and_says_so(lab, clean, folder):
     with in_a_terminal(lab, folder, before=without("perfmon", "sys_admin")):
         said = (folder / "log").read_text()

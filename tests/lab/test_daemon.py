@@ -7,9 +7,11 @@ import os
 import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
+from l4lb.privileges import DAEMON
 from netlab.daemon import L4LB
 
 pytestmark = [pytest.mark.lab, pytest.mark.datapath("raw", "tc")]
@@ -109,6 +111,21 @@ def test_it_balances_and_says_on_what(lab, daemon):
         {"address": "10.1.0.100", "interface": "eth0", "ours": True},
         {"address": "2001:db8:1::100", "interface": "eth0", "ours": True},
     ]
+
+
+@pytest.mark.datapath("raw", "tc", "xdp")
+def test_outside_its_unit_it_keeps_no_more_than_that_gives(daemon):
+    """In none of its threads, and while it works: probes, plans and looks at the tables included."""
+    assert daemon.cli("connection", "list").returncode == 0
+    kept = {
+        tuple(
+            re.search(rf"^{field}:\t(\w+)$", task.read_text(), re.MULTILINE)[1]
+            for field in ("CapPrm", "CapEff", "CapInh", "NoNewPrivs")
+        )
+        for task in Path(f"/proc/{daemon.pid}/task").glob("*/status")
+    }
+    four = f"{sum(1 << each for each in DAEMON):016x}"
+    assert kept == {(four, four, "0" * 16, "1")}
 
 
 @pytest.mark.datapath("raw")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from l4lb.datapath.privileges import Capability
+from l4lb.privileges import Capability
 from netlab.daemon import L4LB
 from tests.lab import booted
 from tests.lab.clients import Download, answers, wait_for

@@ -18,6 +18,7 @@ from typing import Any, Final
 from l4lb import model
 from l4lb.control.config import rules as config_rules
 from l4lb.control.config.layout import KeyPath, Layout, layout, line_and_column
+from l4lb.privileges import refusal
 
 _LARGEST: Final = 16 << 20
 """Bytes: room for 100,000 backends. What is larger is a device or another file."""
@@ -86,7 +87,7 @@ def read(path: Path) -> str:
             [f"{path}: no such file: 'l4lb install-service' writes {_USUAL}, or name one with -c"]
         ) from None
     except OSError as error:
-        raise ConfigError([f"{path}: cannot read the config: {error.strerror}"]) from None
+        raise ConfigError([f"{path}: cannot read the config: {refusal(error)}"]) from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ConfigError([f"{path}:{line}: not UTF-8 text"]) from None

@@ -30,7 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from l4lb.datapath import privileges
+from l4lb import privileges
 from l4lb.datapath.base import Capabilities, ConnectionFilter, DatapathError
 from l4lb.datapath.ebpf import layout, pins
 from l4lb.datapath.ebpf.connections import (
@@ -55,7 +55,6 @@ from l4lb.datapath.ebpf.route_mtus import RouteMtus
 from l4lb.datapath.ebpf.sweep import Sweep
 from l4lb.datapath.ebpf.tables import Tables
 from l4lb.datapath.libbpf import LibbpfError
-from l4lb.datapath.privileges import Capability
 from l4lb.datapath.tasks import Tasks, Turns
 from l4lb.model import (
     BackendKey,
@@ -72,6 +71,7 @@ from l4lb.model import (
 )
 from l4lb.netlink.state import Link
 from l4lb.netlink.watch import KernelWatch
+from l4lb.privileges import Capability
 
 log = logging.getLogger(__name__)
 
@@ -141,14 +141,7 @@ class EbpfDatapath:
         """
         if lacking := privileges.missing(_NEEDED, privileges.held()):
             raise DatapathError(lacking)
-        if not pins.is_mounted(self._file_system):
-            pins.mount(self._file_system)
-            if pins.is_private():
-                log.warning(
-                    "%s is of this mount namespace alone, as under 'ip netns exec': when its last process "
-                    "ends, so do the programs and their connections; 'nsenter --net' keeps them",
-                    self._file_system,
-                )
+        pins.mount(self._file_system)
         namespace = pins.namespace_directory(self._file_system)
         for line in _remove_abandoned(self._file_system, namespace):
             log.info("removed %s", line)

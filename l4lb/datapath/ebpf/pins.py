@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import socket
 import sys
@@ -19,6 +20,8 @@ from typing import Final
 
 from l4lb.datapath.base import DatapathError
 from l4lb.datapath.ebpf.layout import LAYOUT_VERSION
+
+log = logging.getLogger(__name__)
 
 FILE_SYSTEM: Final = Path("/sys/fs/bpf")
 _SO_NETNS_COOKIE: Final = 71  # Linux 5.14
@@ -58,17 +61,25 @@ def is_mounted(file_system: Path = FILE_SYSTEM) -> bool:
 
 
 def mount(file_system: Path = FILE_SYSTEM) -> None:
-    """Mount a BPF file system, for root only.
+    """Mount a BPF file system, for root only, unless there is one. Needs CAP_SYS_ADMIN.
 
     Raises:
         DatapathError: it cannot be mounted; says what to do.
     """
+    if is_mounted(file_system):
+        return
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(b"bpf", os.fsencode(file_system), b"bpf", 0, b"mode=0700"):
         reason = os.strerror(ctypes.get_errno())
         raise DatapathError(
             f"there is no BPF file system at {file_system}, and mounting one failed: {reason}; "
             f"try 'mount -t bpf -o mode=0700 bpf {file_system}'"
+        )
+    if is_private():
+        log.warning(
+            "%s is of this mount namespace alone, as under 'ip netns exec': when its last process "
+            "ends, so do the programs and their connections; 'nsenter --net' keeps them",
+            file_system,
         )
 
 

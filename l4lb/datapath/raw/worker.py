@@ -25,7 +25,6 @@ from time import monotonic
 from typing import Any, Final
 
 from l4lb.datapath.base import ConnectionFilter
-from l4lb.datapath.privileges import Capability, keep_only
 from l4lb.datapath.raw.channel import Channel
 from l4lb.datapath.raw.claim import Claim
 from l4lb.datapath.raw.hops import NextHop, NextHops
@@ -52,6 +51,7 @@ from l4lb.model import (
     Verdict,
 )
 from l4lb.netlink.state import Neighbour
+from l4lb.privileges import Capability, keep_only
 from l4lb.wire.frame import ETHERNET, FRAME_MAX
 
 BATCH: Final = 64

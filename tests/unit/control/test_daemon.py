@@ -8,7 +8,9 @@ import os
 import resource
 import signal
 import socket
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,7 @@ from l4lb.control.control_plane import ControlPlane
 from l4lb.control.desired import DesiredState
 from l4lb.datapath.base import DatapathError
 from l4lb.model import Nat
+from l4lb.privileges import DAEMON, Capability
 from tests.unit.control.fake_datapath import DEADLINE
 from tests.unit.control.fake_host import packed
 from tests.unit.control.harness import CONFIG, Running, with_daemon
@@ -361,11 +364,21 @@ class TestRun:
         monkeypatch.setattr("l4lb.control.lock._DIRECTORY", tmp_path / "locks")
         monkeypatch.setattr(daemon.logs, "configure", lambda level: None)
         monkeypatch.setattr(daemon, "host_edges", lambda path: self.l4lb.edges())
+        monkeypatch.setattr(daemon, "mount_for", lambda config: self.order.append("mount"))
+        monkeypatch.setattr(daemon.privileges, "held", lambda: self.has)
+        monkeypatch.setattr(daemon.privileges, "keep_only", self.keep_only)
+        monkeypatch.setattr(daemon.units, "out_of_reach", lambda *_: self.shut)
+        self.shut = []
+        self.order = []
+        self.has = frozenset(Capability)
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         before = {number: signal.getsignal(number) for number in numbers}
         yield
         for number, action in before.items():
             signal.signal(number, action)
+
+    def keep_only(self, kept):
+        self.order.append(set(kept))
 
     def run(self):
         return daemon.run(self.l4lb.config, self.l4lb.socket)
@@ -379,6 +392,49 @@ class TestRun:
     def test_a_stop_is_success(self):
         self.stop_when_ready()
         assert self.run() == 0
+
+    def test_it_gives_up_capabilities_when_all_is_mounted_and_nothing_begun(self, monkeypatch):
+        """No thread, above all: each has its own."""
+        lock = daemon.lock_namespace
+
+        def noted_lock():
+            self.order.append(f"lock, threads: {threading.active_count() - before}")
+            return lock()
+
+        before = threading.active_count()
+        monkeypatch.setattr(daemon, "lock_namespace", noted_lock)
+        self.stop_when_ready()
+        assert self.run() == 0
+        assert self.order == ["mount", set(DAEMON), "lock, threads: 0"]
+
+    @pytest.mark.parametrize("has", [True, False])
+    def test_where_root_may_not_enter_without_it_stays_what_lets_it_in(self, caplog, has):
+        self.shut = [Path("/home/ann")]
+        if not has:
+            self.has -= {Capability.DAC_READ_SEARCH}
+        self.stop_when_ready()
+        assert self.run() == 0
+        assert self.order[1] == DAEMON | ({Capability.DAC_READ_SEARCH} if has else set())
+        line = (
+            "CAP_DAC_READ_SEARCH is kept, as root may not enter /home/ann without it: install l4lb "
+            "elsewhere, in /opt for instance"
+        )
+        assert caplog.messages.count(line) == has
+
+    def test_a_config_that_a_reload_could_not_read_is_refused_at_the_start(self, monkeypatch, capsys):
+        monkeypatch.setattr(daemon.privileges, "keep_only", lambda kept: self.l4lb.config.unlink())
+        assert self.run() == 1
+        assert capsys.readouterr().err.startswith(f"{self.l4lb.config}: no such file")
+
+    def test_a_kernel_that_lets_it_give_up_nothing_is_one_line(self, monkeypatch, capsys):
+        def refuse(kept):
+            raise OSError(1, "Operation not permitted")
+
+        monkeypatch.setattr(daemon.privileges, "keep_only", refuse)
+        assert self.run() == 1
+        assert capsys.readouterr().err == (
+            "l4lb: capabilities cannot be given up: Operation not permitted\n"
+        )
 
     def test_more_signals_while_it_ends_are_ignored(self):
         self.stop_when_ready()

@@ -2,16 +2,17 @@
 
 import asyncio
 import logging
+from pathlib import Path
 
 import pytest
 
+from l4lb import privileges
 from l4lb.control import datapath_choice
 from l4lb.control.config.config import Config, GatewayConfig
-from l4lb.control.datapath_choice import choose_datapath
-from l4lb.datapath import privileges
+from l4lb.control.datapath_choice import choose_datapath, mount_for
 from l4lb.datapath.base import DatapathError
 from l4lb.datapath.libbpf import LibbpfError, library
-from l4lb.datapath.privileges import Capability
+from l4lb.privileges import Capability
 
 
 class Host:
@@ -25,6 +26,20 @@ class Host:
     def look_for(self, name):
         if name in self.absent:
             raise LibbpfError(f"{name} is not installed")
+
+
+@pytest.mark.parametrize(("wanted", "mounted"), [("auto", 1), ("tc", 1), ("xdp", 1), ("raw", 0)])
+def test_the_file_system_of_pins_is_mounted_early_for_who_may_want_it(monkeypatch, wanted, mounted):
+    """Why it cannot be is told later, by who misses it."""
+
+    def mount():
+        tried.append(1)
+        raise DatapathError("there is none")
+
+    tried = []
+    monkeypatch.setattr("l4lb.datapath.ebpf.pins.mount", mount)
+    mount_for(Config(GatewayConfig(datapath=wanted), (), Path("l4lb.toml")))
+    assert len(tried) == mounted
 
 
 class Fake:

@@ -252,6 +252,22 @@ def test_a_port_that_is_taken_is_one_line_until_it_is_free(caplog):
     asyncio.run(scenario())
 
 
+def test_a_port_for_which_a_capability_was_given_up_is_one_line_with_a_way_out(monkeypatch):
+    async def refuse(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    async def scenario():
+        monkeypatch.setattr(asyncio.get_running_loop(), "create_server", refuse)
+        server = MetricsServer(snapshot)
+        await server.follow(Metrics(address=Endpoint.parse("127.0.0.1:80")))
+        assert server.problem == (
+            "no metrics: 127.0.0.1:80 cannot be listened on: permission denied (CAP_NET_BIND_SERVICE is "
+            "given up: take a port from 1024 on); see gateway.metrics.address"
+        )
+
+    asyncio.run(scenario())
+
+
 def test_who_asks_at_the_same_time_waits_for_the_one_before():
     at_once, most = 0, 0
 

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from l4lb import privileges
 from l4lb.control.config import schema as config_schema
 from l4lb.control.config.config import GatewayConfig, load
 from l4lb.model import AgentCheck, Backend, HealthCheck, Service
@@ -62,6 +63,7 @@ def test_the_gateways_unit_has_the_capabilities_that_l4lb_asks_for():
     (file, _) = GATEWAY.files(PurePosixPath("/usr/bin/l4lb"))
     (given,) = re.findall(r"^CapabilityBoundingSet=(.*)$", file.text, re.MULTILINE)
     assert set(given.split()) == {"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF", "CAP_PERFMON"}
+    assert set(given.split()) == set(map(str, privileges.DAEMON))  # which it keeps without its unit, too
 
 
 def test_nothing_in_the_units_is_newer_than_systemd_249():
