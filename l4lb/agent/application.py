@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from l4lb.agent.small_files import read_small
+from l4lb.privileges import refusal
 
 _LARGEST: Final = 64  # bytes
 
@@ -32,7 +33,7 @@ def read_figure(path: Path, max_age: float) -> float:
     try:
         data, status = read_small(path, _LARGEST + 1)
     except OSError as error:
-        raise Unknown(f"{path}: {error.strerror}") from None
+        raise Unknown(f"{path}: {refusal(error)}") from None
     age = time.time() - status.st_mtime
     if not -max_age <= age <= max_age:
         raise Unknown(f"{path}: not written for more than {max_age:g} s")

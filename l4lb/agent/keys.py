@@ -16,6 +16,7 @@ from time import time_ns
 from typing import Final
 
 from l4lb.agent.small_files import Followed, read_small
+from l4lb.privileges import refusal
 
 _LARGEST: Final = 4_096  # bytes
 _MOST: Final = 2
@@ -61,7 +62,7 @@ def _read(path: Path) -> tuple[bytes, ...]:
     try:
         data, status = read_small(path, _LARGEST + 1)
     except OSError as error:
-        raise BadKeyFile(f"{path}: cannot read the key: {error.strerror}") from None
+        raise BadKeyFile(f"{path}: cannot read the key: {refusal(error)}") from None
     _check_private(path, status)
     if len(data) > _LARGEST:
         raise BadKeyFile(f"{path}: larger than {_LARGEST} bytes: this is not a key file")

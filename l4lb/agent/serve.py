@@ -1,7 +1,8 @@
 """The agent as a process: measures, and answers by UDP (our protocol) and TCP (HAProxy's line). Edge.
 
 In the foreground until SIGTERM or SIGINT; tells the service manager when it is ready (``sd_notify(3)``)
-and how many questions it has answered and refused.
+and how many questions it has answered and refused. Needs no capability but for a port below 1024, and
+gives up what it has, should it be root.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from l4lb.agent.state_file import wanted_state
 from l4lb.agent.weight import weight
 from l4lb.model import Endpoint
 from l4lb.os_errors import in_words
+from l4lb.privileges import Capability, keep_only
 from l4lb.service.notify import notify
 from l4lb.service.stop_signals import STOP, ignored_at_the_end
 from l4lb.service.watchdog import give_signs_of_life
@@ -81,7 +83,7 @@ class Agent:
         """Answer until a signal.
 
         Raises:
-            CannotServe: a port cannot be had.
+            CannotServe: a port cannot be had, or capabilities cannot be given up.
         """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -94,8 +96,10 @@ class Agent:
         self._began = time.monotonic()
         async with AsyncExitStack() as running:
             running.enter_context(ignored_at_the_end())
+            _give_up_all_but(Capability.NET_BIND_SERVICE)
             self._measure()
             await self._open(running)
+            _give_up_all_but()
             measuring = asyncio.create_task(self._keep_measuring())
             running.push_async_callback(asyncio.wait, (measuring,))
             running.callback(measuring.cancel)
@@ -165,6 +169,13 @@ class Agent:
     @property
     def _answered(self) -> int:
         return self._answerer.answered + self._lines.answered
+
+
+def _give_up_all_but(*kept: Capability) -> None:
+    try:
+        keep_only(kept)
+    except OSError as error:
+        raise CannotServe(f"capabilities cannot be given up: {error.strerror}") from None
 
 
 class _Questions(asyncio.DatagramProtocol):

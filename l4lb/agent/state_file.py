@@ -11,6 +11,7 @@ from pathlib import Path
 from l4lb.agent.haproxy_line import LONGEST, BadLine, Line, parse, write
 from l4lb.agent.report import Report
 from l4lb.agent.small_files import Followed, read_small
+from l4lb.privileges import refusal
 
 
 class BadState(ValueError):
@@ -28,7 +29,7 @@ def read_state(path: Path) -> Report:
     except FileNotFoundError:
         return Report()
     except OSError as error:
-        raise BadState(f"{path}: {error.strerror}") from None
+        raise BadState(f"{path}: {refusal(error)}") from None
     try:
         line = parse(data + b"\n")
     except BadLine as bad:

@@ -7,8 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from l4lb.model import Endpoint
@@ -18,12 +18,14 @@ L4LB = (sys.executable, "-c", "from l4lb.cli.main import main; main()")
 DEADLINE = 20.0  # seconds, for what should take less than one
 
 
-def free_port() -> int:
-    """A port of loopback that nobody has, for TCP and UDP."""
-    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-        tcp.bind(("127.0.0.1", 0))
-        udp.bind(tcp.getsockname())
-        return int(tcp.getsockname()[1])
+def free_port(among: Iterable[int] = (0,)) -> int:
+    """A port of loopback that nobody has, for TCP and UDP; 0: any."""
+    for port in among:
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp, suppress(OSError):
+            tcp.bind(("127.0.0.1", port))
+            udp.bind(tcp.getsockname())
+            return int(tcp.getsockname()[1])
+    raise AssertionError("no port is free")
 
 
 def key_file(directory: Path, *keys: bytes) -> Path:
@@ -56,10 +58,11 @@ def running(
     tcp: bool = False,
     user: int | None = None,
     watchdog: float | None = None,
+    port: int | None = None,
 ) -> Iterator[AgentProcess]:
     """An agent that is ready, on a free port; ends with the block. A sign of life is expected of it every
     ``watchdog`` seconds."""
-    address = Endpoint.parse(f"127.0.0.1:{free_port()}")
+    address = Endpoint.parse(f"127.0.0.1:{port or free_port()}")
     where = [*(("--listen", str(address)) if udp else ()), *(("--tcp", str(address)) if tcp else ())]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.settimeout(DEADLINE)

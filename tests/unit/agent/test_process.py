@@ -92,6 +92,20 @@ def test_an_agent_of_an_unprivileged_user(tmp_path: Path):
     assert None not in (report.figures.memory, report.figures.load, report.figures.queue)
 
 
+def test_an_agent_that_is_root_keeps_no_capability_and_gets_none_back(tmp_path: Path):
+    """Nor does it need any: a port below 1024 is open by then."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to have capabilities to give up")
+    with running(
+        tmp_path, "--key", key_file(tmp_path), "--interval", "0.05", port=free_port(range(1023, 0, -1))
+    ) as agent:
+        said = [task.read_text() for task in Path(f"/proc/{agent.process.pid}/task").glob("*/status")]
+        report = asked_until(agent, lambda report: report.figures.cpu is not None)
+    for field, value in {"CapPrm": "0" * 16, "CapEff": "0" * 16, "NoNewPrivs": "1"}.items():
+        assert {re.search(rf"^{field}:\t(\w+)$", each, re.MULTILINE)[1] for each in said} == {value}
+    assert None not in (report.figures.memory, report.figures.load, report.figures.queue)
+
+
 def test_both_keys_are_known_while_they_are_changed(tmp_path: Path):
     with running(tmp_path, "--key", key_file(tmp_path, KEY, OTHER_KEY)) as agent:
         assert asked(agent, KEY).report.sequence == 0
