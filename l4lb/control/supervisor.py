@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from l4lb.control.backoff import Backoff
+from l4lb.backoff import Backoff
 from l4lb.datapath.base import Datapath, DatapathError
 from l4lb.model import Plan
 

@@ -6,15 +6,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine, Iterator
-from typing import Any, Final
+from typing import Any
 
+from l4lb.backoff import Backoff
 from l4lb.datapath.base import DatapathError
 
 log = logging.getLogger(__name__)
-
-_IN_A_ROW: Final = 3
-"""Failures after which it is more than a passing want of descriptors or memory. During one, a restart of
-the datapath would only make it longer."""
 
 
 class Tasks:
@@ -69,25 +66,42 @@ class Tasks:
 
 
 class Turns:
-    """The turns of work that is done again and again, of which one may fail: the next makes good for it."""
+    """The turns of work that is done again and again, of which any may fail: the next makes good for it.
+
+    What fails is never the datapath's end. Packets go on, and one that was begun anew would ask the same
+    kernel for the same, and more of it. Only a bug is: what is known of the kernel may be wrong then, and
+    one that is begun anew reads it from there.
+    """
 
     def __init__(self) -> None:
         self._failures = 0  # in a row
+        self._backoff = Backoff()
+        self._pause = 0.0
+
+    @property
+    def pause(self) -> float:
+        """Seconds to wait before the next turn: it is tried again at once, and then ever less often."""
+        return self._pause
+
+    @property
+    def failed(self) -> bool:
+        """Whether the last turn has."""
+        return self._failures > 0
 
     @contextlib.contextmanager
     def one(self) -> Iterator[None]:
-        """Around one turn. A ``DatapathError`` is a warning in the log, once until a turn succeeds.
-
-        Raises:
-            DatapathError: so many turns in a row have failed that it will not pass.
-        """
+        """Around one turn. A ``DatapathError`` is a warning in the log: of many in a row of the first, the
+        second, the fourth, the eighth; and so is their end."""
         try:
             yield
         except DatapathError as error:
             self._failures += 1
-            if self._failures == _IN_A_ROW:
-                raise
+            self._pause = self._backoff.after_run(0.0)
             if self._failures == 1:
                 log.warning("%s: it is tried again", error)
+            elif not self._failures & self._failures - 1:
+                log.warning("%s: %d times in a row; it is tried again", error, self._failures)
         else:
-            self._failures = 0
+            if self._failures > 1:
+                log.warning("what failed %d times in a row is done now", self._failures)
+            self._failures, self._backoff, self._pause = 0, Backoff(), 0.0

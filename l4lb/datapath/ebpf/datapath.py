@@ -308,7 +308,7 @@ class EbpfDatapath:
                 while await self._work(_more, steps):
                     pass
                 await self._work(self._free, retired)
-            await asyncio.sleep(max(_SWEEP, _REST * (clock() - begun)))
+            await asyncio.sleep(max(_SWEEP, _REST * (clock() - begun), turns.pause))
 
     def _free(self, retired: set[int]) -> None:
         # To those that were not retired when the round began, connections may have come behind it. And one
@@ -319,7 +319,8 @@ class EbpfDatapath:
 
     async def _reset_forever(self) -> None:
         """Reset the connections of backends that went away. Those with traffic do not wait for it: their
-        next packet ends them."""
+        next packet ends them. Where it fails, those that were taken out already have no other reset."""
+        turns = Turns()
         self._reset_soon()  # a daemon before had no time for it
         while True:
             await self._reset_wanted.wait()
@@ -328,7 +329,12 @@ class EbpfDatapath:
             self._tables.to_reset -= paths  # what is gone once more meanwhile has its turn after this
             # A client still waiting for its SYN/ACK will send its SYN again: that one is rescheduled.
             states = EVERY_STATE & ~(1 << State.SYN_SENT)
-            await self._reset(Query(paths, states=states, take=True, gone=True))
+            with turns.one():
+                await self._reset(Query(paths, states=states, take=True, gone=True))
+            if turns.failed:
+                self._tables.to_reset |= paths
+                self._reset_soon()
+            await asyncio.sleep(turns.pause)
 
     def _reset_soon(self) -> None:
         if self._tables.to_reset:

@@ -84,34 +84,38 @@ class Following:
 
     async def forever(self) -> None:
         """What changes while one change is followed is followed together, after it: a plan never waits for
-        more than two.
-
-        Raises:
-            DatapathError: as ``all``.
-        """
+        more than two. After one that could not be followed all is, as it is then."""
+        turns = Turns()
         while True:
             await self._changed.wait()
             self._changed.clear()
             links, self._links_changed = self._links_changed, False
             routes, self._routes_changed = self._routes_changed, False
-            if links:
-                await self._follow_links()
-            if routes:
-                await self._follow_routes()
-            else:
-                await self._work(self._tables.routes_changed)
+            with turns.one():
+                if links:
+                    await self._follow_links()
+                if routes:
+                    await self._follow_routes()
+                else:
+                    await self._work(self._tables.routes_changed)
+            if turns.failed:
+                self._follow_all_anew()
+            await asyncio.sleep(turns.pause)
 
     async def look_after(self) -> None:
-        """Put programs back that somebody else has removed.
-
-        Raises:
-            DatapathError: as ``all``, at several looks in a row.
-        """
+        """Put programs back that somebody else has removed."""
         turns = Turns()
         while True:
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(max(_LOOK, turns.pause))
             with turns.one():
                 await self._work(self._put_programs, self._watch.state.links, True)
+            if turns.failed:
+                self._follow_all_anew()
+
+    def _follow_all_anew(self) -> None:
+        """Who knows how much of it was done."""
+        self._links_changed = self._routes_changed = True
+        self._changed.set()
 
     def _kernel_changed(self, change: Change) -> None:
         self._links_changed |= change.links

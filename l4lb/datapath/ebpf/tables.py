@@ -161,11 +161,13 @@ class Tables:
         interfaces = dict(islice(interfaces.items(), known.max_entries))
         if interfaces == self._interfaces:
             return False
+        # One by one: after an error it goes on from what is in the map.
         for index in self._interfaces.keys() - interfaces.keys():
             known.delete(word(index))
+            del self._interfaces[index]
         for index, interface in interfaces.items() - self._interfaces.items():
             known.update(word(index), layout.INTERFACE.pack(interface))
-        self._interfaces = interfaces
+            self._interfaces[index] = interface
         return True
 
     def retired(self) -> set[int]:

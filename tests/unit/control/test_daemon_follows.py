@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 
+from l4lb.backoff import Backoff
 from l4lb.control import convergence
-from l4lb.control.backoff import Backoff
 from l4lb.control.datapath_choice import choose_datapath
 from l4lb.control.host_checks import Sysctls
 from l4lb.datapath.base import DatapathError

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from l4lb.control.backoff import Backoff
+from l4lb.backoff import Backoff
 from l4lb.control.supervisor import DatapathSupervisor
 from l4lb.datapath.base import DatapathError
 from l4lb.model import Plan

@@ -72,22 +72,37 @@ def test_the_end_of_one_that_is_vital_without_an_error_is_none():
     asyncio.run(test())
 
 
-def test_a_turn_may_fail_and_so_may_the_next_but_not_three_in_a_row(caplog):
-    def fail():
-        with turns.one():
-            raise DatapathError("too many open files")
+def turn(turns, error=None):
+    """One turn, and the seconds until the next."""
+    with turns.one():
+        if error is not None:
+            raise error
+    return turns.pause
 
-    turns = Turns()
-    for _ in range(2):
-        fail()
-        fail()
-        with turns.one():
-            pass
-    assert caplog.messages == ["too many open files: it is tried again"] * 2
-    fail()
-    fail()
-    with pytest.raises(DatapathError, match=r"^too many open files$"):
-        fail()
+
+def test_a_turn_that_fails_is_tried_again_at_once_and_then_ever_less_often():
+    turns, error = Turns(), DatapathError("too many open files")
+    assert turn(turns) == 0.0
+    assert not turns.failed
+    assert [turn(turns, error) for _ in range(10)] == [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+    assert turns.failed
+    assert turn(turns) == 0.0
+    assert not turns.failed
+    assert [turn(turns, error) for _ in range(2)] == [0.0, 0.5]
+
+
+def test_of_turns_that_fail_the_log_has_ever_fewer_and_their_end(caplog):
+    turns, error = Turns(), DatapathError("too many open files")
+    for failures in (1, 0, 100):
+        for _ in range(failures):
+            turn(turns, error)
+        turn(turns)
+    assert caplog.messages == [
+        "too many open files: it is tried again",
+        "too many open files: it is tried again",
+        *(f"too many open files: {n} times in a row; it is tried again" for n in (2, 4, 8, 16, 32, 64)),
+        "what failed 100 times in a row is done now",
+    ]
 
 
 def test_a_bug_in_a_turn_is_not_tried_again():

@@ -7,9 +7,11 @@ import contextlib
 import errno
 import threading
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
+from l4lb.backoff import Backoff
 from l4lb.datapath.base import DatapathError
 from l4lb.datapath.ebpf.datapath import EbpfDatapath
 from l4lb.datapath.ebpf.numbers import OutOfNumbers
@@ -271,11 +273,17 @@ class Descriptors:
             raise LibbpfError("create a map: Too many open files", errno.EMFILE)
 
 
-@pytest.mark.parametrize("turn", ["sweep", "look"])
-@pytest.mark.parametrize(("failures", "dies"), [(2, False), (3, True)])
-def test_descriptors_that_run_out_for_a_moment_are_not_the_end(
-    bpf_possible, monkeypatch, turn, failures, dies
-):
+@pytest.fixture
+def impatient(monkeypatch):
+    """Pauses are short."""
+    monkeypatch.setattr("l4lb.datapath.tasks.Backoff", partial(Backoff, first=0.001, longest=0.002))
+    monkeypatch.setattr("l4lb.datapath.ebpf.datapath._SWEEP", 0.01)
+    monkeypatch.setattr("l4lb.datapath.ebpf.following._LOOK", 0.01)
+
+
+@pytest.mark.parametrize("turn", ["sweep", "look", "follow", "reset"])
+@pytest.mark.parametrize("failures", [1, 20])
+def test_descriptors_that_run_out_are_not_the_end(bpf_possible, monkeypatch, impatient, turn, failures):
     def steps(paths):
         descriptors.take()
         yield
@@ -284,18 +292,57 @@ def test_descriptors_that_run_out_for_a_moment_are_not_the_end(
         descriptors.take()
         return []
 
+    def ask(query):
+        asked.append(query)
+        descriptors.take()
+        yield from ()
+
     async def run():
-        async with attached(Watch()) as datapath:
+        watch = Watch()
+        async with attached(watch) as datapath:
             if turn == "sweep":
                 monkeypatch.setattr(datapath._sweep, "steps", steps)
+            elif turn == "reset":
+                monkeypatch.setattr(datapath._connections, "ask", ask)
+                datapath._tables.to_reset = {7}
+                datapath._reset_soon()
             else:
                 monkeypatch.setattr(datapath._loaded.hooks, "put_on", put_on)
-            if not dies:
-                return await asyncio.to_thread(descriptors.enough.wait, WITHIN)
+            if turn == "follow":
+                monkeypatch.setattr("l4lb.datapath.ebpf.following._LOOK", 3_600)
+                watch.change(Change(links=True), links=(ETH1,))
+            failed = asyncio.ensure_future(datapath.wait_failed())
+            assert await asyncio.to_thread(descriptors.enough.wait, WITHIN)
+            assert not failed.done()
+            failed.cancel()
+
+    asked, descriptors = [], Descriptors(failures)
+    asyncio.run(run())
+    assert {query.paths for query in asked} == ({frozenset({7})} if turn == "reset" else set())
+
+
+@pytest.mark.parametrize("turn", ["sweep", "look", "follow", "reset"])
+def test_a_bug_is(bpf_possible, monkeypatch, impatient, turn):
+    """What the datapath remembers of the maps may be wrong: the next one reads it from them."""
+
+    def odd(*_):
+        raise KeyError("odd")
+
+    async def run():
+        watch = Watch()
+        async with attached(watch) as datapath:
+            if turn == "sweep":
+                monkeypatch.setattr(datapath._tables, "retired", odd)
+            elif turn == "look":
+                monkeypatch.setattr(datapath._loaded.hooks, "put_on", odd)
+            elif turn == "follow":
+                monkeypatch.setattr(datapath._following._mtus, "update", odd)
+                watch.change(Change(routes=True))
+            else:
+                monkeypatch.setattr(datapath._connections, "ask", odd)
+                datapath._tables.to_reset = {7}
+                datapath._reset_soon()
             async with asyncio.timeout(WITHIN):
                 return await datapath.wait_failed()
 
-    descriptors = Descriptors(failures)
-    monkeypatch.setattr("l4lb.datapath.ebpf.datapath._SWEEP", 0.01)
-    monkeypatch.setattr("l4lb.datapath.ebpf.following._LOOK", 0.01)
-    assert asyncio.run(run()) == ("create a map: Too many open files" if dies else True)
+    assert asyncio.run(run()) == "'odd'"

@@ -268,6 +268,22 @@ class TestChanges:
         assert dict(maps["interfaces"].items()) == {word(4): layout.INTERFACE.pack(one)}
         assert Tables(maps).interfaces == {4: one}
 
+    def test_interfaces_that_could_be_written_in_part_only(self, maps, monkeypatch):
+        """Also where it is to be as it was before."""
+
+        def refuse(*_):
+            raise LibbpfError("no memory")
+
+        tables = applied(maps)
+        one, two = layout.Interface(0, b"\2one.."), layout.Interface(0, b"\2two..")
+        tables.set_interfaces({3: one})
+        with monkeypatch.context() as patch:
+            patch.setattr(Map, "update", refuse)
+            with pytest.raises(LibbpfError):
+                tables.set_interfaces({4: two})
+        assert tables.set_interfaces({3: one})
+        assert dict(maps["interfaces"].items()) == {word(3): layout.INTERFACE.pack(one)}
+
     def test_more_interfaces_than_there_is_room_for(self, maps):
         """The room is what a daemon before has made: the last are left out, and nothing fails."""
         tables, room = applied(maps), maps["interfaces"].max_entries

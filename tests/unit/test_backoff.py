@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from l4lb.control.backoff import Backoff
+from l4lb.backoff import Backoff
 
 
 def test_the_first_restart_is_at_once_and_waits_double_up_to_the_longest():
