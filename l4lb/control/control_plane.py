@@ -63,6 +63,7 @@ class Edges:
     attached_before: Callable[[], Collection[int]]  # interfaces, by index, that a daemon before was on
     drain_file: DrainFile
     down_file: DownFile
+    code_has_changed: Callable[[], bool] = lambda: False  # since the start
     make_health: Callable[[OnChange], HealthRunner] = HealthRunner
     read_sysctls: Callable[[Iterable[str]], Sysctls] = read_sysctls
     make_agents: MakeAgents = AgentRunner
@@ -77,7 +78,9 @@ class ControlPlane:
         """Nothing runs until ``start``."""
         self._desired = desired
         self._watch, self._vips = edges.watch, edges.vips
-        self._supervisor = DatapathSupervisor(lambda: edges.make_datapath(self._for_datapath()))
+        self._supervisor = DatapathSupervisor(
+            lambda: edges.make_datapath(self._for_datapath()), code_has_changed=edges.code_has_changed
+        )
         self._convergence = Convergence(
             desired,
             watch=edges.watch,
@@ -166,6 +169,10 @@ class ControlPlane:
     async def datapath_answers(self) -> bool:
         """Whether the datapath runs and answers; returns when it does."""
         return await self._supervisor.answers()
+
+    async def outdated(self) -> None:
+        """Return only if the datapath has died and another one takes another daemon: see the supervisor."""
+        await self._supervisor.outdated()
 
     def _for_datapath(self) -> Config:
         """The config in force, but what it said at the start of what is for the next one. A datapath that

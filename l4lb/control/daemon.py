@@ -31,6 +31,7 @@ from l4lb.control.datapath_choice import attached_before, choose_datapath, mount
 from l4lb.control.desired import DesiredState
 from l4lb.control.down_file import DownFile
 from l4lb.control.drain_file import DrainFile
+from l4lb.control.installed_code import InstalledCode
 from l4lb.control.lock import ControlSocket, Lock, Refused, claim_socket, lock_namespace
 from l4lb.control.state_files import down_file, drain_file, state_prefix, vip_file
 from l4lb.datapath.base import DatapathError
@@ -127,6 +128,7 @@ def host_edges(socket_path: Path) -> Edges:
         attached_before=attached_before,
         drain_file=DrainFile(drain_file(socket_path)),
         down_file=DownFile(down_file(socket_path)),
+        code_has_changed=InstalledCode().has_changed,
     )
 
 
@@ -156,7 +158,7 @@ class Daemon:
         """Start, balance, and stop when asked to.
 
         Raises:
-            DatapathError: it could not start.
+            DatapathError: it could not start, or is to be started anew.
         """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
@@ -209,7 +211,7 @@ class Daemon:
             notify("READY=1")
             log.info("ready: the control socket is %s", self._socket.path)
             async with give_signs_of_life(self._plane.datapath_answers):
-                await self._stop_asked.wait()
+                await self._asked_or_outdated()
         finally:
             try:
                 # What is left is in the log, and told to who asked; ending in failure would start us anew.
@@ -217,6 +219,25 @@ class Daemon:
                     await self.stop(hold=True)
             finally:
                 await runner.cleanup()
+
+    async def _asked_or_outdated(self) -> None:
+        """Until asked to stop.
+
+        Raises:
+            DatapathError: the datapath has died, and a new one takes a new daemon.
+        """
+        asked = asyncio.create_task(self._stop_asked.wait())
+        outdated = asyncio.create_task(self._plane.outdated())
+        try:
+            await asyncio.wait((asked, outdated), return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
+                raise DatapathError(
+                    "another l4lb was installed since this daemon began, whose datapath has died: it ends, "
+                    "for its unit to start the new one; without a unit, start it again"
+                )
+        finally:
+            asked.cancel()
+            outdated.cancel()
 
     async def _stop(self, *, hold: bool) -> None:
         notify("STOPPING=1")

@@ -23,9 +23,23 @@ class _Work:
 class DatapathSupervisor:
     """The datapath as the rest of the control plane sees it, whichever instance is running."""
 
-    def __init__(self, make: Callable[[], Datapath], backoff: Backoff | None = None) -> None:
-        """Nothing runs until ``start``; ``make`` gives a new datapath that was not attached yet."""
+    def __init__(
+        self,
+        make: Callable[[], Datapath],
+        backoff: Backoff | None = None,
+        *,
+        code_has_changed: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Nothing runs until ``start``.
+
+        Args:
+            make: gives a new datapath that was not attached yet.
+            backoff: between restarts.
+            code_has_changed: whether a datapath that begins now would be of other code than this.
+        """
         self._make = make
+        self._code_has_changed = code_has_changed
+        self._outdated = asyncio.Event()
         self._backoff = backoff or Backoff()
         self._datapath: Datapath  # from start on
         self._wanted = _Work()
@@ -62,6 +76,11 @@ class DatapathSupervisor:
         if self._failure is not None:
             raise DatapathError(f"the datapath is not running and is being restarted: {self._failure}")
         return self._datapath
+
+    async def outdated(self) -> None:
+        """Return only if the datapath has died and what is installed by now is another l4lb: none that this
+        one could talk to can be started."""
+        await self._outdated.wait()
 
     async def answers(self) -> bool:
         """Whether a datapath runs and answers; returns when it does."""
@@ -143,6 +162,10 @@ class DatapathSupervisor:
             self._failure = await self._datapath.wait_failed()
             lasted = clock() - self._began
             while self._failure is not None:
+                if await asyncio.to_thread(self._code_has_changed):
+                    log.error("the datapath died: %s", self._failure)
+                    self._outdated.set()
+                    return
                 wait = self._backoff.after_run(lasted)
                 when = f"in {wait:g} s" if wait else "at once"
                 log.error("the datapath died: %s; restarting it %s", self._failure, when)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
 
 import pytest
 
+import l4lb
 from l4lb.privileges import DAEMON
 from netlab.daemon import L4LB
 
@@ -126,6 +128,24 @@ def test_outside_its_unit_it_keeps_no_more_than_that_gives(daemon):
     }
     four = f"{sum(1 << each for each in DAEMON):016x}"
     assert kept == {(four, four, "0" * 16, "1")}
+
+
+@pytest.mark.datapath("raw")
+def test_after_an_upgrade_in_place_no_new_packet_process_is_started_by_the_old_daemon(
+    lab, tmp_path, monkeypatch
+):
+    installed = tmp_path / "l4lb"
+    shutil.copytree(Path(l4lb.__file__).parent, installed)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with lab.daemon(CONFIG) as daemon:
+        (installed / "datapath" / "raw" / "worker.py").write_text("raise SystemExit('of another l4lb')")
+        os.kill(int(status(daemon)["datapath"]["details"]["packet process"]), signal.SIGKILL)
+        assert daemon.wait(DEADLINE) == 1
+        last = daemon.log.read_text().splitlines()[-1]
+        assert last.startswith("l4lb: another l4lb was installed since this daemon began, ")
+        monkeypatch.delenv("PYTHONPATH")
+        daemon.start()
+        until(lambda: answers(lab))
 
 
 @pytest.mark.datapath("raw")

@@ -62,6 +62,7 @@ class Running:
         self.watch, self.vips = FakeWatch(), FakeVips()
         self.sysctls = Sysctls()
         self.attached_before: set[int] = set()
+        self.code_has_changed = False
         self.datapaths = [FakeDatapath()]
         self._unused = list(self.datapaths)
         self.started: list[int] = []  # how many plans the datapath had when it was told
@@ -114,6 +115,7 @@ class Running:
             lambda: self.attached_before,
             DrainFile(self.socket.with_name("l4lb.drains")),
             DownFile(self.socket.with_name("l4lb.down")),
+            lambda: self.code_has_changed,
             self._make_health,
             lambda interfaces: self.sysctls,
             self._make_agents,

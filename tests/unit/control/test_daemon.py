@@ -436,6 +436,20 @@ class TestRun:
             "l4lb: capabilities cannot be given up: Operation not permitted\n"
         )
 
+    def test_with_another_l4lb_installed_it_ends_as_a_failure_that_its_unit_restarts(self, capsys):
+        async def attach(interfaces):
+            self.l4lb.code_has_changed = True
+            self.l4lb.datapath.die("the packet process ended with status -9")
+
+        self.l4lb.datapath.attach = attach
+        assert self.run() == 1
+        assert capsys.readouterr().err == (
+            "l4lb: another l4lb was installed since this daemon began, whose datapath has died: it ends, "
+            "for its unit to start the new one; without a unit, start it again\n"
+        )
+        assert self.l4lb.datapath.held is True  # as for any restart
+        assert not self.l4lb.socket.exists()
+
     def test_more_signals_while_it_ends_are_ignored(self):
         self.stop_when_ready()
         self.run()

@@ -216,3 +216,34 @@ def test_a_bug_in_a_restart_is_logged_and_does_not_end_the_restarts(caplog):
     with caplog.at_level(logging.ERROR):
         asyncio.run(scenario())
     assert "RuntimeError: a bug" in caplog.text
+
+
+def test_after_an_upgrade_in_place_none_is_started_again(caplog):
+    """Also where the upgrade comes while restarts are tried, as one that is under way makes them fail."""
+
+    async def scenario(failures):
+        first, *others = [FakeDatapath() for _ in range(3)]
+        for each in others:
+            each.refusal = "cannot import name 'Backoff'"
+        factory = Factory(first, *others)
+        keeper = DatapathSupervisor(
+            factory,
+            Backoff(first=0.0, longest=0.0),
+            code_has_changed=lambda: factory.made.qsize() > failures,
+        )
+        await keeper.start(["eth0"], ONE)
+        ended = asyncio.create_task(keeper.outdated())
+        await asyncio.sleep(0)
+        assert not ended.done()
+        first.die("killed by signal 9")
+        await asyncio.wait_for(ended, DEADLINE)
+        assert factory.made.qsize() == 1 + failures
+        with pytest.raises(DatapathError, match="not running"):
+            _ = keeper.running
+        await keeper.close(hold=True)
+        assert keeper.latest.held is True
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(scenario(0))
+    assert caplog.messages == ["the datapath died: killed by signal 9"]
+    asyncio.run(scenario(1))
