@@ -168,6 +168,20 @@ def test_interfaces_that_are_no_longer_wanted_are_left(links, cards, programs):
     assert {index for _, index in hooks.attached} == set(kept)
 
 
+def test_what_is_left_sees_no_packet_any_more_whoever_holds_its_link(links, cards, programs):
+    index = next(iter(cards))
+    hooks = Hooks(links, *programs[:2])
+    hooks.put_on({index: cards[index]})
+    held = [Link.from_pin(links / f"{hook}-{index}") for hook in (TCX, NATIVE)]
+    try:
+        hooks.put_on({})
+        assert at_tcx(index) == []
+        assert [link.info().ifindex for link in held] == [0, 0]
+    finally:
+        for link in held:
+            link.close()
+
+
 def test_what_somebody_removed_comes_back(links, cards, programs):
     hooks = Hooks(links, *programs[:2])
     hooks.put_on(cards)

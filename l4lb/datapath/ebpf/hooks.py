@@ -215,13 +215,20 @@ def _read(links: Path) -> Iterator[tuple[str, int]]:
 
 
 def detach(links: Path, hook: str, index: int) -> None:
-    """Take a program off an interface, which may be gone."""
+    """Take a program off an interface, which may be gone; it sees no packet any more."""
     path = _pin_path(links, hook, index)
     if hook == CLSACT:
         with contextlib.suppress(LibbpfError):  # with the interface, the qdisc or by somebody else
             detach_clsact(index, FILTER, FILTER)
         path.rmdir()
     else:
+        # By itself the link goes a moment after its last pin. Until then there would be two that forward,
+        # each to a backend of its own, where another datapath takes packets from now on.
+        with (
+            contextlib.suppress(LibbpfError),  # somebody was faster
+            contextlib.closing(Link.from_pin(path)) as link,
+        ):
+            link.detach()
         path.unlink(missing_ok=True)
 
 

@@ -17,6 +17,7 @@ class Link:
     def __init__(self, opened=0, updated=0):
         self.opened, self.updated = opened, updated
         self.program = None
+        self.detached = False
 
     def from_pin(self, path):
         if self.opened:
@@ -27,6 +28,9 @@ class Link:
         if self.updated:
             raise LibbpfError("replace", self.updated)
         self.program = program
+
+    def detach(self):
+        self.detached = True
 
     def close(self):
         pass
@@ -69,8 +73,9 @@ def test_what_cannot_be_replaced_stays_and_takes_packets(pinned, answers):
 
 
 def test_xdp_that_the_driver_does_not_replace_is_attached_anew(pinned):
-    ours, _ = pinned(NATIVE, updated=errno.EINVAL)
+    ours, link = pinned(NATIVE, updated=errno.EINVAL)
     ours.take_over()
+    assert link.detached
     assert not ours.attached
 
 
