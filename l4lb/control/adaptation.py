@@ -138,9 +138,7 @@ class Adaptation:
         """What each backend of an adaptive service that takes new connections has had of them; see
         ``adaptive.shares``."""
         known = self._services.get(service)
-        if known is None or not known.candidates:
-            return {}
-        return adaptive.shares(known.candidates, known.pool)
+        return adaptive.shares(known.candidates, known.pool) if known is not None else {}
 
     def shuns(self, service: str, backend: Endpoint) -> bool:
         """True if an adaptive service keeps new connections from a backend because of how it is doing."""

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import exp
 from typing import Final
 
 from l4lb.model import MAX_COST, Costs, Endpoint
@@ -54,6 +55,9 @@ cold, and having nothing in flight it would get all connections of the first mom
 
 FIRST: Final = 0.1
 """Part of its share that a new backend begins with."""
+
+COUNTED: Final = 1.0
+"""Seconds for which its new connections must have been counted until a backend has a share of them."""
 
 ORDINARY: Final = 1.2
 """Dispersion up to which a look is believed in full: bursts on some of the backends raise it to 1.2
@@ -91,14 +95,11 @@ class Pool:
 def observe(pool: Pool, seen: Mapping[Endpoint, Measured], now: float) -> Pool:
     """Learn from one look at all backends that may take connections."""
     backends = {
-        address: estimate.observe(
-            pool.backends.get(address) or _begun(measured, now), measured, pool.usual, now
+        address: _counted(
+            estimate.observe(pool.backends.get(address) or _begun(measured, now), measured, pool.usual, now)
         )
         for address, measured in seen.items()
     }
-    if any(now - it.since < SLOW_START for it in backends.values()):
-        # What one that begins slowly misses is not owed to it.
-        backends = {address: replace(it, opened=0.0) for address, it in backends.items()}
     return Pool(
         backends,
         frozenset(address for address, measured in seen.items() if measured.hot),
@@ -117,7 +118,7 @@ def costs(candidates: Sequence[Candidate], pool: Pool, now: float) -> Costs:
     had = shares(candidates, pool)
     priced = []
     for it in candidates:
-        times = 1.0 if all_hot else _times(pool, it.address, now) * _evened(pool, had[it.address])
+        times = 1.0 if all_hot else _times(pool, it.address, now) * _evened(pool, had.get(it.address, 1.0))
         priced.append((it.index, min(MAX_COST, round(UNIT * times * heaviest / it.weight))))
     return Costs(
         tuple(priced),
@@ -128,11 +129,17 @@ def costs(candidates: Sequence[Candidate], pool: Pool, now: float) -> Costs:
 
 
 def shares(candidates: Sequence[Candidate], pool: Pool) -> dict[Endpoint, float]:
-    """What each has had of the new connections of late, in parts of what is usual for its weight. At least
-    one candidate."""
-    opened = [known.opened if (known := pool.backends.get(it.address)) else 0.0 for it in candidates]
-    found = evenness.shares(opened, [it.weight for it in candidates])
-    return {it.address: share for it, share in zip(candidates, found, strict=True)}
+    """What each has had of the new connections of late, in parts of what is usual for its weight. Those
+    that are new have none yet, and nobody has where there were fewer connections than backends."""
+    had, opened = {}, 0.0
+    for it in candidates:
+        known = pool.backends.get(it.address)
+        if known and known.looked - known.counted >= COUNTED:
+            opened += known.opened
+            # As if it had been counted for ever.
+            part = 1 - exp((known.counted - known.looked) / estimate.AVERAGE)
+            had[it.address] = known.opened / it.weight / part
+    return evenness.shares(had) if opened >= len(had) else {}
 
 
 def shuns(pool: Pool, address: Endpoint, now: float) -> bool:
@@ -155,6 +162,12 @@ def fails(pool: Pool, address: Endpoint, now: float) -> bool:
 def _begun(measured: Measured, now: float) -> Estimate:
     """A backend at its first look: how long its requests have waited by then is nobody's doing."""
     return Estimate(now, now, now, waiting=estimate.count(measured.waiting))
+
+
+def _counted(known: Estimate) -> Estimate:
+    """Its connections only from when it has its share: what it misses before is not owed to it."""
+    begins = known.looked - known.since < SLOW_START
+    return replace(known, opened=0.0, counted=known.looked) if begins else known
 
 
 def _price(pool: Pool, known: Estimate, now: float) -> float:

@@ -126,6 +126,7 @@ class Estimate:
     lasting: float = 1.0  # the price that a connection which is kept is going to meet: an average
     failures: float = 0.0  # connections in a row that ended without an answer
     failed: float = 0.0  # when one last did
+    counted: float = 0.0  # since when new connections are
     waiting: float = 0.0  # as it stood at the last look
     held: Held = Held()
     # Fading sums over the last AVERAGE seconds:
@@ -210,6 +211,7 @@ def observe(estimate: Estimate, measured: Measured, usual: Usual | None, now: fl
         failed=now if failures > 0 else estimate.failed,
         waiting=waiting,
         held=held,
+        counted=estimate.counted,
         opened=estimate.opened * fade + count(measured.opened),
         waited=all_waited,
         answers=all_answers,

@@ -11,14 +11,14 @@ as much as is usual.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from statistics import median_low
-from typing import Final
+from typing import Final, TypeVar
 
 GAIN: Final = 3.0
 """Parts by which a backend becomes dearer for each part that its share is larger. In 120 runs of 19 s of
-five that are alike, the one farthest from an even share was 4.4% from it in the middle run, 8% in one of
-ten, 11% in the worst; without, 11%, 18% and 24%. With more not much is gained, and who is a little faster
+five that are alike, the one farthest from an even share was 4% from it in the middle run, 8% in one of ten,
+15% in the worst; without, 11%, 18% and 24%. With more not much is gained, and who is a little faster
 than others is kept from what it is worth."""
 
 UNLIKE: Final = 0.6
@@ -29,17 +29,28 @@ EASING: Final = 0.6
 dearer at most. With more, a backend that is faster than others would have two shares at which it can stay:
 what it has times what it is charged for it must always grow with what it has."""
 
+LARGEST: Final = 2.0
+"""A larger share than that is told as that."""
+
 GRAIN: Final = 0.01
 """Shares that differ by less are the same and take turns, and a datapath is told of a hundredth, not of
 each connection."""
 
 
-def shares(opened: Sequence[float], weights: Sequence[int]) -> list[float]:
-    """Of backends that have had so many connections of late, in the same order; at least one, all of
-    positive weight. Where that in the middle has had none, all are usual."""
-    had = [count / weight for count, weight in zip(opened, weights, strict=True)]
-    usual = median_low(had)
-    return [round(each / usual / GRAIN) * GRAIN if usual > 0 else 1.0 for each in had]
+T = TypeVar("T")
+
+
+def shares(had: Mapping[T, float]) -> dict[T, float]:
+    """Of backends that have had so many connections of late, each for its weight."""
+    usual = median_low(had.values()) if had else 0.0
+    return {one: _share(count, usual) for one, count in had.items()}
+
+
+def _share(count: float, usual: float) -> float:
+    """What fades comes as near to 0 as a number can, and a quotient by that is too large for one."""
+    if count == usual:
+        return 1.0
+    return LARGEST if count >= LARGEST * usual else round(count / usual / GRAIN) * GRAIN
 
 
 def times(share: float) -> float:

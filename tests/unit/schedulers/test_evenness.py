@@ -4,24 +4,27 @@ from itertools import pairwise
 
 import pytest
 
-from l4lb.schedulers.evenness import UNLIKE, shares, times
+from l4lb.schedulers.evenness import LARGEST, UNLIKE, shares, times
 
 
 def test_what_is_usual_is_what_the_one_in_the_middle_has_had():
-    assert shares([9.0, 10.0, 12.0], [1, 1, 1]) == pytest.approx([0.9, 1.0, 1.2])
-    assert shares([10.0, 10.0, 10.0, 10.0, 0.5], [1] * 5) == pytest.approx([1.0, 1.0, 1.0, 1.0, 0.05])
+    assert shares({"a": 9.0, "b": 10.0, "c": 12.0}) == pytest.approx({"a": 0.9, "b": 1.0, "c": 1.2})
+    *others, slow = shares(dict(zip("abcde", (10.0, 10.0, 10.0, 10.0, 0.5), strict=True))).values()
+    assert others == [1.0] * 4
+    assert slow == pytest.approx(0.05)
 
 
-def test_each_has_its_share_for_its_weight():
-    assert shares([40.0, 10.0, 22.0], [4, 1, 2]) == pytest.approx([1.0, 1.0, 1.1])
+@pytest.mark.parametrize("usual", [0.0, 5e-324, 4.94e-322, 1e-300])
+def test_of_one_that_wakes_up_among_those_that_have_long_been_idle(usual):
+    assert shares({"a": 10.0, "b": usual, "c": usual}) == {"a": LARGEST, "b": 1.0, "c": 1.0}
 
 
-def test_without_connections_all_have_the_usual_share():
-    assert shares([0.0, 0.0, 5.0], [1, 1, 1]) == [1.0, 1.0, 1.0]
+def test_without_backends_there_are_no_shares():
+    assert shares({}) == {}
 
 
 def test_shares_that_are_nearly_the_same_are_the_same():
-    assert len(set(shares([1000.0, 1003.0, 997.0], [1, 1, 1]))) == 1
+    assert set(shares({"a": 1000.0, "b": 1003.0, "c": 997.0}).values()) == {1.0}
 
 
 def test_who_has_had_less_is_cheaper_and_who_has_had_more_is_dearer():
