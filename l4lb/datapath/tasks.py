@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine, Iterator
-from typing import Any
+from typing import Any, Final
 
 from l4lb.backoff import Backoff
 from l4lb.datapath.base import DatapathError
 
 log = logging.getLogger(__name__)
+
+_SEVERAL: Final = 3
+"""Failures in a row after which it is more than a passing want of descriptors or memory."""
 
 
 class Tasks:
@@ -75,6 +78,7 @@ class Turns:
 
     def __init__(self) -> None:
         self._failures = 0  # in a row
+        self._error = ""  # of the last one
         self._backoff = Backoff()
         self._pause = 0.0
 
@@ -88,6 +92,11 @@ class Turns:
         """Whether the last turn has."""
         return self._failures > 0
 
+    @property
+    def trouble(self) -> str | None:
+        """Why it has failed several times in a row, for people."""
+        return f"{self._error} ({self._failures} times)" if self._failures >= _SEVERAL else None
+
     @contextlib.contextmanager
     def one(self) -> Iterator[None]:
         """Around one turn. A ``DatapathError`` is a warning in the log: of many in a row of the first, the
@@ -96,6 +105,7 @@ class Turns:
             yield
         except DatapathError as error:
             self._failures += 1
+            self._error = str(error)
             self._pause = self._backoff.after_run(0.0)
             if self._failures == 1:
                 log.warning("%s: it is tried again", error)

@@ -382,6 +382,8 @@ class EbpfDatapath:
                 if NATIVE in words and not (known and known.flags & layout.HOP_XDP):
                     words.append(missing(link))
                 facts[f"interface {link.name}"] = ", ".join(words)
+        if trouble := self._following.trouble:
+            facts["not followed"] = trouble
         return {
             **facts,
             "established table": f"{totals.established} of {maps['connections4'].max_entries}",

@@ -22,7 +22,9 @@ def find_established(
         return None if value is None else layout.CONNECTION.unpack(value)
     home, taken = place_of(settings, key)
     for step in range(layout.TABLE_STEPS):
-        pair = maps["connections4"].lookup(word((home + step) % settings.pairs)) or b""
+        pair = maps["connections4"].lookup(word((home + step) % settings.pairs))
+        if pair is None:
+            break
         first, second = pair[: layout.SLOT_SIZE], pair[layout.SLOT_SIZE :]
         for slot in (first, second):
             if slot[:8] == taken:

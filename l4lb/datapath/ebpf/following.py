@@ -62,6 +62,8 @@ class Following:
         self._links_changed = False
         self._routes_changed = False
         self._neighbours: set[tuple[int, bytes]] = set()  # link and address of those that have answered
+        self._links_turns, self._routes_turns = Turns(), Turns()
+        self._retry: asyncio.TimerHandle | None = None  # of what failed
         self._unsubscribe: Callable[[], None] = lambda: None
 
     def subscribe(self) -> None:
@@ -72,6 +74,14 @@ class Following:
     def close(self) -> None:
         """Follow nothing any more; programs stay where they are."""
         self._unsubscribe()
+        if self._retry is not None:
+            self._retry.cancel()
+
+    @property
+    def trouble(self) -> str | None:
+        """What could not be followed for some time, and why; for people."""
+        troubles = {"interfaces": self._links_turns.trouble, "routes": self._routes_turns.trouble}
+        return "; ".join(f"{what}: {why}" for what, why in troubles.items() if why) or None
 
     async def all(self) -> None:
         """Everything, as it is now.
@@ -84,36 +94,42 @@ class Following:
 
     async def forever(self) -> None:
         """What changes while one change is followed is followed together, after it: a plan never waits for
-        more than two. After one that could not be followed all is, as it is then."""
-        turns = Turns()
+        more than two. After one that could not be followed all is, as it is then. An interface that does
+        not take its program is no reason to send by old routes."""
         while True:
             await self._changed.wait()
             self._changed.clear()
             links, self._links_changed = self._links_changed, False
             routes, self._routes_changed = self._routes_changed, False
-            with turns.one():
-                if links:
+            if links:
+                with self._links_turns.one():
                     await self._follow_links()
+            with self._routes_turns.one():
                 if routes:
                     await self._follow_routes()
                 else:
                     await self._work(self._tables.routes_changed)
-            if turns.failed:
-                self._follow_all_anew()
-            await asyncio.sleep(turns.pause)
+            self._follow_all_anew_if_failed()
 
     async def look_after(self) -> None:
         """Put programs back that somebody else has removed."""
-        turns = Turns()
         while True:
-            await asyncio.sleep(max(_LOOK, turns.pause))
-            with turns.one():
+            await asyncio.sleep(_LOOK)
+            if self._links_turns.failed:
+                continue  # it is tried again anyway
+            with self._links_turns.one():
                 await self._work(self._put_programs, self._watch.state.links, True)
-            if turns.failed:
-                self._follow_all_anew()
+            self._follow_all_anew_if_failed()
+
+    def _follow_all_anew_if_failed(self) -> None:
+        """After a pause. Who knows how much of it was done."""
+        failed = [turns for turns in (self._links_turns, self._routes_turns) if turns.failed]
+        if failed and self._retry is None:
+            pause = max(turns.pause for turns in failed)
+            self._retry = asyncio.get_running_loop().call_later(pause, self._follow_all_anew)
 
     def _follow_all_anew(self) -> None:
-        """Who knows how much of it was done."""
+        self._retry = None
         self._links_changed = self._routes_changed = True
         self._changed.set()
 

@@ -29,6 +29,7 @@ class Kernel:
         self.programs, self.interfaces, self.routes = {}, {}, ()
         self.generation = 0
         self.tries = 0
+        self.refuses_programs = False
         self.attached = frozenset()
 
     def take(self):
@@ -43,6 +44,8 @@ class Kernel:
         return False
 
     def put_on(self, interfaces):
+        if self.refuses_programs:
+            raise self.error
         self.programs = dict(interfaces)
         return []
 
@@ -76,7 +79,7 @@ def follow(scenario, monkeypatch):
 
     async def settled():
         async with asyncio.timeout(WITHIN):
-            while following._changed.is_set() or kernel.refusals:
+            while following._changed.is_set() or following._retry or kernel.refusals:
                 await asyncio.sleep(0.001)
             for _ in range(20):  # the last turn
                 await asyncio.sleep(0)
@@ -86,6 +89,7 @@ def follow(scenario, monkeypatch):
         watch = Watch(links=(ETH0,))
         programs = SimpleNamespace(hooks=kernel, pin_again=kernel.pin_again, directory="pins")
         following = Following(watch, "xdp", programs, kernel, kernel, work)
+        watch.following = following
         following.interfaces = ("eth0", "eth1")
         following.subscribe()
         await following.all()
@@ -124,7 +128,7 @@ def test_a_kernel_that_refuses_for_some_time_is_followed_to_the_last_state(
     follow(scenario, monkeypatch)
     first, *more = caplog.messages
     assert first == f"the xdp datapath cannot ask the kernel: {error.strerror}: it is tried again"
-    assert len(more) == {1: 0, 2: 2, 3: 2, 30: 5}[refusals]
+    assert len(more) == {1: 0, 2: 1, 3: 3, 30: 9}[refusals], "of links and of routes"
 
 
 def test_after_a_failure_everything_is_followed_not_only_what_failed(monkeypatch):
@@ -141,6 +145,29 @@ def test_after_a_failure_everything_is_followed_not_only_what_failed(monkeypatch
     follow(scenario, monkeypatch)
 
 
+def test_an_interface_that_takes_no_program_keeps_no_route_from_being_followed(monkeypatch):
+    async def scenario(kernel, watch, settled):
+        kernel.refuses_programs = True
+        watch.change(Change(links=True), links=(ETH0, ETH1))
+        for number in range(1, 30):
+            generation = kernel.generation
+            routes = (Route(bytes([10, 9, number, 0]), 24, 1),)
+            watch.change(Change(routes=True), links=(ETH0, ETH1), routes=routes)
+            async with asyncio.timeout(WITHIN):
+                while kernel.routes != routes or kernel.generation == generation:
+                    await asyncio.sleep(0.001)
+        following = watch.following
+        assert following.trouble.startswith(
+            "interfaces: the xdp datapath cannot ask the kernel: No buffer space"
+        )
+        kernel.refuses_programs = False
+        async with asyncio.timeout(WITHIN):
+            while kernel.programs != {0: "eth0", 1: "eth1"} or following.trouble:
+                await asyncio.sleep(0.001)
+
+    follow(scenario, monkeypatch)
+
+
 def test_a_kernel_that_refuses_for_ever_is_asked_for_ever_and_the_log_stays_short(monkeypatch, caplog):
     async def scenario(kernel, watch, settled):
         kernel.refusals = float("inf")
@@ -151,4 +178,4 @@ def test_a_kernel_that_refuses_for_ever_is_asked_for_ever_and_the_log_stays_shor
                 await asyncio.sleep(0.001)
 
     follow(scenario, monkeypatch)
-    assert 7 <= len(caplog.messages) <= 8
+    assert 12 <= len(caplog.messages) <= 14
