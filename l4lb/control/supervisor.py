@@ -162,7 +162,7 @@ class DatapathSupervisor:
             self._failure = await self._datapath.wait_failed()
             lasted = clock() - self._began
             while self._failure is not None:
-                if await asyncio.to_thread(self._code_has_changed):
+                if self._code_has_changed():
                     log.error("the datapath died: %s", self._failure)
                     self._outdated.set()
                     return

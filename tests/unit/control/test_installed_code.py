@@ -1,5 +1,8 @@
 """An upgrade in place is seen, whatever its version says."""
 
+import os
+import shutil
+
 import pytest
 
 from l4lb.control.installed_code import InstalledCode
@@ -32,6 +35,19 @@ def test_other_code_or_another_program_is_a_change(package, name):
     (package / name).write_text(text)
     assert not code.has_changed()
     (package / name).unlink()  # in the middle of an upgrade
+    assert code.has_changed()
+
+
+def test_so_is_code_that_goes_while_it_is_looked_at(package, monkeypatch):
+    code = InstalledCode(package)
+    walk = os.walk
+
+    def gone_meanwhile(top):
+        for found in walk(top):
+            yield found
+            shutil.rmtree(package / "raw", ignore_errors=True)
+
+    monkeypatch.setattr("os.walk", gone_meanwhile)
     assert code.has_changed()
 
 
