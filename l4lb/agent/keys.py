@@ -43,7 +43,7 @@ def read_keys(path: Path) -> tuple[bytes, ...]:
     try:
         status = os.stat(path)
     except OSError as error:
-        raise BadKeyFile(f"{path}: cannot read the key: {error.strerror}") from None
+        raise BadKeyFile(f"{path}: cannot read the key: {refusal(error)}") from None
     if time_ns() - status.st_ctime_ns < _SETTLED:
         return _read(path)
     # The time of its last change is also that of a chmod.

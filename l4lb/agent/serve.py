@@ -62,11 +62,14 @@ class Agent:
     """One backend's agent."""
 
     def __init__(self, options: Options) -> None:
-        """Nothing is measured and no port is open until ``run``.
+        """Nothing is measured and no port is open until ``run``; but what could not be followed later is
+        not read now, so the process gives up its capabilities here, all but that to open a port.
 
         Raises:
             BadKeyFile: there is no usable key.
+            CannotServe: capabilities cannot be given up.
         """
+        _give_up_all_but(Capability.NET_BIND_SERVICE)
         self._options = options
         self._keys = followed_keys(options.key)
         self._meter = Meter(options.interval, options.application, options.application_max_age)
@@ -96,7 +99,6 @@ class Agent:
         self._began = time.monotonic()
         async with AsyncExitStack() as running:
             running.enter_context(ignored_at_the_end())
-            _give_up_all_but(Capability.NET_BIND_SERVICE)
             self._measure()
             await self._open(running)
             _give_up_all_but()

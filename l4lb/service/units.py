@@ -69,10 +69,19 @@ def quoted(path: PurePosixPath) -> str:
 
 
 def parts() -> tuple[Path, ...]:
-    """Where this l4lb is, beside its program: its Python environment and its package."""
+    """The directories that this l4lb is run from, as they are named and as they are: of its package, its
+    Python environment, the interpreter, which may belong to another one, and all modules."""
     import l4lb
 
-    return Path(sys.prefix), Path(l4lb.__file__).parent
+    named = [
+        Path(sys.prefix),
+        Path(l4lb.__file__).parent,
+        Path(sys.base_prefix),
+        Path(sys.executable).parent,
+    ]
+    named += [Path(sys.executable).resolve().parent, *(Path(each).absolute() for each in sys.path if each)]
+    places = [place if place.is_dir() else place.parent for place in named if place.exists()]
+    return tuple(dict.fromkeys(each for place in places for each in (place, place.resolve())))
 
 
 def hidden_from_unit(*places: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from l4lb import privileges
 from l4lb.control.config import schema as config_schema
 from l4lb.control.config.config import GatewayConfig, load
 from l4lb.model import AgentCheck, Backend, HealthCheck, Service
-from l4lb.service.units import AGENT, GATEWAY, UnusablePath, hidden_from_unit, out_of_reach, quoted
+from l4lb.service.units import AGENT, GATEWAY, UnusablePath, hidden_from_unit, out_of_reach, parts, quoted
 
 L4LB = Path(sys.executable).with_name("l4lb")
 
@@ -143,6 +143,24 @@ def test_directories_that_a_unit_may_not_enter(home, mode, owner, shut_for):
     for service in (GATEWAY, AGENT):
         expected = [home.parent] if service in shut_for else []
         assert [each for each in out_of_reach(service, home) if each in (home, home.parent)] == expected
+
+
+def test_where_this_l4lb_is_run_from_is_told_as_named_and_as_it_is(tmp_path, monkeypatch):
+    """Its interpreter may be of another environment, and any of it behind a symbolic link."""
+    real, environment = tmp_path / "home" / "python", tmp_path / "opt"
+    modules, program = tmp_path / "modules", real / "bin" / "python3"
+    for directory in (program.parent, environment / "bin", modules):
+        directory.mkdir(parents=True)
+    program.touch()
+    (environment / "bin" / "python3").symlink_to(program)
+    (tmp_path / "link").symlink_to(environment)
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "link"))
+    monkeypatch.setattr("sys.base_prefix", str(real))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "link" / "bin" / "python3"))
+    monkeypatch.setattr("sys.path", ["", str(modules), str(tmp_path / "no" / "python311.zip")])
+    told = set(parts())
+    assert told >= {tmp_path / "link", environment, real, program.parent, environment / "bin", modules}
+    assert tmp_path / "no" not in told
 
 
 def config(in_force):
