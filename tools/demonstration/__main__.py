@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from demonstration.site import Site
@@ -21,6 +19,7 @@ from demonstration.stage import Stage, StepFailed
 from demonstration.steps import STEPS, stop
 from netlab import LabError
 from netlab.record import alone
+from netlab.tool import end_as_after_an_error
 
 _PREFIX: Final = "l4lb-demo"
 
@@ -75,25 +74,19 @@ def tell_what_is_left(site: Site) -> None:
     stage.command("", f"tools/lab --prefix {site.lab.prefix} down")
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """An end from outside cleans up like a Ctrl-C."""
-    raise KeyboardInterrupt
-
-
 def main(argv: Sequence[str]) -> int:
     """Run the demo; its exit status."""
     options = arguments().parse_args(argv)
     site = Site(Stage(), options.prefix, options.datapath)
+    end_as_after_an_error()
     with alone(options.prefix):
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _interrupt)
         worked = False
         try:
             site.lab.down()  # what an earlier one has kept
             worked = play(site, keep=options.keep)
             if options.keep:
                 tell_what_is_left(site)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             site.stage.failure("Interrupted: taking the lab down.")
             options.keep = False
         finally:

@@ -1,6 +1,7 @@
 """What the lab says when a command hangs, a file is damaged or another tool is at work: one line each."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -47,6 +48,28 @@ def test_a_lab_is_for_one_tool_alone():
     finally:
         for name in (prefix, f"{prefix}-check"):
             os.unlink(f"/run/l4lb-lab.{name}.lock")
+
+
+ENDED = """\
+import os, signal
+from netlab.tool import end_as_after_an_error
+end_as_after_an_error()
+try:
+    os.kill(os.getpid(), signal.{first})
+finally:
+    for again in (signal.SIGHUP, signal.SIGTERM):
+        os.kill(os.getpid(), again)
+    print("all is removed")
+"""
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_does_not_cut_the_removal_short(first):
+    program = ENDED.format(first=first.name)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=TOOLS, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (128 + first, "all is removed\n")
 
 
 BOX = """#!/bin/bash
