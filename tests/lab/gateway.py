@@ -1,28 +1,32 @@
 """A gateway and its peer in two network namespaces, for the tests of l4lb.netlink.
 
-l4nl-gw  lan0 10.70.0.1/24 2001:db8:70::1/64 ---- peer0 .2 ::2  l4nl-peer
+gateway  lan0 10.70.0.1/24 2001:db8:70::1/64 ---- peer0 .2 ::2  peer
          wan0 10.71.0.1/24 2001:db8:71::1/64 ---- peer1 .2 ::2
 """
 
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
 from l4lb.netlink.watch import KernelWatch
+from netlab.command import NAMESPACES
 from netlab.command import inside as command_in
 from netlab.namespace import entered
 
-GATEWAY, PEER = "l4nl-gw", "l4nl-peer"
+_PREFIX = "l4nl"
+GATEWAY, PEER = (f"{_PREFIX}-{os.getpid()}-{name}" for name in ("gateway", "peer"))
 DEADLINE = 10.0  # seconds until a test gives up waiting for an event
 
-UPLINKS = """
-    link add lan0 type veth peer name peer0 netns l4nl-peer
-    link add wan0 type veth peer name peer1 netns l4nl-peer
+UPLINKS = f"""
+    link add lan0 type veth peer name peer0 netns {PEER}
+    link add wan0 type veth peer name peer1 netns {PEER}
     addr add 10.70.0.1/24 dev lan0
     addr add 10.71.0.1/24 dev wan0
     addr add 2001:db8:70::1/64 dev lan0 nodad
@@ -73,8 +77,8 @@ def two_namespaces():
         pytest.skip("needs root for network namespaces")
     if shutil.which("ip") is None:
         pytest.skip("needs ip (iproute2)")
+    remove_abandoned()
     for name in (GATEWAY, PEER):
-        subprocess.run(["ip", "netns", "del", name], capture_output=True)  # of a killed run
         made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
         if made.returncode != 0:
             pytest.skip(f"network namespaces cannot be made here: {made.stderr.strip()}")
@@ -86,6 +90,14 @@ def two_namespaces():
     finally:
         for name in (GATEWAY, PEER):
             subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def remove_abandoned():
+    """Take down what killed runs have left."""
+    for path in NAMESPACES.glob(f"{_PREFIX}-*"):
+        run = re.fullmatch(rf"{_PREFIX}-(\d+)-\w+", path.name)
+        if run and not Path(f"/proc/{run[1]}").exists():
+            subprocess.run(["ip", "netns", "delete", path.name], capture_output=True, check=False)
 
 
 def run(scenario):

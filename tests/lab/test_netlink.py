@@ -1,6 +1,7 @@
 """Links, routes and policy rules of a real kernel."""
 
 import asyncio
+import os
 import random
 import subprocess
 import time
@@ -12,8 +13,20 @@ import pytest
 from l4lb.netlink.interfaces import Ways
 from l4lb.netlink.routing import RoutingTable
 from l4lb.netlink.watch import KernelWatch
+from netlab.command import NAMESPACES
 from netlab.command import inside as command_in
-from tests.lab.gateway import DEADLINE, GATEWAY, PEER, ip, packed, run, sysctl, two_namespaces, until
+from tests.lab.gateway import (
+    DEADLINE,
+    GATEWAY,
+    PEER,
+    ip,
+    packed,
+    remove_abandoned,
+    run,
+    sysctl,
+    two_namespaces,
+    until,
+)
 
 pytestmark = pytest.mark.lab
 
@@ -256,7 +269,7 @@ def test_a_link_that_disappears_takes_everything_with_it_and_comes_back(lab):
         for part in (state.addresses, state.neighbours, state.routes):
             assert all(one.index != index for one in part)
 
-        ip(GATEWAY, "link add wan0 type veth peer name peer1 netns l4nl-peer")
+        ip(GATEWAY, f"link add wan0 type veth peer name peer1 netns {PEER}")
         ip(GATEWAY, "addr add 10.71.0.1/24 dev wan0\nlink set wan0 up")
         ip(PEER, "link set peer1 up")
         await until(watch, lambda state: lookup(state, via_wan) is not None)
@@ -359,3 +372,13 @@ def test_interfaces_towards(lab):
         assert towards("2620:fe::9") == []
 
     run(scenario)
+
+
+def test_only_what_runs_that_are_over_have_left_is_taken_down(lab):
+    with subprocess.Popen(["true"]) as over:
+        over.wait()
+    left = GATEWAY.replace(str(os.getpid()), str(over.pid))
+    subprocess.run(["ip", "netns", "add", left], check=True)
+    remove_abandoned()
+    assert not (NAMESPACES / left).exists()
+    assert (NAMESPACES / GATEWAY).exists()

@@ -236,7 +236,7 @@ def test_vips_return_with_their_interface_and_are_announced_again(listener, tmp_
 
         ip(GATEWAY, "link del lan0")
         await until(watch, lambda state: state.link("lan0") is None)
-        ip(GATEWAY, "link add lan0 type veth peer name peer0 netns l4nl-peer\nlink set lan0 up")
+        ip(GATEWAY, f"link add lan0 type veth peer name peer0 netns {PEER}\nlink set lan0 up")
         await until(watch, lambda state: VIP4 in {address.ip for address in state.addresses})
         ip(PEER, "link set peer0 up")  # an IPv6 address waits for the carrier
         await until(watch, lambda state: {VIP4, VIP6} <= {address.ip for address in state.addresses})
