@@ -13,7 +13,7 @@ import pytest
 
 from l4lb.datapath.base import DatapathError
 from l4lb.datapath.ebpf import pins
-from tests.lab.lab import Lab, remove_abandoned
+from tests.lab.lab import Lab, prefix_of_this_run, remove, remove_abandoned
 from tests.unit.datapath.ebpf import kernel
 
 EBPF: Final = ("tc", "xdp")
@@ -77,6 +77,16 @@ def datapath(request: pytest.FixtureRequest, lab_possible: None) -> str:
     if name in EBPF and (reason := why_no_ebpf()):
         pytest.skip(f"no datapath {name}: {reason}")
     return name
+
+
+@pytest.fixture
+def prefix(lab_possible: None) -> Iterator[str]:
+    """Of the lab that a tool makes. It is taken down in the end, as the tool may have been killed."""
+    prefix = prefix_of_this_run("x")
+    try:
+        yield prefix
+    finally:
+        remove(prefix)
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,18 @@ from typing import Final, Self
 from l4lb.cli.client import Client
 from netlab import LabError, daemon
 from netlab import lab as netlab
+from netlab.record import lock_of
 
-_PREFIX: Final = "l4lb-test-"
+_PREFIX: Final = "l4test-"
+
+
+def prefix_of_this_run(which: str = "") -> str:
+    """Of a lab of this process's own, by which the next run knows whose it was.
+
+    Args:
+        which: tells several apart: no digits, and short, as a prefix has to be.
+    """
+    return f"{_PREFIX}{os.getpid()}{which}"
 
 
 class Lab(netlab.Lab):
@@ -26,8 +36,8 @@ class Lab(netlab.Lab):
         datapath: what its daemons run on; "auto": what their configs say.
     """
 
-    def __init__(self, number: int | None = None, datapath: str = "auto") -> None:
-        super().__init__(f"{_PREFIX}{number or os.getpid()}")
+    def __init__(self, which: str = "", datapath: str = "auto") -> None:
+        super().__init__(prefix_of_this_run(which))
         self.datapath = datapath
 
     def exec(
@@ -147,9 +157,22 @@ class Daemon(daemon.Daemon):
         return Client(self.socket)
 
 
+def remove(prefix: str) -> None:
+    """Take a lab down that is nobody's any more; it need not be up."""
+    try:
+        netlab.Lab(prefix).down()
+    finally:
+        lock_of(prefix).unlink(missing_ok=True)
+
+
 def remove_abandoned() -> None:
     """Take down the labs of test runs that were killed."""
     for prefix in netlab.prefixes():
-        number = re.fullmatch(rf"{_PREFIX}(\d+)", prefix)
-        if number and not Path(f"/proc/{number[1]}").exists():
-            Lab(int(number[1])).down()
+        if is_abandoned(prefix):
+            remove(prefix)
+
+
+def is_abandoned(prefix: str) -> bool:
+    """Whether it is of a test run that is there no more, be it of a tool that the run has started."""
+    run = re.fullmatch(rf"{_PREFIX}(\d+)\D*", prefix)
+    return run is not None and not Path(f"/proc/{run[1]}").exists()

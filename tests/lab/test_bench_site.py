@@ -2,14 +2,15 @@
 
 import os
 import shutil
-from pathlib import Path
+from contextlib import ExitStack
 
 import pytest
 
 from benchmark import BenchError
 from benchmark.lab.cores import CORE, EVERYWHERE
 from benchmark.lab.site import _PROGRAMS, open_site
-from netlab import process, record
+from netlab import LabError, process, record
+from tests.lab.lab import prefix_of_this_run, remove
 
 pytestmark = pytest.mark.lab
 
@@ -20,10 +21,16 @@ MISSING = [program for program in _PROGRAMS if shutil.which(program) is None]
 def site(lab_possible):
     if MISSING:
         pytest.skip(f"no {', '.join(MISSING)}: tools/setup installs them")
-    prefix = f"l4lb-test-b{os.getpid()}"
-    with open_site(prefix) as opened:
+    prefix = prefix_of_this_run("b")
+    with ExitStack() as stack:
+        stack.callback(remove, prefix)
+        try:
+            opened = stack.enter_context(open_site(prefix))
+        except LabError as error:
+            if not str(error).startswith("another benchmark runs"):
+                raise
+            pytest.skip(str(error))
         yield opened
-    Path(f"/run/l4lb-lab.{prefix}.lock").unlink()
 
 
 def servers(site):

@@ -1,12 +1,12 @@
 """tools/lab check: all steps on namespaces, and what it says where there is nothing to check."""
 
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from netlab import LabError, check, topology
+from tests.lab.lab import prefix_of_this_run, remove
 from tests.lab.test_lab import remains
 
 pytestmark = pytest.mark.lab
@@ -15,16 +15,19 @@ TOOL = Path(__file__).parents[2] / "tools" / "lab"
 
 
 def test_every_step_is_seen_and_nothing_is_left(lab_possible):
-    prefix = f"ck{os.getpid()}"
-    done = subprocess.run(
-        [TOOL, "--prefix", prefix, "check"], capture_output=True, text=True, check=False, timeout=180
-    )
-    Path(f"/run/l4lb-lab.{prefix}-check.lock").unlink(missing_ok=True)
+    prefix = prefix_of_this_run()
+    try:
+        done = subprocess.run(
+            [TOOL, "--prefix", prefix, "check"], capture_output=True, text=True, check=False, timeout=180
+        )
+        left = remains(f"{prefix}-check")
+    finally:
+        remove(f"{prefix}-check")  # the tool may have been killed
     assert (done.returncode, done.stderr) == (0, "")
     lines = [line.split(":")[0] for line in done.stdout.splitlines()]
     titles = [step.title for step in check.STEPS]
     assert lines == [f"  ok   {title}" for title in titles[:-1]] + [f"  --   {titles[-1]}"]
-    assert remains(f"{prefix}-check") == []
+    assert left == []
 
 
 class Mute:

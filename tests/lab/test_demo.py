@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from netlab.record import lock_of
 from tests.lab.clients import heed_interrupts
 from tests.lab.test_lab import remains
 
@@ -16,14 +17,6 @@ pytestmark = pytest.mark.lab
 
 TOOLS = Path(__file__).parents[2] / "tools"
 ENVIRONMENT = {**os.environ, "L4LB_NO_SETUP": "1"}
-
-
-@pytest.fixture
-def prefix(lab_possible):
-    prefix = f"l4lb-demo-{os.getpid()}"
-    yield prefix
-    subprocess.run([TOOLS / "lab", "--prefix", prefix, "down"], check=True)
-    Path(f"/run/l4lb-lab.{prefix}.lock").unlink()
 
 
 def test_every_step_is_seen_to_work_and_nothing_is_left(prefix):
@@ -100,7 +93,7 @@ def test_kept_it_goes_on_balancing(prefix):
 
 
 def test_a_second_demo_on_the_same_lab_is_refused(prefix):
-    with open(f"/run/l4lb-lab.{prefix}.lock", "w") as lock:
+    with lock_of(prefix).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = subprocess.run(
             [TOOLS / "demo", "--prefix", prefix],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import shutil
 import socket
 import subprocess
@@ -335,7 +334,7 @@ def test_transfers_where_xdp_can_send(lab, gro):
 
 @pytest.mark.datapath("tc")
 def test_a_lab_that_goes_down_leaves_no_pins(lab):
-    other = Lab(os.getpid() + (1 << 22), datapath=lab.datapath)
+    other = Lab("x", datapath=lab.datapath)
     try:
         other.up()
         daemon = other.daemon(service())
@@ -349,7 +348,7 @@ def test_a_lab_that_goes_down_leaves_no_pins(lab):
 
 @pytest.mark.datapath("tc")
 def test_pins_of_a_namespace_that_is_gone_are_removed_by_the_next_daemon(lab):
-    other = Lab(os.getpid() + (1 << 22), datapath=lab.datapath)
+    other = Lab("x", datapath=lab.datapath)
     try:
         other.up()
         daemon = other.daemon(service())

@@ -12,7 +12,7 @@ import pytest
 from netlab import LabError, network, process, record, servers
 from netlab.command import NAMESPACES
 from tests.lab.clients import wait_for
-from tests.lab.lab import Lab
+from tests.lab.lab import Lab, is_abandoned, prefix_of_this_run
 
 pytestmark = [pytest.mark.lab, pytest.mark.datapath("auto")]
 
@@ -48,7 +48,7 @@ def remains(prefix):
 @pytest.fixture
 def other(lab_possible):
     """A second lab, which the test brings up."""
-    lab = Lab(os.getpid() + 10_000_000)
+    lab = Lab("x")
     yield lab
     lab.down()
 
@@ -205,6 +205,14 @@ def test_up_finishes_what_a_killed_up_began(other):
     unfinished.save()
     other.up()
     assert other.curl(url(other.topology.hosts["web3"].address(6))) == "web3\n"
+
+
+@pytest.mark.parametrize("which", ["", "x", "-check"])
+def test_only_the_labs_of_runs_that_are_over_are_taken_down(which):
+    with subprocess.Popen(["true"]) as over:
+        over.wait()
+    assert not is_abandoned(prefix_of_this_run(which))
+    assert is_abandoned(prefix_of_this_run(which).replace(str(os.getpid()), str(over.pid)))
 
 
 def test_an_up_that_fails_leaves_nothing(other, monkeypatch):

@@ -89,6 +89,11 @@ def locked() -> Iterator[None]:
         os.close(handle)
 
 
+def lock_of(prefix: str) -> Path:
+    """What a program holds that has the lab of this prefix for itself."""
+    return Path(f"/run/l4lb-lab.{prefix}.lock")
+
+
 @contextmanager
 def alone(prefix: str) -> Iterator[None]:
     """Have the lab of this prefix for one program alone, which takes down what it finds of it.
@@ -98,7 +103,7 @@ def alone(prefix: str) -> Iterator[None]:
     """
     # Not removed: who has opened it and who makes it anew would hold two.
     refusal = f"another tool is at work on the lab '{prefix}': wait for its end"
-    with held(Path(f"/run/l4lb-lab.{prefix}.lock"), refusal):
+    with held(lock_of(prefix), refusal):
         yield
 
 

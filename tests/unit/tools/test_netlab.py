@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from netlab import LabError, command
-from netlab.record import Record, alone
+from netlab.record import Record, alone, lock_of
 
 TOOLS = Path(__file__).parents[3] / "tools"
 
@@ -47,7 +47,7 @@ def test_a_lab_is_for_one_tool_alone():
             pass
     finally:
         for name in (prefix, f"{prefix}-check"):
-            os.unlink(f"/run/l4lb-lab.{name}.lock")
+            lock_of(name).unlink()
 
 
 ENDED = """\
