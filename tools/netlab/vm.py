@@ -115,7 +115,7 @@ def _directory() -> Iterator[Path]:
     """Where all files are; what a run that was killed has left there is removed too."""
     place = Path(tempfile.gettempdir() if "TMPDIR" in os.environ else "/var/tmp")
     lock, busy = place / "l4lb-vm.lock", "another lab of virtual machines is up: wait for its end"
-    with held(lock, busy):
+    with held(lock, busy):  # the file stays, as record.alone says
         directory = place / "l4lb-vm"
         try:
             shutil.rmtree(directory, ignore_errors=True)
@@ -123,7 +123,6 @@ def _directory() -> Iterator[Path]:
             yield directory
         finally:
             shutil.rmtree(directory, ignore_errors=True)
-            lock.unlink(missing_ok=True)
 
 
 def inside(directory: Path) -> None:

@@ -4,12 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
-from netlab import LabError, command
+from netlab import LabError, command, vm
 from netlab.record import Record, alone, lock_of
 
 TOOLS = Path(__file__).parents[3] / "tools"
@@ -48,6 +49,15 @@ def test_a_lab_is_for_one_tool_alone():
     finally:
         for name in (prefix, f"{prefix}-check"):
             lock_of(name).unlink()
+
+
+def test_the_lock_of_the_virtual_machines_outlives_who_holds_it(tmp_path, monkeypatch):
+    """Who waits with the file open and who makes it anew would hold two."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with vm._directory():
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["l4lb-vm.lock"]
 
 
 ENDED = """\
