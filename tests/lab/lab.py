@@ -107,20 +107,10 @@ class Daemon(daemon.Daemon):
         if error is not None:
             self._show_log()
         try:
-            self._end()
+            self.finish()  # nothing is kept for the next one, also by one that was killed
         except BaseException:
             self._show_log()
             raise
-
-    def _end(self) -> None:
-        """Nothing is kept for the next one, also by one that was killed."""
-        try:
-            self.cli("stop")
-            if self.is_running:
-                status = self.wait()
-                assert status == 0, f"l4lb run ended with exit status {status}"
-        finally:
-            self.close()
 
     def configure(self, text: str) -> None:
         """Write its configuration file: this text, on the lab's datapath. It is not told."""

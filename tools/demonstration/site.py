@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from demonstration.stage import Stage, StepFailed
-from netlab import LabError
 from netlab.daemon import Daemon
 from netlab.lab import Lab
 
@@ -167,10 +166,6 @@ class Site:
     def close(self) -> None:
         """Take the lab down, with everything that runs on it."""
         try:
-            if self.daemon.is_running:
-                self.daemon.finish()
-        except LabError:
-            pass  # then not in peace: the lab's end is the daemon's, and that of what it has pinned
-        finally:
-            self.lab.down()
             self.daemon.close()
+        finally:
+            self.lab.down()  # also the end of what it has pinned

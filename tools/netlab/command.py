@@ -26,12 +26,19 @@ def find(program: str, installer: str = "tools/setup") -> str:
     return path
 
 
-def run(argv: Sequence[str], text: str = "") -> str:
+def run(argv: Sequence[str], text: str = "", *, name: str = "", timeout: float | None = None) -> str:
     """Run a program with ``text`` on its standard input; what it printed.
+
+    Args:
+        argv, text: of the program.
+        name: what a complaint calls it; "": the whole command line.
+        timeout: seconds that it may take; None: a minute.
 
     Raises:
         LabError: it is not installed, did not end or not with 0; says what it complained of.
     """
+    name = name or " ".join(argv)
+    longest = _LONGEST if timeout is None else timeout
     try:
         done = subprocess.run(
             [find(argv[0]), *argv[1:]],
@@ -39,13 +46,13 @@ def run(argv: Sequence[str], text: str = "") -> str:
             capture_output=True,
             text=True,
             check=False,
-            timeout=_LONGEST,
+            timeout=longest,
         )
     except subprocess.TimeoutExpired:
-        raise LabError(f"'{' '.join(argv)}' has not ended after {_LONGEST} s") from None
+        raise LabError(f"'{name}' has not ended after {longest:.3g} s") from None
     if done.returncode:
         complaint = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
-        raise LabError(f"'{' '.join(argv)}' failed: {complaint}")
+        raise LabError(f"'{name}' failed: {complaint}")
     return done.stdout
 
 

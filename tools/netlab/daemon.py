@@ -28,6 +28,7 @@ DATAPATHS: Final = ("raw", *KERNEL_DATAPATHS)
 
 READY: Final = 20.0  # seconds for it to start, and for its backends to be found up
 _ENDED: Final = 15.0  # seconds for it to end
+_ANSWER: Final = 5.0  # seconds for an answer, at least: cut off, it would not say what is amiss
 _LOOK: Final = 0.1  # seconds between two looks at its backends
 
 
@@ -88,17 +89,24 @@ class Daemon:
         return self._process
 
     def configure(self, text: str) -> None:
-        """Write its config. It is not told."""
-        self.config.parent.mkdir(parents=True, exist_ok=True)
+        """Write its config. It is not told.
+
+        Raises:
+            LabError: the lab is not up, whose directories would be in the way of its making.
+        """
+        try:
+            self.config.parent.mkdir(exist_ok=True)
+        except FileNotFoundError:
+            raise LabError(f"there is no {self.config.parent.parent}: the lab is not up") from None
         self.config.write_text(text)
 
-    def ask(self, *words: str) -> str:
+    def ask(self, *words: str, timeout: float | None = None) -> str:
         """Run a command of ``l4lb``; what it printed.
 
         Raises:
-            LabError: it failed.
+            LabError: it failed, or has not ended after ``timeout`` seconds, None: a minute.
         """
-        return run(self._command(*self.program, *words))
+        return run(self._command(*self.program, *words), name=" ".join(("l4lb", *words)), timeout=timeout)
 
     def start(self, timeout: float = READY) -> None:
         """Start it; back when it says that it is ready (sd_notify(3)).
@@ -155,7 +163,8 @@ class Daemon:
         """
         deadline = time.monotonic() + timeout
         while True:
-            backends = json.loads(self.ask("backend", "list", "--json"))["backends"]
+            left = max(deadline - time.monotonic(), _ANSWER)
+            backends = json.loads(self.ask("backend", "list", "--json", timeout=left))["backends"]
             if all(backend["state"] == "up" for backend in backends):
                 return
             if time.monotonic() > deadline:
@@ -168,11 +177,18 @@ class Daemon:
         Raises:
             LabError: it was still there after ``timeout`` seconds, and was killed.
         """
+        status = self._ended(timeout)
+        if status is None:
+            self.kill()
+            raise LabError(f"l4lb run does not end: {self.last_words(1)}")
+        return status
+
+    def _ended(self, timeout: float) -> int | None:
+        """Its exit status; None: it is still there after ``timeout`` seconds."""
         try:
             status = self._started.wait(timeout)
         except subprocess.TimeoutExpired:
-            self.kill()
-            raise LabError(f"l4lb run does not end: {self.last_words(1)}") from None
+            return None
         self._process = None
         return status
 
@@ -182,13 +198,19 @@ class Daemon:
         return self.wait(timeout)
 
     def finish(self) -> None:
-        """``l4lb stop``: it ends, with all that it has done to its host.
+        """``l4lb stop``: it ends, with all that it has done to its host; or, where it was killed, with what
+        it has left there.
 
         Raises:
-            LabError: it does not, or with a failure.
+            LabError: it did not by itself, and was closed, or ended with a failure.
         """
-        self.ask("stop")
-        if status := self.wait():
+        try:
+            self.ask("stop")
+            status = self.wait() if self.is_running else 0
+        except BaseException:
+            self.close()
+            raise
+        if status:
             raise LabError(f"l4lb run ended with exit status {status}: {self.last_words(1)}")
 
     def kill(self) -> None:
@@ -197,11 +219,16 @@ class Daemon:
         self._started.wait()
         self._process = None
 
-    def close(self) -> None:
-        """Whatever has happened: it does not run any more."""
-        if self._process is not None:
+    def close(self, timeout: float = _ENDED) -> None:
+        """Whatever has happened: it does not run any more; and what it has done to its host is gone, unless
+        also ``l4lb stop`` fails. That, SIGTERM and SIGKILL have ``timeout`` seconds each."""
+        with suppress(LabError):  # it hangs, or there is no host any more
+            self.ask("stop", timeout=timeout)
+            if self.is_running:
+                self._ended(timeout)
+        if self.is_running:
             with suppress(LabError):  # then it was killed
-                self.stop()
+                self.stop(timeout)
 
     def reload(self) -> None:
         """SIGHUP; back at once."""
@@ -231,15 +258,18 @@ def running(
         LabError: it does not come up, takes another datapath, or does not stop.
     """
     with ExitStack() as stack:
-        holder = stack.enter_context(pins.own(command)) if datapath in KERNEL_DATAPATHS else None
+        holder = stack.enter_context(pins.own(command, READY)) if datapath in KERNEL_DATAPATHS else None
         daemon = Daemon(command, directory, holder=holder)
         daemon.configure(text)
         daemon.log.unlink(missing_ok=True)
-        stack.callback(daemon.close)
-        daemon.start()
-        daemon.wait_up()
-        taken = json.loads(daemon.ask("status", "--json"))["datapath"]["name"]
-        if taken != datapath:
-            raise LabError(f"l4lb takes the datapath {taken} where {datapath} is asked for")
-        yield daemon
+        try:
+            daemon.start()
+            daemon.wait_up()
+            taken = json.loads(daemon.ask("status", "--json"))["datapath"]["name"]
+            if taken != datapath:
+                raise LabError(f"l4lb takes the datapath {taken} where {datapath} is asked for")
+            yield daemon
+        except BaseException:
+            daemon.close()
+            raise
         daemon.finish()

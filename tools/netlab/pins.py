@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import shutil
 import subprocess
 import sys
@@ -25,11 +26,12 @@ _OWN: Final = "mount -t bpf bpf /sys/fs/bpf && echo ready && exec sleep infinity
 
 
 @contextmanager
-def own(command: Callable[..., list[str]]) -> Iterator[int]:
+def own(command: Callable[..., list[str]], timeout: float) -> Iterator[int]:
     """A process on a host with a BPF file system of its own, which goes with it.
 
     Args:
         command: the command line that runs another on the host, ``command(*argv)``.
+        timeout: seconds that it may take to make it.
 
     Raises:
         LabError: there can be none.
@@ -41,7 +43,8 @@ def own(command: Callable[..., list[str]]) -> Iterator[int]:
     ) as holder:
         assert holder.stdout is not None
         try:
-            said = holder.stdout.readline().strip()
+            heard = select.select([holder.stdout], [], [], timeout)[0]
+            said = holder.stdout.readline().strip() if heard else ""
             if said != "ready":
                 raise LabError(f"no BPF file system for the gateway: {said or 'it said nothing'}")
             yield holder.pid
