@@ -20,8 +20,15 @@ from netlab.command import run
 from netlab.topology import FILE
 
 _VENV: Final = FILE.parent.parent / ".venv"
-L4LB: Final = Path(_VENV if sys.prefix == sys.base_prefix else sys.prefix) / "bin" / "l4lb"
-"""Of the virtual environment that this runs in; where it runs in none, of .venv."""
+
+
+def installed() -> Path:
+    """The l4lb of the virtual environment that this runs in; where there is none in that, of .venv."""
+    own = Path(sys.prefix) / "bin" / "l4lb"
+    return own if sys.prefix != sys.base_prefix and own.exists() else _VENV / "bin" / "l4lb"
+
+
+L4LB: Final = installed()
 
 KERNEL_DATAPATHS: Final = ("tc", "xdp")
 DATAPATHS: Final = ("raw", *KERNEL_DATAPATHS)

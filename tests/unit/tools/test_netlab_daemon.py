@@ -9,7 +9,7 @@ import pytest
 
 from netlab import LabError, pins
 from netlab import daemon as netlab_daemon
-from netlab.daemon import Daemon, running
+from netlab.daemon import Daemon, installed, running
 
 _PROGRAM = """\
 import json, os, socket, signal, sys, time
@@ -215,3 +215,13 @@ def test_a_file_system_that_is_not_made_in_time_is_told():
         pins.own(lambda *argv: ["sleep", "60"], timeout=0.1),
     ):
         pytest.fail("there is none")
+
+
+def test_in_a_virtual_environment_of_something_else_it_is_that_of_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert installed() == Path(__file__).parents[3] / ".venv" / "bin" / "l4lb"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "l4lb").touch()
+    assert installed() == tmp_path / "bin" / "l4lb"
