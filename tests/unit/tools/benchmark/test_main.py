@@ -1,6 +1,8 @@
 """What tools/bench shows, writes and refuses, whatever becomes of the measuring."""
 
 import json
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,15 @@ from benchmark.latency.measure import check
 from benchmark.latency.scenes import scenes
 from benchmark.report.results import Results
 from netlab import LabError
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Those of the command are not left to the test run."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def measured(results: Results) -> None:
