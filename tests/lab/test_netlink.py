@@ -351,7 +351,8 @@ def test_no_neighbour_is_lost_while_netlink_is_reopened(lab):
         heard = []
         unsubscribe = watch.subscribe(heard.append)
         await watch.resolve(index, packed("10.70.0.2"))
-        await asyncio.sleep(0.2)
+        ip(GATEWAY, "addr add 192.0.2.1/32 dev lo")  # what resolving had to say has been heard when this is
+        await until(watch, lambda state: any(each.ip == packed("192.0.2.1") for each in state.addresses))
         watch._requests = requests
         unsubscribe()
         assert all(each.mac for change in heard for each in change.neighbours)

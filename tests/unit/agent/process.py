@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
+import select
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,9 +20,10 @@ L4LB = (sys.executable, "-c", "from l4lb.cli.main import main; main()")
 DEADLINE = 20.0  # seconds, for what should take less than one
 
 
-def free_port(among: Iterable[int] = (0,)) -> int:
-    """A port of loopback that nobody has, for TCP and UDP; 0: any."""
-    for port in among:
+def free_port(among: Sequence[int] = (0,)) -> int:
+    """A port of loopback that nobody has, for TCP and UDP; 0: any. Who else looks for one among the same at
+    the same time takes another one: they are tried in no order."""
+    for port in random.sample(among, len(among)):
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp, suppress(OSError):
             tcp.bind(("127.0.0.1", port))
             udp.bind(tcp.getsockname())
@@ -42,12 +45,23 @@ class AgentProcess:
         self.process = process
         self.address = address
         self.manager = manager  # the service manager's end: what the agent tells it
+        self._log = ""
 
     def stop(self) -> tuple[int, str]:
         """Ask it to end; its exit status and what it logged."""
         self.process.send_signal(signal.SIGTERM)
         _, log = self.process.communicate(timeout=DEADLINE)
-        return self.process.returncode, log
+        return self.process.returncode, self._log + log
+
+    def wait_logged(self, text: str) -> None:
+        """Back when it has logged this."""
+        assert self.process.stderr is not None
+        log = self.process.stderr.fileno()  # nothing is left in a buffer that ``communicate`` does not read
+        while text not in self._log:
+            assert select.select([log], [], [], DEADLINE)[0], f"not logged in {DEADLINE} s: {text}"
+            said = os.read(log, 4096).decode()
+            assert said, f"it has ended, and not logged: {text}"
+            self._log += said
 
 
 @contextmanager

@@ -129,9 +129,10 @@ def test_a_file_that_has_changed_is_read_again(tmp_path: Path):
 
 
 def test_a_file_that_has_just_changed_may_change_again_before_its_times_do(
-    tmp_path: Path, reads: list[Path]
+    tmp_path: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
 ):
     path = key_file(tmp_path, ONE)
+    monkeypatch.setattr(keys, "time_ns", lambda: path.stat().st_ctime_ns + 1_000_000_000)
     assert [read_keys(path) for _ in range(2)] == [(b"\x01" * 32,)] * 2
     assert reads == [path, path]
 

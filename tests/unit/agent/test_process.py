@@ -97,7 +97,7 @@ def test_an_agent_that_is_root_keeps_no_capability_and_gets_none_back(tmp_path: 
     if os.geteuid() != 0:
         pytest.skip("needs root, to have capabilities to give up")
     with running(
-        tmp_path, "--key", key_file(tmp_path), "--interval", "0.05", port=free_port(range(1023, 0, -1))
+        tmp_path, "--key", key_file(tmp_path), "--interval", "0.05", port=free_port(range(512, 1024))
     ) as agent:
         said = [task.read_text() for task in Path(f"/proc/{agent.process.pid}/task").glob("*/status")]
         report = asked_until(agent, lambda report: report.figures.cpu is not None)
@@ -129,8 +129,9 @@ def test_a_key_is_changed_without_a_gap_and_without_a_restart(tmp_path: Path):
         while not answers(agent, OTHER_KEY, 0.2):
             assert time.monotonic() < until
         key.write_text("nonsense")
+        agent.wait_logged("not a key")
         agent.process.send_signal(signal.SIGHUP)
-        time.sleep(0.3)
+        agent.wait_logged("nothing to reload")
         assert answers(agent, KEY)
         assert answers(agent, OTHER_KEY)
         key.write_text(OTHER_KEY.hex())
