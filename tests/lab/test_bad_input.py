@@ -277,7 +277,10 @@ def run(folder, socket="l4lb.sock"):
 
 @contextmanager
 def in_a_terminal(lab, folder, socket="l4lb.sock", before=()):
-    """The daemon, ready, in a process group of its own; its log goes to the file ``log``."""
+    """The daemon, ready, in a process group of its own; its log goes to the file ``log``.
+
+    Not the lab's ``Daemon``: that is a service manager's, which is told when it is ready.
+    """
     log = folder / "log"
     with log.open("w") as stderr:
         command = lab.command(HOST, *before, *map(str, run(folder, socket)))
