@@ -6,7 +6,6 @@ Their client and their server have one core, with or without what is to be endur
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ from typing import Final
 from benchmark import BenchError
 from benchmark.endurance.transfers import MARK, TOLL
 from benchmark.lab.cables import Cables
-from benchmark.lab.cores import CORE
+from benchmark.lab.cores import OTHER_CORE
 from benchmark.peers.l4lb import config_text, running
 from benchmark.peers.service import Served
 from netlab.daemon import Daemon
@@ -29,8 +28,6 @@ SETTLE: Final = 1.0  # seconds for the transfers to get up to speed
 
 _TRANSFERS: Final = 1_000
 _SCRIPT: Final = Path(__file__).with_name("transfers.py")
-_OTHER_CORE: Final = ("taskset", "--cpu-list", str(CORE + 1))
-_CORES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +111,7 @@ class Report:
 @contextmanager
 def _transfers(cables: Cables, count: int) -> Iterator[Transfers]:
     """So many transfers through the VIP, under way."""
-    python = (*_OTHER_CORE, sys.executable, "-I", str(_SCRIPT))
+    python = ("taskset", "--cpu-list", str(OTHER_CORE), sys.executable, "-I", str(_SCRIPT))
     with cables.server("backend", PORT, *python, "serve", str(PORT)):
         process = subprocess.Popen(
             cables.command("client", *python, "fetch", str(count), str(PORT), cables.vip),
@@ -141,8 +138,8 @@ def under_way(cables: Cables, datapath: str) -> Iterator[tuple[Daemon, Transfers
     Raises:
         BenchError, LabError: one of them does not start, or there is no core for what is to be endured.
     """
-    if (os.cpu_count() or 1) < _CORES:
-        raise BenchError("transfers and what they endure have a core each: this machine has one")
+    if OTHER_CORE is None:
+        raise BenchError("transfers and what they endure have a core each: tools/bench may use one only")
     service = Served("transfers", PORT, [f"{address}:{PORT}" for address in cables.backends])
     text = config_text(datapath, cables.vip, [service])
     with running(cables, datapath, text) as control, _transfers(cables, _TRANSFERS) as transfers:

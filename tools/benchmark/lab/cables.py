@@ -7,8 +7,8 @@ only addresses.
 
 Behind the client are the clients of all flows, behind the backend are all backends. The gateway knows its
 neighbours: nothing waits for them. GRO is on everywhere: without it, or an XDP program, a veth takes no
-frames from XDP. Two cores have queues of their own, as on any network card: with one for both, a core would
-receive what the other sends too much of.
+frames from XDP. The two cores of the benchmark have queues of their own, as on any network card: with one
+for both, a core would receive what the other sends too much of.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from benchmark.lab.cores import CORE, OTHER_CORE, mask
 from benchmark.lab.hosts import RENO, Hosts
 from benchmark.lab.site import only_bench
 from l4lb.model import Endpoint
@@ -41,12 +42,13 @@ peer name eth0 {_CARD} address {BACKEND_MAC} netns {{backend}}
 """
 _CARDS: Final = (("client", "eth0"), ("gateway", "eth0"), ("gateway", "eth1"), ("backend", "eth0"))
 
-# What a core sends goes into the queue of its number, and is received by that core: XPS, whose settings
-# only a /sys that was mounted on the host shows.
-_QUEUE_BY_CORE: Final = """\
-mount -t sysfs sysfs /sys
-for queue in 0 1; do printf %x $((1 << queue)) > /sys/class/net/{card}/queues/tx-$queue/xps_cpus; done
-"""
+# What a core sends goes into a queue of its own, and is received by that core: XPS, whose settings only
+# a /sys that was mounted on the host shows.
+_QUEUE_BY_CORE: Final = "mount -t sysfs sysfs /sys\n" + "".join(
+    f"echo {mask(core)} > /sys/class/net/{{card}}/queues/tx-{queue}/xps_cpus\n"
+    for queue, core in enumerate((CORE, OTHER_CORE))
+    if core is not None
+)
 _UP: Final = {
     "gateway": f"""\
 link set lo up

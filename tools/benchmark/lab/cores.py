@@ -12,6 +12,9 @@ EVERYWHERE: Final = frozenset(os.sched_getaffinity(0))
 
 CORE: Final = min(EVERYWHERE)  # what is measured on one core is measured on this one
 
+OTHER_CORE: Final = min(EVERYWHERE - {CORE}, default=None)
+"""For what is not to take that one's time; None: the benchmark was given one core."""
+
 
 def stay(pid: int, cores: Iterable[int]) -> None:
     """Have a process, 0 is this thread, run on these cores only, and what it starts from now on. One that
@@ -29,6 +32,12 @@ def stay(pid: int, cores: Iterable[int]) -> None:
     for thread in threads:
         with suppress(ProcessLookupError):
             os.sched_setaffinity(thread, cores)
+
+
+def mask(core: int) -> str:
+    """A core as files of /sys take it: a bit in hexadecimal, a comma after each 32 of them."""
+    words, bit = divmod(core, 32)
+    return ",".join([f"{1 << bit:x}", *["00000000"] * words])
 
 
 @contextmanager

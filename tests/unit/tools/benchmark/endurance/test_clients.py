@@ -5,6 +5,10 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from benchmark import BenchError
+from benchmark.endurance import clients
 from benchmark.endurance.clients import Transfers
 from benchmark.endurance.transfers import MARK, TOLL
 
@@ -36,3 +40,9 @@ def test_a_toll_is_another_command_than_a_mark():
     told.mark()
     assert told.toll() == (3, ("nothing came",) * 3)
     assert told._process.stdin.getvalue() == MARK + TOLL  # type: ignore[union-attr]
+
+
+def test_with_one_core_there_is_nothing_to_measure(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(clients, "OTHER_CORE", None)
+    with pytest.raises(BenchError, match="may use one only"), clients.under_way(None, "tc"):  # type: ignore[arg-type]
+        pass

@@ -2,10 +2,13 @@
 
 import os
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from benchmark.lab.cores import CORE, on_one_core, stay
+import benchmark
+from benchmark.lab.cores import CORE, mask, on_one_core, stay
 
 CORES = sorted(os.sched_getaffinity(0))
 
@@ -43,3 +46,25 @@ def test_this_thread_is_on_one_core_for_a_while():
     with on_one_core():
         assert os.sched_getaffinity(0) == {CORE}
     assert sorted(os.sched_getaffinity(0)) == CORES
+
+
+@pytest.mark.parametrize("given", [CORES, CORES[-1:]], ids=["all cores", "one core"])
+def test_there_are_two_cores_where_the_benchmark_was_given_two(given: list[int]):
+    script = "from benchmark.lab.cores import CORE, OTHER_CORE\nprint(CORE, OTHER_CORE)"
+    numbers = ",".join(map(str, given))
+    done = subprocess.run(
+        ["taskset", "--cpu-list", numbers, sys.executable, "-c", script],
+        env={"PYTHONPATH": str(Path(benchmark.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [str(core) for core in [*given, None][:2]]
+
+
+@pytest.mark.parametrize(
+    ("core", "text"),
+    [(0, "1"), (5, "20"), (31, "80000000"), (32, "1,00000000"), (69, "20,00000000,00000000")],
+)
+def test_a_core_is_a_bit_in_words_of_32(core: int, text: str):
+    assert mask(core) == text
