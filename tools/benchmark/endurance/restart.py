@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from benchmark.endurance.clients import SETTLE, Endured, under_way
 from benchmark.lab.cables import Cables
+from benchmark.peers.l4lb import start_again
 
 
 def restart(
@@ -26,8 +27,7 @@ def restart(
             control.kill()
             time.sleep(seconds)
             away = transfers.mark()
-            control.start()
-            control.wait_up()
+            start_again(control)
             starting = transfers.mark()
             time.sleep(SETTLE)
             count = transfers.intact

@@ -126,7 +126,8 @@ class Site(Hosts):
     @contextmanager
     def one_core(self) -> Iterator[None]:
         """With the servers, and all that is started meanwhile, on one core, and so what the kernel does
-        for them. Of l4lb that is what packets pass through: its control process is free to go (``Daemon``).
+        for them. Of l4lb that is what packets pass through: its control process is free to go, as
+        ``peers.l4lb`` has it.
 
         On one core a rate says what a request costs all of them together. On two, it says at least as much
         about which of them the scheduler has put side by side at the moment.

@@ -52,7 +52,22 @@ def running(hosts: Hosts, datapath: str, text: str) -> Iterator[Daemon]:
         LabError: it does not come up, takes another datapath, or does not stop.
     """
     with daemon.running(partial(hosts.command, "gateway"), hosts.directory, datapath, text) as control:
-        # No packet passes through the control process: it may run where there is time for it.
-        # The packet process, which it has started by now, stays where this one was.
-        stay(control.pid, EVERYWHERE)
+        _free(control)
         yield control
+
+
+def start_again(control: Daemon) -> None:
+    """Start one that has ended; back when all its backends are up.
+
+    Raises:
+        LabError: it does not come up.
+    """
+    control.start()
+    control.wait_up()
+    _free(control)
+
+
+def _free(control: Daemon) -> None:
+    """No packet passes through the control process: it may run where there is time for it. The packet
+    process, which it has started by now, stays where this one was."""
+    stay(control.pid, EVERYWHERE)

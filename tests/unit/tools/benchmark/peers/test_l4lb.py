@@ -1,9 +1,13 @@
+import os
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from benchmark.lab.cables import backends
-from benchmark.peers.l4lb import config_text
+from benchmark.lab.cores import CORE, EVERYWHERE, stay
+from benchmark.peers.l4lb import config_text, start_again
 from benchmark.peers.service import Agents, Served
 from l4lb.control.config.config import parse
 from netlab.daemon import DATAPATHS
@@ -42,6 +46,14 @@ def test_a_service_has_the_agents_that_are_asked_for():
     assert (found.agent.port, found.agent.key, found.agent.interval) == (7077, "/run/key", 0.5)
 
 
-def test_backends_are_all_different_and_in_their_network():
-    addresses = backends(1_000)
-    assert (addresses[0], addresses[-1], len(set(addresses))) == ("10.5.0.1", "10.5.3.232", 1_000)
+@pytest.mark.skipif(len(EVERYWHERE) < 2, reason="this machine has one core")
+def test_one_that_is_started_again_is_as_free_to_go_as_at_first():
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        stay(process.pid, {CORE})
+        told: list[str] = []
+        control: Any = SimpleNamespace(
+            pid=process.pid, start=lambda: told.append("start"), wait_up=lambda: told.append("wait_up")
+        )
+        start_again(control)
+        assert (told, os.sched_getaffinity(process.pid)) == (["start", "wait_up"], EVERYWHERE)
+        process.kill()
