@@ -23,6 +23,7 @@ from pathlib import Path
 from l4lb.datapath.raw.claim import HAND_BACK_MARK
 from l4lb.director.parse import parse
 from netlab.command import inside as command_in
+from netlab.namespace import entered
 from tests.property.claim_samples import OTHER_MAC, OWN_MAC
 
 SOL_PACKET = 263
@@ -32,7 +33,6 @@ SO_ATTACH_FILTER = 26
 SO_RCVBUFFORCE = 33
 UDP_SEGMENT = 103
 ETH_P_ALL = 3
-CLONE_NEWNET = 0x4000_0000
 TUNSETIFF = 0x4004_54CA
 IFF_TUN = 0x0001
 IFF_NO_PI = 0x1000
@@ -106,17 +106,9 @@ class Host:
         finally:
             self.run("ip", "link", "set", interface, "gso_max_segs", str(before))
 
-    @contextlib.contextmanager
     def entered(self):
         """This thread is in the namespace; sockets and processes made here stay in it."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        with Path("/proc/thread-self/ns/net").open() as home, Path("/run/netns", self.name).open() as there:
-            if libc.setns(there.fileno(), CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), "setns")
-            try:
-                yield
-            finally:
-                libc.setns(home.fileno(), CLONE_NEWNET)
+        return entered(self.name)
 
     def socket(self, *kind):
         with self.entered():

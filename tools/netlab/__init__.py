@@ -1,6 +1,7 @@
 """The lab: real hosts' worth of network namespaces with real servers in them.
 
-Used by ``tools/lab`` and by the tests. Standard library only: it runs before ``tools/setup`` has.
+Used by ``tools/lab``, the demonstration, the benchmark, the soak and the tests. Standard library only: the
+lab runs before ``tools/setup`` has.
 """
 
 from __future__ import annotations

@@ -16,9 +16,10 @@ from l4lb.datapath.ebpf.datapath import EbpfDatapath
 from l4lb.datapath.raw.datapath import RawDatapath
 from l4lb.model import Counters, DropReason, Endpoint, Limits, Plan, Recalled, ServicePlan, Verdict
 from l4lb.netlink.watch import KernelWatch
+from netlab.namespace import entered
 from tests.conformance.case import Measured, Need, Row, Traffic
 from tests.conformance.engines.engine import Engine, Result, added_up, learnt, row
-from tests.conformance.engines.namespaces import Namespaces, inside, remove_abandoned
+from tests.conformance.engines.namespaces import Namespaces, remove_abandoned
 from tests.conformance.engines.wires import DEADLINE, FENCE, Wires
 from tests.conformance.plans import NOBODY, service
 from tests.conformance.world import V4, Host, Side
@@ -171,7 +172,7 @@ class _Gateway:
 
     def _run(self, namespace: str, make: Make) -> None:
         try:
-            with inside(namespace):
+            with entered(namespace):
                 asyncio.run(self._serve(make))
         except BaseException as error:
             if self._started.done():

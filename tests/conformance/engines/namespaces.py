@@ -9,7 +9,6 @@ than the routes have as their MTU, so that a packet that is too long can be sent
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import subprocess
@@ -18,7 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from netlab.command import inside as command_in
+from netlab.command import inside
 from tests.conformance.world import (
     GATEWAY_MAC,
     MTU,
@@ -124,7 +123,7 @@ def _addresses(side: Side, version: int) -> list[str]:
 
 
 def _batch(namespace: str, *lines: str) -> None:
-    _run(*command_in(namespace, "ip", "-batch", "-"), text="\n".join(lines) + "\n")
+    _run(*inside(namespace, "ip", "-batch", "-"), text="\n".join(lines) + "\n")
 
 
 def _sysctl(namespace: str, settings: str) -> None:
@@ -135,20 +134,6 @@ def _run(*argv: str, text: str = "") -> None:
     done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(argv)}: {done.stderr.strip()}")
-
-
-@contextlib.contextmanager
-def inside(namespace: str) -> Iterator[None]:
-    """This thread is in the namespace: sockets and processes made here belong to it."""
-    from pyroute2 import netns
-
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    try:
-        netns.setns(namespace)
-        yield
-    finally:
-        netns.setns(home)
-        os.close(home)
 
 
 def remove_abandoned() -> None:

@@ -25,9 +25,10 @@ from typing import ClassVar, Final
 from l4lb.datapath.ebpf.layout import BLOCK_PAIRS, COUNT, LOAD, TOTALS, Load, Totals, word
 from l4lb.datapath.libbpf import Map, Object, Program
 from l4lb.model import Counters, DropReason, Endpoint, Plan, Recalled, Verdict
+from netlab.namespace import entered
 from tests.conformance.case import Decided, Measured, Need, Row, Traffic
 from tests.conformance.engines.engine import Engine, Result, added_up, decided, learnt, row
-from tests.conformance.engines.namespaces import Namespaces, inside, remove_abandoned
+from tests.conformance.engines.namespaces import Namespaces, remove_abandoned
 from tests.conformance.engines.program_maps import REMEMBERED, ProgramMaps
 from tests.conformance.packets import VNET
 from tests.conformance.world import GATEWAY_MAC, Host, Side, route
@@ -76,7 +77,7 @@ class ProgramEngine(Engine):
 
     def inside(self) -> AbstractContextManager[None]:
         """This thread in the gateway's namespace, where alone ``send`` finds its way."""
-        return inside(self._namespaces.gateway)
+        return entered(self._namespaces.gateway)
 
     def close(self) -> None:
         """See ``Engine``."""

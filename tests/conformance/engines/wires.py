@@ -8,7 +8,7 @@ import time
 from itertools import count
 from typing import Final
 
-from tests.conformance.engines.namespaces import inside
+from netlab.namespace import entered
 from tests.conformance.packets import ETHERNET, IPV4, VNET, Frame, tcp
 from tests.conformance.world import GATEWAY_MAC, V4, Host, NextHop, Side
 
@@ -106,7 +106,7 @@ def _answers(frame: bytes, number: int) -> bool:
 
 
 def _packet_socket(namespace: str) -> socket.socket:
-    with inside(namespace):
+    with entered(namespace):
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     sock.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
     sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)

@@ -12,6 +12,7 @@ import pytest
 import build_bpf
 from l4lb.datapath.libbpf import LibbpfError, Map, Object
 from l4lb.datapath.libbpf.library import library
+from netlab.namespace import entered
 
 SAMPLE = Path(__file__).with_name("sample.c")
 
@@ -106,20 +107,15 @@ def pins(possible, tmp_path):
 @pytest.fixture
 def interface(possible):
     """The index of one end of a veth pair, in a namespace that this thread is in."""
-    from pyroute2 import netns
-
     if shutil.which("ip") is None:
         pytest.skip("no ip: tools/setup installs iproute2")
     name = f"l4bpf-{os.getpid()}"
     made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
     if made.returncode != 0:
         pytest.skip(f"no network namespaces: {made.stderr.strip()}")
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
-        netns.setns(name)
-        subprocess.run(["ip", "link", "add", "near", "type", "veth", "peer", "name", "far"], check=True)
-        yield socket.if_nametoindex("near")
+        with entered(name):
+            subprocess.run(["ip", "link", "add", "near", "type", "veth", "peer", "name", "far"], check=True)
+            yield socket.if_nametoindex("near")
     finally:
-        netns.setns(home)
-        os.close(home)
         subprocess.run(["ip", "netns", "delete", name], check=True)
