@@ -6,11 +6,12 @@ Used by ``tools/bench``; needs the development packages of ``.venv``. A room kno
     report/            all that was measured, as tables, a picture and JSON, and the targets
     latency/           latency while servers are slow, stall or recover
     endurance/         a thousand transfers under a flood of SYNs, and while the daemon is away
-    alone/             l4lb alone: its programs, its Python, where the packet process spends its time
+    profile/           where the packet process spends its time under each load
     compare/           peers in turns, under the loads of clients and by small packets
+    alone/             l4lb alone: its programs and its Python
     peers/             who is measured: l4lb, nftables, IPVS, proxies, bare redirect
     bpf/               the generator of packets and the other programs in C
-    lab/               where it is measured: hosts with servers, hosts with cables alone
+    lab/               where it is measured: the machine, hosts with servers, hosts with cables alone
     figures/           metrics, statistics, and how they look
 
 What the README tells of is in ``results/``.

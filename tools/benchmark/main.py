@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmark import BenchError
-from benchmark.alone import ebpf, hotspots, micro, table_size
+from benchmark.alone import ebpf, micro, table_size
 from benchmark.arguments import chosen, packet_peers, parse, traffic_peers
 from benchmark.compare import comparison, small_packets
 from benchmark.compare.loads import CONNECTIONS, LOADS, ON_ONE_CORE, THREADS
@@ -34,6 +34,7 @@ from benchmark.latency.measure import measure as measure_latency
 from benchmark.latency.pool import open_pool
 from benchmark.latency.scenes import scenes
 from benchmark.peers.peers import PEERS
+from benchmark.profile import hotspots
 from benchmark.report.console import show
 from benchmark.report.environment import BUSY, environment
 from benchmark.report.plot import plot

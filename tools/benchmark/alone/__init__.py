@@ -1,1 +1,1 @@
-"""l4lb alone: what a packet costs in its programs and in its Python, and where its time goes."""
+"""l4lb alone: what a packet costs in its programs and in its Python."""

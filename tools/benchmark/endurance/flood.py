@@ -9,7 +9,8 @@ from typing import Final
 
 from benchmark import BenchError
 from benchmark.bpf.generator import sender
-from benchmark.endurance.clients import PORT, SETTLE, Endured, under_way
+from benchmark.endurance.endured import Endured
+from benchmark.endurance.under_way import PORT, SETTLE, under_way
 from benchmark.lab.cables import Cables
 from l4lb.model import Endpoint
 

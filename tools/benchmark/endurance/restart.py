@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from benchmark.endurance.clients import SETTLE, Endured, under_way
+from benchmark.endurance.endured import Endured
+from benchmark.endurance.under_way import SETTLE, under_way
 from benchmark.lab.cables import Cables
 from benchmark.peers.l4lb import start_again
 

@@ -19,7 +19,7 @@ from typing import Final
 
 from benchmark.lab.cores import CORE, OTHER_CORE, mask
 from benchmark.lab.hosts import RENO, Hosts
-from benchmark.lab.site import only_bench
+from benchmark.lab.machine import only_bench
 from l4lb.model import Endpoint
 from netlab.command import find, inside, run
 from netlab.lab import Lab
@@ -32,6 +32,7 @@ CLIENT_MAC: Final = "02:00:00:00:01:0a"
 GATEWAY_MACS: Final = ("02:00:00:00:01:01", "02:00:00:00:02:01")  # eth0, eth1
 BACKEND_MAC: Final = "02:00:00:00:02:02"
 
+_PROGRAMS: Final = ("ethtool", "nft", "ss", "taskset", "unshare")
 _QUEUES: Final = 2
 _CARD: Final = f"mtu 1500 numtxqueues {_QUEUES} numrxqueues {_QUEUES}"
 _LINKS: Final = f"""\
@@ -107,7 +108,7 @@ def open_cables(prefix: str) -> Iterator[Cables]:
         BenchError: this machine cannot run a benchmark.
         LabError: another one runs, or they cannot be made.
     """
-    with only_bench(prefix) as lab:
+    with only_bench(prefix, _PROGRAMS) as lab:
         lab.directory.mkdir(parents=True)
         cables = Cables(lab)
         record = Record(lab.directory / "record.json")

@@ -24,13 +24,13 @@ from typing import Final
 from benchmark import BenchError
 from benchmark.lab.cores import CORE, EVERYWHERE, on_one_core, stay
 from benchmark.lab.hosts import READY, RENO, Frontend, Hosts
+from benchmark.lab.machine import only_bench
 from netlab import ask, record
 from netlab.command import find, inside, run
-from netlab.lab import Lab, own
+from netlab.lab import Lab
 from netlab.network import MTU, cables, ready_for_xdp
 from netlab.process import members
 
-_LOCK: Final = Path("/run/l4lb-bench.lock")
 _ASK: Final = Path(ask.__file__)
 _ASKED: Final = 30  # times, to see that every backend gets its share
 _PROGRAMS: Final = ("ethtool", "iperf3", "nft", "nginx", "ss", "taskset", "unshare", "wrk")
@@ -179,23 +179,6 @@ class Site(Hosts):
 
 
 @contextmanager
-def only_bench(prefix: str) -> Iterator[Lab]:
-    """The only benchmark on this machine; a lab that is down before and after.
-
-    Raises:
-        BenchError: this machine cannot run one.
-        LabError: another benchmark runs, or another tool has the lab.
-    """
-    if os.geteuid() != 0:
-        raise BenchError("balancers are measured on network namespaces: run it as root")
-    for program in _PROGRAMS:
-        find(program)
-    busy = "another benchmark runs on this machine: wait for its end"
-    with record.held(_LOCK, busy), own(prefix) as lab:
-        yield lab
-
-
-@contextmanager
 def open_site(prefix: str) -> Iterator[Site]:
     """A lab of the benchmark's own; whatever has this prefix is removed before and after.
 
@@ -203,7 +186,7 @@ def open_site(prefix: str) -> Iterator[Site]:
         BenchError: this machine cannot run a benchmark.
         LabError: another one runs, or there can be no lab.
     """
-    with only_bench(prefix) as lab:
+    with only_bench(prefix, _PROGRAMS) as lab:
         lab.up(switched=False)
         site = Site(lab)
         site.add_clients()

@@ -11,16 +11,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmark.alone.ebpf import Alone
-from benchmark.alone.hotspots import Hotspots
 from benchmark.alone.micro import Cost
 from benchmark.alone.table_size import TableSize
-from benchmark.endurance.clients import Endured
+from benchmark.endurance.endured import Endured
 from benchmark.figures.metrics import METRICS
 from benchmark.figures.statistics import spread
 from benchmark.figures.tables import new_table, number, spread_cell
 from benchmark.figures.target import Target
 from benchmark.latency import report as latency
 from benchmark.peers.peers import PEERS
+from benchmark.profile.hotspots import Hotspots
 from benchmark.report.results import Results
 
 

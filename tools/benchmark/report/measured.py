@@ -8,7 +8,7 @@ from statistics import median
 from benchmark.alone.ebpf import Alone, Case
 from benchmark.alone.micro import Cost, established
 from benchmark.alone.table_size import TableSize
-from benchmark.endurance.clients import Endured
+from benchmark.endurance.endured import Endured
 
 
 def of_python(costs: Sequence[Cost], sizes: Sequence[TableSize]) -> dict[str, float]:

@@ -9,16 +9,16 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmark.alone.ebpf import Alone
-from benchmark.alone.hotspots import Hotspots
 from benchmark.alone.micro import Cost
 from benchmark.alone.table_size import TableSize
-from benchmark.endurance.clients import Endured
+from benchmark.endurance.endured import Endured
 from benchmark.figures import statistics
 from benchmark.figures.metrics import Measurement
 from benchmark.figures.statistics import Table
 from benchmark.figures.target import Target
 from benchmark.latency import targets as latency_targets
 from benchmark.latency.runs import Run
+from benchmark.profile.hotspots import Hotspots
 from benchmark.report import measured
 from benchmark.report.targets import targets
 from netlab.daemon import DATAPATHS

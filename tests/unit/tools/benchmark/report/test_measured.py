@@ -1,7 +1,7 @@
 import pytest
 
 from benchmark.alone.ebpf import Alone, Case, Memory
-from benchmark.endurance.clients import Endured
+from benchmark.endurance.endured import Endured
 from benchmark.report.measured import of_endurance, of_programs
 
 

@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 
 from benchmark import BenchError
-from benchmark.endurance import clients
-from benchmark.endurance.clients import Transfers
+from benchmark.endurance import under_way
 from benchmark.endurance.transfers import MARK, TOLL
 
 
-def transfers(*reports: dict[str, Any]) -> Transfers:
+def transfers(*reports: dict[str, Any]) -> under_way.Transfers:
     """A thousand, of which the client says this, mark by mark."""
     lines = io.StringIO("".join(json.dumps({"bytes": 1, "seconds": 1.0} | it) + "\n" for it in reports))
-    return Transfers(SimpleNamespace(stdin=io.StringIO(), stdout=lines, stderr=None), 1_000)  # type: ignore[arg-type]
+    return under_way.Transfers(SimpleNamespace(stdin=io.StringIO(), stdout=lines, stderr=None), 1_000)  # type: ignore[arg-type]
 
 
 def report(still_open: int, silent: int = 0, *broken: str) -> dict[str, Any]:
@@ -43,6 +42,6 @@ def test_a_toll_is_another_command_than_a_mark():
 
 
 def test_with_one_core_there_is_nothing_to_measure(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(clients, "OTHER_CORE", None)
-    with pytest.raises(BenchError, match="may use one only"), clients.under_way(None, "tc"):  # type: ignore[arg-type]
+    monkeypatch.setattr(under_way, "OTHER_CORE", None)
+    with pytest.raises(BenchError, match="may use one only"), under_way.under_way(None, "tc"):  # type: ignore[arg-type]
         pass
