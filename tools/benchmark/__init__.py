@@ -1,6 +1,7 @@
 """The benchmark: l4lb beside other balancers on the lab, and its parts on their own.
 
-Used by ``tools/bench``; needs the development packages of ``.venv``. A room knows those below it only:
+Used by ``tools/bench``, and its figures by ``tools/simulate``; needs the development packages of ``.venv``.
+A room knows those below it only:
 
     main, arguments    the command line
     report/            all that was measured, as tables, a picture and JSON, and the targets

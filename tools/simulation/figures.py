@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmark.latency.statistics import deviation, percentile
+from benchmark.figures.requests import deviation, percentile
 from simulation.clients import Log
 from simulation.scenes import WARM_UP, onset
 

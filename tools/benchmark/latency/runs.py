@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from benchmark.figures.requests import avoided, deviation, percentile, settled
 from benchmark.latency.generator import Answer
 from benchmark.latency.observed import Observed
 from benchmark.latency.pool import Report
 from benchmark.latency.scenes import SERVERS, VICTIM, Scene
-from benchmark.latency.statistics import avoided, deviation, percentile, settled
 
 LATEST: Final = 0.02
 """Seconds by which 1% of requests or of answers may be late because this machine was busy, before a

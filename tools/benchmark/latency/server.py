@@ -15,7 +15,7 @@ import asyncio
 import json
 import sys
 
-from benchmark.latency.statistics import percentile
+from benchmark.figures.requests import percentile
 from benchmark.latency.workers import Workers
 
 _BACKLOG = 4096

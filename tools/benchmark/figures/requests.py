@@ -1,4 +1,5 @@
-"""Figures of many requests. Pure, and without imports of the benchmark's: servers use it, too."""
+"""Figures of many requests. Pure, and without imports of the benchmark: its servers and ``tools/simulate``
+use it, too."""
 
 from __future__ import annotations
 
