@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any, Final, Protocol
 
 from netlab import LabError
+from netlab.command import run
 from netlab.gateway import WEB_PORT
 from netlab.servers import UDP_ECHO_PORT
 from netlab.topology import Topology
@@ -71,21 +72,11 @@ class Check:
         Raises:
             Failed: it did not exit with 0, or not in two minutes.
         """
+        command, name = self.hosts.command(host, *argv), f"'{' '.join(argv)}' on {host}"
         try:
-            done = subprocess.run(
-                self.hosts.command(host, *argv),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=_LONGEST,
-            )
-        except subprocess.TimeoutExpired:
-            raise Failed(f"'{' '.join(argv)}' on {host} has not ended after {_LONGEST} s") from None
-        if done.returncode:
-            said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
-            raise Failed(f"'{' '.join(argv)}' on {host}: {said}")
-        return done.stdout
+            return run(command, name=name, timeout=_LONGEST)
+        except LabError as error:
+            raise Failed(str(error)) from None
 
     def curl(self, version: int, path: str = "/") -> str:
         """What the client gets from the VIP."""

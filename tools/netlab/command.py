@@ -11,7 +11,7 @@ from typing import Final
 from netlab import LabError
 
 NAMESPACES: Final = Path("/run/netns")
-_LONGEST: Final = 60  # seconds that a program may take
+_LONGEST: Final = 60.0  # seconds that a program may take
 
 
 def find(program: str, installer: str = "tools/setup") -> str:
@@ -26,19 +26,22 @@ def find(program: str, installer: str = "tools/setup") -> str:
     return path
 
 
-def run(argv: Sequence[str], text: str = "", *, name: str = "", timeout: float | None = None) -> str:
-    """Run a program with ``text`` on its standard input; what it printed.
+def run(
+    argv: Sequence[str], text: str = "", *, name: str | None = None, timeout: float | None = None
+) -> str:
+    """Run a program; what it printed.
 
     Args:
-        argv, text: of the program.
-        name: what a complaint calls it; "": the whole command line.
+        argv: the command line.
+        text: on its standard input.
+        name: what it is called in a message; None: by its command line.
         timeout: seconds that it may take; None: a minute.
 
     Raises:
         LabError: it is not installed, did not end or not with 0; says what it complained of.
     """
-    name = name or " ".join(argv)
-    longest = _LONGEST if timeout is None else timeout
+    name = name or f"'{' '.join(argv)}'"
+    timeout = timeout or _LONGEST
     try:
         done = subprocess.run(
             [find(argv[0]), *argv[1:]],
@@ -46,13 +49,13 @@ def run(argv: Sequence[str], text: str = "", *, name: str = "", timeout: float |
             capture_output=True,
             text=True,
             check=False,
-            timeout=longest,
+            timeout=timeout,
         )
     except subprocess.TimeoutExpired:
-        raise LabError(f"'{name}' has not ended after {longest:.3g} s") from None
+        raise LabError(f"{name} has not ended after {timeout:.3g} s") from None
     if done.returncode:
-        complaint = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
-        raise LabError(f"'{name}' failed: {complaint}")
+        complaint = " ".join((done.stderr or done.stdout).split()) or f"exit status {done.returncode}"
+        raise LabError(f"{name}: {complaint}")
     return done.stdout
 
 

@@ -113,7 +113,7 @@ class Daemon:
         Raises:
             LabError: it failed, or has not ended after ``timeout`` seconds, None: a minute.
         """
-        return run(self._command(*self.program, *words), name=" ".join(("l4lb", *words)), timeout=timeout)
+        return run(self._command(*self.program, *words), name=f"'l4lb {' '.join(words)}'", timeout=timeout)
 
     def start(self, timeout: float = READY) -> None:
         """Start it; back when it says that it is ready (sd_notify(3)).

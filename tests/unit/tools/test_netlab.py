@@ -22,6 +22,25 @@ def test_a_command_that_does_not_end_is_named(monkeypatch):
         command.run(["sleep", "9"])
 
 
+def test_a_command_has_the_time_and_the_name_that_it_is_given():
+    with pytest.raises(LabError, match=r"^the pause has not ended after 0.1 s$"):
+        command.run(["sleep", "9"], name="the pause", timeout=0.1)
+
+
+@pytest.mark.parametrize(
+    ("script", "complaint"),
+    [
+        ("echo no; echo 'not\nthis' >&2; exit 3", "not this"),
+        ("echo no; exit 3", "no"),
+        ("exit 3", "exit status 3"),
+    ],
+)
+def test_a_command_that_fails_says_why_in_one_line(script, complaint):
+    with pytest.raises(LabError) as caught:
+        command.run(["sh", "-c", script], name="it")
+    assert str(caught.value) == f"it: {complaint}"
+
+
 @pytest.mark.parametrize("text", ["", '{"boot": ', "{}", "[]"])
 def test_a_damaged_record_is_named_with_what_to_remove(tmp_path, text):
     path = tmp_path / "l4lb" / "record.json"

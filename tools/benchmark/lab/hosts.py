@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from benchmark import BenchError
-from netlab.command import find
+from netlab import LabError
+from netlab.command import find, run
+from netlab.daemon import READY
 from netlab.process import members
 from netlab.record import namespace_inode
 
@@ -24,8 +26,6 @@ is not what most have, and more work for l4lb."""
 RENO: Final = "net.ipv4.tcp_congestion_control=reno"
 """For all hosts: every kernel has it and lets a namespace choose it. What the machine has chosen for itself
 may pace what it sends by timers (BBR), and then it is those that are measured."""
-
-READY: Final = 20.0  # seconds for a program to start, or for a balancer to find its backends
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Hosts:
         return self._inside(host, find(argv[0]), *argv[1:])
 
     def run(
-        self, host: str, *argv: str, text: str = "", timeout: float = 60
+        self, host: str, *argv: str, text: str = "", timeout: float
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on a host, whatever its exit status.
 
@@ -104,13 +104,9 @@ class Hosts:
             BenchError: it did not exit with 0, or not at all; says what it complained of.
         """
         try:
-            done = self.run(host, *argv, text=text)
-        except subprocess.TimeoutExpired as error:
-            raise BenchError(f"'{' '.join(argv)}' on {host} did not end in {error.timeout:g} s") from None
-        if done.returncode:
-            complaint = " ".join((done.stderr or done.stdout).split()) or f"exit status {done.returncode}"
-            raise BenchError(f"'{' '.join(argv)}' on {host}: {complaint}")
-        return done.stdout
+            return run(self.command(host, *argv), text, name=f"'{' '.join(argv)}' on {host}")
+        except LabError as error:
+            raise BenchError(str(error)) from None
 
     @contextmanager
     def server(self, host: str, port: int, *argv: str) -> Iterator[None]:

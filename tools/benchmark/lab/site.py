@@ -23,10 +23,11 @@ from typing import Final
 
 from benchmark import BenchError
 from benchmark.lab.cores import CORE, EVERYWHERE, on_one_core, stay
-from benchmark.lab.hosts import READY, RENO, Frontend, Hosts
+from benchmark.lab.hosts import RENO, Frontend, Hosts
 from benchmark.lab.machine import only_bench
 from netlab import ask, record
 from netlab.command import find, inside, run
+from netlab.daemon import READY
 from netlab.lab import Lab
 from netlab.network import MTU, cables, ready_for_xdp
 from netlab.process import members
