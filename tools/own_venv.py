@@ -19,4 +19,5 @@ def enter() -> None:
             tool = Path(sys.argv[0]).name
             sys.exit(f"tools/{tool}: there is no .venv with the development packages: run tools/setup")
         os.execv(python, [str(python), *sys.argv])
+    # Like netlab.tool: this file needs no other one, and the machines of the lab have netlab without it.
     os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
