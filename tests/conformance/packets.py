@@ -18,7 +18,7 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, in6_pseudoheader
 from scapy.packet import Packet, Raw
 from scapy.utils import checksum
 
-from tests.conformance.world import Host
+from tests.conformance.world import Host, packed_mac
 
 IPV4: Final = 0x0800
 IPV6: Final = 0x86DD
@@ -102,7 +102,7 @@ class Frame:
 
     def on_wire(self, source: str, destination: str) -> bytes:
         """The frame behind its virtio-net header, between two Ethernet addresses."""
-        addresses = bytes.fromhex((destination + source).replace(":", ""))
+        addresses = packed_mac(destination) + packed_mac(source)
         tag = b"" if self.vlan is None else struct.pack("!HH", VLAN, self.vlan)
         ethernet = addresses + tag + self.ethertype.to_bytes(2, "big")
         if self.vnet == Vnet():

@@ -150,6 +150,11 @@ NARROW_HOSTS: Final = tuple(host.ip for net in NETS for host in (net.narrow, net
 GATEWAY_MAC: Final = {Side.CLIENTS: "02:00:00:01:00:01", Side.BACKENDS: "02:00:00:02:00:01"}
 
 
+def packed_mac(text: str) -> bytes:
+    """The six bytes of ``02:00:00:00:00:01``."""
+    return bytes.fromhex(text.replace(":", ""))
+
+
 class NextHop(NamedTuple):
     """Where the gateway sends a packet."""
 

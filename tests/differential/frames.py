@@ -11,7 +11,7 @@ import struct
 from ipaddress import ip_address
 from typing import Final, NamedTuple
 
-from tests.conformance.world import GATEWAY_MAC, Host, Side, route, side_of
+from tests.conformance.world import GATEWAY_MAC, Host, Side, packed_mac, route, side_of
 
 VNET: Final = bytes(10)
 ETHERNET: Final = 14
@@ -189,13 +189,13 @@ def _came_from(address: bytes) -> tuple[Side, bytes]:
     side, hop = side_of(text), route(text)
     if hop is None or (side is not None and hop.side is not side):
         return side or Side.CLIENTS, _STRANGER
-    return hop.side, bytes.fromhex(hop.mac.replace(":", ""))
+    return hop.side, packed_mac(hop.mac)
 
 
 @functools.cache
 def _ethernet(address: bytes) -> tuple[Side, bytes]:
     side, mac = _came_from(address)
-    gateway = bytes.fromhex(GATEWAY_MAC[side].replace(":", ""))
+    gateway = packed_mac(GATEWAY_MAC[side])
     return side, VNET + gateway + mac + (b"\x08\x00" if len(address) == 4 else b"\x86\xdd")
 
 

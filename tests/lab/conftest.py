@@ -7,17 +7,14 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from typing import Final
 
 import pytest
 
 from l4lb.datapath.base import DatapathError
 from l4lb.datapath.ebpf import pins
+from netlab.daemon import DATAPATHS, KERNEL_DATAPATHS
 from tests.lab.lab import Lab, prefix_of_this_run, remove, remove_abandoned
 from tests.unit.datapath.ebpf import kernel
-
-EBPF: Final = ("tc", "xdp")
-DATAPATHS: Final = ("raw", *EBPF)
 
 
 @functools.cache
@@ -74,7 +71,7 @@ def datapath(request: pytest.FixtureRequest, lab_possible: None) -> str:
     """The datapath that the daemons of a lab run on; "auto": what their configs say. Skips where it
     cannot run, and says why."""
     name: str = request.param
-    if name in EBPF and (reason := why_no_ebpf()):
+    if name in KERNEL_DATAPATHS and (reason := why_no_ebpf()):
         pytest.skip(f"no datapath {name}: {reason}")
     return name
 

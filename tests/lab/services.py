@@ -3,6 +3,7 @@
 import json
 
 from l4lb.model import Endpoint
+from netlab.gateway import endpoint
 
 VIP, VIP6 = "10.1.0.100", "2001:db8:1::100"
 CLIENT, CLIENT6 = "10.1.0.10", "2001:db8:1::10"
@@ -14,10 +15,6 @@ BACKENDS = {
 UNCHECKED = 'check = "none"'
 CHECKED = 'check = "http"\nport = 8080\ninterval = 0.1\ntimeout = 0.5\nrise = 1\nfall = 1'
 """By the page that the lab's file `unhealthy` turns bad: nginx itself goes on serving."""
-
-
-def endpoint(host, port=80):
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def backend(name, version=4, port=80):

@@ -17,7 +17,6 @@ import socket
 import struct
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 from l4lb.datapath.raw.claim import HAND_BACK_MARK
@@ -67,14 +66,6 @@ nsenter --net=/run/netns/$client ip route add default via 2001:db8::1
 nsenter --net=/run/netns/$server ip route add default via 10.9.2.1
 nsenter --net=/run/netns/$server ip route add default via fd09:2::1
 """
-
-
-def wait_for(what, condition, seconds=10.0):
-    """Ask until the answer is true."""
-    deadline = time.monotonic() + seconds
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-    return answer
 
 
 class Host:

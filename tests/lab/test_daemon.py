@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 import l4lb
 from l4lb.privileges import DAEMON
 from netlab.daemon import L4LB
+from tests.lab.clients import wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.datapath("raw", "tc")]
 
@@ -67,13 +67,6 @@ def status(daemon):
 def backend(daemon, address):
     backends = json.loads(daemon.cli("backend", "list", "--json").stdout)["backends"]
     return next(each for each in backends if each["address"] == address)
-
-
-def until(condition):
-    """Ask again until the condition, which asks another process, holds."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
 
 
 def answers(lab, url=VIP):
@@ -145,7 +138,7 @@ def test_after_an_upgrade_in_place_no_new_packet_process_is_started_by_the_old_d
         assert last.startswith("l4lb: another l4lb was installed since this daemon began, ")
         monkeypatch.delenv("PYTHONPATH")
         daemon.start()
-        until(lambda: answers(lab))
+        wait_for("an answer", lambda: answers(lab), DEADLINE)
 
 
 @pytest.mark.datapath("raw")
@@ -216,7 +209,11 @@ def test_a_killed_daemon_starts_again_over_what_it_left(lab, daemon):
 def test_a_packet_process_that_is_killed_is_replaced(lab, daemon):
     first = status(daemon)["datapath"]["details"]["packet process"]
     os.kill(int(first), signal.SIGKILL)
-    until(lambda: status(daemon)["datapath"]["details"].get("packet process", first) != first)
+    wait_for(
+        "another packet process",
+        lambda: status(daemon)["datapath"]["details"].get("packet process", first) != first,
+        DEADLINE,
+    )
     assert answers(lab)
     assert answers(lab, VIP6)
     assert "the datapath died" in daemon.log.read_text()
@@ -227,7 +224,7 @@ def test_a_bad_file_is_refused_and_traffic_goes_on(lab, daemon):
     lines = len(daemon.log.read_text().splitlines())
     daemon.config.write_text(CONFIG.replace("10.2.0.11", "10.2.0.300"))
     daemon.reload()
-    until(lambda: "not reloaded" in daemon.log.read_text())
+    wait_for("the log", lambda: "not reloaded" in daemon.log.read_text(), DEADLINE)
     said = "\n".join(daemon.log.read_text().splitlines()[lines:])
     assert re.search(
         r"l4lb.toml:11:1: services\[web\].backends\[0\].address: '10.2.0.300' is not an IP", said
@@ -246,10 +243,10 @@ def test_a_reload_takes_the_file(lab, daemon):
 
 @pytest.mark.datapath("raw")
 def test_a_backend_that_fails_gets_no_traffic_until_it_is_back(lab, daemon):
-    until(lambda: backend(daemon, "10.2.0.12:80")["state"] == "up")
+    wait_for("web2 to be up", lambda: backend(daemon, "10.2.0.12:80")["state"] == "up", DEADLINE)
     lab.stop("web2")
     try:
-        until(lambda: backend(daemon, "10.2.0.12:80")["state"] == "down")
+        wait_for("web2 to be down", lambda: backend(daemon, "10.2.0.12:80")["state"] == "down", DEADLINE)
         assert backend(daemon, "10.2.0.12:80")["reason"] == "connection refused"
         assert {lab.curl(VIP) for _ in range(4)} == {"web1\n"}
         assert re.search(
@@ -259,7 +256,7 @@ def test_a_backend_that_fails_gets_no_traffic_until_it_is_back(lab, daemon):
         )
     finally:
         lab.start("web2")
-    until(lambda: backend(daemon, "10.2.0.12:80")["state"] == "up")
+    wait_for("web2 to be up", lambda: backend(daemon, "10.2.0.12:80")["state"] == "up", DEADLINE)
     daemon.cli("reload")  # what is listed is in place a moment later, and when this answers
     assert {lab.curl(VIP) for _ in range(4)} == {"web1\n", "web2\n"}
 
@@ -270,8 +267,12 @@ def test_an_interface_that_goes_down_and_up_is_used_again(lab, daemon):
     lab.exec("gateway", "sysctl", "-qw", "net.ipv6.conf.eth1.keep_addr_on_down=1")
     lab.exec("gateway", "ip", "link", "set", "eth1", "down")
     try:
-        until(lambda: any(" no route: " in line for line in status(daemon)["warnings"]))
+        wait_for(
+            "the warning",
+            lambda: any(" no route: " in line for line in status(daemon)["warnings"]),
+            DEADLINE,
+        )
     finally:
         lab.exec("gateway", "ip", "link", "set", "eth1", "up")
-    until(lambda: answers(lab))
-    until(lambda: status(daemon)["warnings"] == [])
+    wait_for("an answer", lambda: answers(lab), DEADLINE)
+    wait_for("no warning", lambda: status(daemon)["warnings"] == [], DEADLINE)

@@ -9,8 +9,9 @@ from contextlib import ExitStack
 import pytest
 
 from l4lb.model import DECISIONS_APART
+from netlab.gateway import endpoint
 from tests.lab.clients import Browser, answers, begin_connecting, connected, wait_for
-from tests.lab.services import VIP, VIP6, backend, endpoint, listed, service
+from tests.lab.services import VIP, VIP6, backend, listed, service
 from tests.lab.test_probes import stalled
 
 pytestmark = pytest.mark.lab

@@ -11,12 +11,13 @@ from contextlib import contextmanager
 import pytest
 
 from netlab import command
+from netlab.gateway import endpoint
 from netlab.namespace import entered
 from netlab.servers import UDP_ECHO_PORT
 from tests.lab import far
 from tests.lab.clients import CHUNK, connect, datagrams, on, wait_for
 from tests.lab.nft import nft_table
-from tests.lab.services import BACKENDS, CLIENT, CLIENT6, endpoint, service
+from tests.lab.services import BACKENDS, CLIENT, CLIENT6, service
 
 pytestmark = pytest.mark.lab
 
@@ -45,7 +46,7 @@ def daemon(lab):
     for version in (4, 6):
         for number, vips in enumerate((UPLOAD, DOWNLOAD)):
             text += service(f"web{version}-{number}", vip=vips[version], weights={"web1": 1})
-        text += service(f"far{version}", vip=BEYOND[version], weights={endpoint(FAR[version]): 1})
+        text += service(f"far{version}", vip=BEYOND[version], weights={endpoint(FAR[version], 80): 1})
         echo = {"port": UDP_ECHO_PORT, "protocol": "udp", "weights": {"web1": 1}}
         text += service(f"echo{version}", vip=DATAGRAM[version], **echo)
         text += service(f"hops{version}", vip=BEYOND[version], **echo)

@@ -7,9 +7,10 @@ from contextlib import ExitStack
 import pytest
 
 from l4lb.schedulers import SCHEDULERS
+from netlab.gateway import endpoint
 from netlab.servers import UDP_ECHO_PORT
 from tests.lab.clients import Browser, answers, ask, datagrams
-from tests.lab.services import BACKENDS, VIP, VIP6, backend, endpoint, listed, service
+from tests.lab.services import BACKENDS, VIP, VIP6, backend, listed, service
 
 pytestmark = pytest.mark.lab
 

@@ -25,7 +25,8 @@ from l4lb.director.parse import parse
 from l4lb.model import BackendPlan, Endpoint, Key, Nat, Plan, Protocol, ServicePlan, Table
 from l4lb.wire import ipv4, udp
 from l4lb.wire.frame import PLAIN
-from tests.lab.shield_net import UDP_SEGMENT, HandBack, Net, attach_filter, outcome, wait_for
+from tests.lab.clients import wait_for
+from tests.lab.shield_net import UDP_SEGMENT, HandBack, Net, attach_filter, outcome
 from tests.property.claim_samples import LOCAL, OTHER_MAC, Sample, frame, packed, samples
 from tests.unit import bpf_machine
 

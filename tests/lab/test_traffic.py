@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from netlab.gateway import endpoint
 from netlab.servers import UDP_ECHO_PORT
 from tests.lab.clients import accept, connect, datagrams, digest, listen
-from tests.lab.services import BACKENDS, CLIENT, CLIENT6, VIP, VIP6, endpoint, service
+from tests.lab.services import BACKENDS, CLIENT, CLIENT6, VIP, VIP6, service
 
 pytestmark = pytest.mark.lab
 
@@ -42,7 +43,7 @@ def uploaded(lab, name):
 @pytest.mark.parametrize("vip", VIPS)
 def test_a_large_download_and_upload_arrive_whole(lab, daemon, vip):
     published = lab.publish("large", LARGE)
-    url = f"http://{endpoint(vip)}"
+    url = f"http://{endpoint(vip, 80)}"
     try:
         got = lab.exec("client", "sh", "-c", f"curl -sSg --fail {url}/large | sha256sum", timeout=60)
         assert got.stdout.split()[0] == published

@@ -2,15 +2,15 @@
 
 The machines themselves are too slow for a test: `tools/lab vm` is one."""
 
-import os
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from benchmark import arguments
 from netlab import LabError, hypervisor, record, vm
+from netlab.process import members
+from tests.lab.clients import wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -61,25 +61,10 @@ def test_what_ran_in_the_namespaces_ends_with_them(lab_possible, tmp_path):
             own = int(network.removeprefix("net:[").removesuffix("]"))
             assert link.split()[:2] == ["lo", "UNKNOWN"]
             assert own != record.namespace_inode(None)
-            assert len(in_network(own)) >= 2
+            assert len(members(own)) >= 2
         finally:
             inside.kill()
-    deadline = time.monotonic() + 5
-    while in_network(own) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert in_network(own) == []
-
-
-def in_network(inode):
-    """The processes in a network namespace."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                found += [entry.name] if os.stat(entry / "ns/net").st_ino == inode else []
-            except OSError:
-                continue
-    return found
+    wait_for("them to end", lambda: not members(own))
 
 
 def test_the_comparison_that_is_asked_for_is_one_that_the_benchmark_knows():

@@ -18,6 +18,7 @@ from demonstration.site import Site
 from demonstration.stage import Stage, StepFailed
 from demonstration.steps import STEPS, stop
 from netlab import LabError
+from netlab.daemon import DATAPATHS
 from netlab.record import alone
 from netlab.tool import end_as_after_an_error
 
@@ -34,7 +35,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--datapath",
-        choices=["auto", "xdp", "tc", "raw"],
+        choices=["auto", *DATAPATHS],
         default="auto",
         help="what forwards the packets (default: the best that runs here)",
     )

@@ -31,7 +31,7 @@ from tests.conformance.engines.engine import Engine, Result, added_up, decided, 
 from tests.conformance.engines.namespaces import Namespaces, remove_abandoned
 from tests.conformance.engines.program_maps import REMEMBERED, ProgramMaps
 from tests.conformance.packets import VNET
-from tests.conformance.world import GATEWAY_MAC, Host, Side, route
+from tests.conformance.world import GATEWAY_MAC, Host, Side, packed_mac, route
 
 OFFERS: Final = frozenset({Need.CLOCK, Need.DECISIONS, Need.HELD_SWEEP})
 
@@ -71,7 +71,7 @@ class ProgramEngine(Engine):
         except BaseException:
             self.close()
             raise
-        self._senders = {_packed(mac): side for side, mac in GATEWAY_MAC.items()}
+        self._senders = {packed_mac(mac): side for side, mac in GATEWAY_MAC.items()}
         self._contexts = {side: _SK_BUFF.pack(index) for side, index in self._sides.items()}
         self.reset()
 
@@ -190,7 +190,7 @@ class ProgramEngine(Engine):
         self._xdp = programs["l4lb_xdp"] if self.name == "xdp" else None
         self._verdicts = self._maps["verdicts"].memory()
         self._reasons_now = self._maps["drops"].memory()
-        macs = {index: _packed(GATEWAY_MAC[side]) for side, index in self._sides.items()}
+        macs = {index: packed_mac(GATEWAY_MAC[side]) for side, index in self._sides.items()}
         self._state = ProgramMaps(self.written(self._maps), programs, macs)
 
     def _run(self, packet: bytes, side: Side) -> tuple[int, bytes]:
@@ -223,10 +223,6 @@ class ProgramEngine(Engine):
         return Counter({DropReason(index): more for index, more in _counted(before, self._reasons)})
 
 
-def _packed(mac: str) -> bytes:
-    return bytes.fromhex(mac.replace(":", ""))
-
-
 def _verdict(returned: int, before: bytes, now: bytes) -> Verdict:
     """The verdict as it was counted, which must be what the program returned. The programs count neither
     a packet that is forwarded nor one that is not ours."""
@@ -254,4 +250,4 @@ def _neighbour(destination: bytes) -> tuple[Side, bytes]:
     """Where packets to an address leave, and between which Ethernet addresses."""
     hop = route(str(ip_address(destination)))
     assert hop is not None, "a frame that goes nowhere"
-    return hop.side, _packed(hop.mac) + _packed(GATEWAY_MAC[hop.side])
+    return hop.side, packed_mac(hop.mac) + packed_mac(GATEWAY_MAC[hop.side])

@@ -14,7 +14,7 @@ from l4lb.wire.frame import ETHERNET, FRAME_MAX, IP
 from tests.conformance.case import Decided, Measured, Need, Row, Traffic
 from tests.conformance.engines.engine import Engine, Result, added_up, decided, host, learnt
 from tests.conformance.packets import VLAN, VLAN_ID, VNET
-from tests.conformance.world import GATEWAY_MAC, Host, Side, route
+from tests.conformance.world import GATEWAY_MAC, Host, Side, packed_mac, route
 
 _STALE = (bytes(range(256)) * (FRAME_MAX // 256 + 1))[:FRAME_MAX]
 _START = 1_000.0  # seconds; anything but zero, which could pass for "never"
@@ -123,8 +123,8 @@ class PureEngine(Engine):
                 return None
             index = next(index for index, side in self._sides.items() if side is found.side)
             hop = self._hops[address] = Hop(index, ip_address(found.address).packed, found.mtu)
-            ethertype = "0800" if len(address) == 4 else "86dd"
-            hop.header = bytes.fromhex((found.mac + GATEWAY_MAC[found.side]).replace(":", "") + ethertype)
+            ethertype = b"\x08\x00" if len(address) == 4 else b"\x86\xdd"
+            hop.header = packed_mac(found.mac) + packed_mac(GATEWAY_MAC[found.side]) + ethertype
         return hop
 
 
