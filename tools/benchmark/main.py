@@ -11,10 +11,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, repeat
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmark import BenchError
 from benchmark.alone import ebpf, micro, table_size
@@ -42,25 +42,18 @@ from benchmark.report.results import Results
 from netlab import LabError
 from netlab.daemon import KERNEL_DATAPATHS
 from netlab.tool import end_as_after_an_error
+from progress import progress
 
 _ON_CABLES: Final = ("packets", "alone", "flood", "restart")
 _WIDTH: Final = 130  # columns, where the output is no terminal
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on standard error, to be told what comes next."""
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("the lab comes up", total=total)
-        begun = False
-
-        def step(what: str) -> None:
-            nonlocal begun
-            bar.update(task, advance=int(begun), description=what)
-            begun = True
-
-        yield step
+def _turns(total: int) -> Iterator[Callable[[str], None]]:
+    """A bar that is told what comes next, so many times: what came before is done then."""
+    with progress(total, "the lab comes up", counted=True) as step:
+        done = chain((0,), repeat(1))
+        yield lambda what: step(what, next(done))
 
 
 def _able(only: Sequence[str], known: Sequence[str], absent: Callable[[str], str | None]) -> list[str]:
@@ -89,7 +82,7 @@ def _compare(results: Results, options: argparse.Namespace) -> None:
     peers = _able(options.only, traffic_peers(), lambda name: PEERS[name].absent())
     loads = chosen(options.only, list(LOADS))
     total = comparison.steps(peers, loads, options.rounds)
-    with _progress(total) as step, open_site(options.prefix) as site:
+    with _turns(total) as step, open_site(options.prefix) as site:
         measured = comparison.compare(site, peers, loads, options.rounds, options.seconds, step)
         results.measurements.extend(measured)
 
@@ -101,7 +94,7 @@ def _cables(results: Results, options: argparse.Namespace) -> None:
     rounds = options.rounds
     turns = {"packets": len(peers), "alone": len(ours) * len(ebpf.CASES)}
     total = sum(turns.get(name, len(ours)) for name in wanted)
-    with _progress(total * rounds) as step, open_cables(options.prefix) as cables:
+    with _turns(total * rounds) as step, open_cables(options.prefix) as cables:
         if "packets" in wanted:
             results.measurements += small_packets.measure(
                 cables, peers, options.flows, rounds, options.seconds, step
@@ -124,7 +117,7 @@ def _latency(results: Results, options: argparse.Namespace) -> None:
         check(scene, balancers, options.rate, options.rounds, options.seconds)
         played.append(scene)
     total = options.rounds * sum(len(playing(scene, balancers)) for scene in played)
-    with _progress(total) as step, open_site(options.prefix) as site, open_pool(site) as pool:
+    with _turns(total) as step, open_site(options.prefix) as site, open_pool(site) as pool:
         results.latency += measure_latency(
             pool,
             balancers,
@@ -138,7 +131,7 @@ def _latency(results: Results, options: argparse.Namespace) -> None:
 
 
 def _micro(results: Results, options: argparse.Namespace) -> None:
-    with _progress(len(micro.STEPS) + options.rounds * len(options.sizes)) as step:
+    with _turns(len(micro.STEPS) + options.rounds * len(options.sizes)) as step:
         for measure in micro.STEPS:
             step("Python alone")
             results.costs.append(measure())
@@ -150,7 +143,7 @@ def _micro(results: Results, options: argparse.Namespace) -> None:
 
 def _profile(results: Results, options: argparse.Namespace) -> None:
     loads = chosen(options.only, list(LOADS))
-    with _progress(len(loads)) as step, open_site(options.prefix) as site:
+    with _turns(len(loads)) as step, open_site(options.prefix) as site:
         results.hotspots += hotspots.look(site, loads, options.seconds, step)
 
 

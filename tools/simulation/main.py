@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from progress import progress
 from simulation.clients import POOLS
 from simulation.figures import Figures, figures
 from simulation.policies import BOUNDS, POLICIES
@@ -69,7 +68,7 @@ def main(
     10,000 backends for 10 seconds take a policy two to three minutes.
     """
     chosen, rivals = scenes or tuple(SCENES), policies or tuple(POLICIES)
-    with _progress(len(chosen) * len(rivals) * seeds * seconds) as step:
+    with progress(len(chosen) * len(rivals) * seeds * seconds, "") as step:
         results = {
             scene: {
                 policy: _figures(scene, policy, backends, seconds, seeds, pools, step) for policy in rivals
@@ -108,15 +107,6 @@ def _figures(
         for seed in range(seeds)
     ]
     return figures(logs, backends, seconds)
-
-
-@contextmanager
-def _progress(total: float) -> Iterator[Callable[[str, float], None]]:
-    """A bar on standard error, to be told what goes on and how much of it is done."""
-    columns = (BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda name, passed: bar.update(task, advance=passed, description=name)
 
 
 def _for_programs(

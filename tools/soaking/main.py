@@ -14,19 +14,19 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from l4lb.cli.client import DaemonError
 from netlab import LabError
 from netlab.daemon import DATAPATHS, KERNEL_DATAPATHS
 from netlab.tool import end_as_after_an_error
+from progress import progress
 from soaking.clients import CLIENTS
 from soaking.config import LONGEST_TIMEOUT
 from soaking.field import Field, open_field, programs
@@ -89,7 +89,8 @@ def main(minutes: float, datapath: str, seed: int, prefix: str) -> None:
         raise click.ClickException("the lab is made of network namespaces: run it as root")
     seconds = 60 * minutes
     try:
-        with _progress(seconds + _DRAIN) as step, open_field(prefix, datapath) as field:
+        total = seconds + _DRAIN
+        with progress(total, "the lab comes up") as step, open_field(prefix, datapath) as field:
             soaked = soak(field, datapath, seconds, seed, step)
     except (DaemonError, LabError) as error:
         raise click.ClickException(str(error)) from None
@@ -110,10 +111,12 @@ def soak(
     with ExitStack() as stack:
         own = stack.enter_context(programs(field.daemon)) if datapath in KERNEL_DATAPATHS else dict
         clients = stack.enter_context(field.traffic(seed))
-        begun = time.monotonic()
+        begun = looked = time.monotonic()
 
         def look(what: str) -> dict[str, Counts]:
-            step(what, time.monotonic() - begun)
+            nonlocal looked
+            before, looked = looked, time.monotonic()
+            step(what, looked - before)
             time.sleep(_LOOK)
             counted = field.counted() | own()
             watch.look(counted)
@@ -149,15 +152,6 @@ def _told(clients: subprocess.Popen[str]) -> dict[str, dict[str, int]]:
     except ValueError:
         raise LabError(f"the clients ended with exit status {clients.returncode}") from None
     return told
-
-
-@contextmanager
-def _progress(total: float) -> Iterator[Callable[[str, float], None]]:
-    """A bar on standard error, to be told what goes on and the seconds that it has been."""
-    columns = (BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("the lab comes up", total=total)
-        yield lambda name, passed: bar.update(task, completed=min(passed, total), description=name)
 
 
 def _show(soaked: Soaked, console: Console) -> None:
