@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from benchmark.compare.loads import LOADS
 from benchmark.latency.balancers import BALANCERS
@@ -27,11 +27,6 @@ _COMMANDS: Final = {
     "latency": "latency when servers are slow, stall or recover, l4lb and others in turns; as root",
     "profile": "where l4lb's packet process (raw) spends its time under each load; as root",
 }
-
-# A 99th percentile takes some thousand requests, and there are many scenes.
-_ROUNDS: Final = {"latency": 3, "micro": 3}
-_ROUNDS_OF: Final = {"micro": " size of the table"}
-_SECONDS: Final = {"latency": 20}
 
 
 def _positive(text: str) -> int:
@@ -98,23 +93,73 @@ def _only(command: str) -> tuple[str, Callable[[str], list[str]]] | None:
     return None
 
 
-def _add_latency(command: argparse.ArgumentParser) -> None:
-    """What no other command has."""
-    command.add_argument(
+def _number(default: int, text: str) -> dict[str, Any]:
+    """An option that is a whole number."""
+    return {"type": _positive, "default": default, "metavar": "N", "help": f"{text} (default: %(default)s)"}
+
+
+_OPTIONS: Final[tuple[tuple[str, Collection[str], dict[str, Any]], ...]] = (
+    (
+        "--rounds",
+        ("all", "compare", "packets", "alone", "flood", "restart"),
+        _number(5, "turns of each"),
+    ),
+    # A 99th percentile takes some thousand requests, and there are many scenes.
+    ("--rounds", ("latency",), _number(3, "turns of each")),
+    ("--rounds", ("micro",), _number(3, "turns of each size of the table")),
+    (
+        "--seconds",
+        ("all", "compare", "packets", "flood", "restart", "profile"),
+        _number(4, "length of each measurement"),
+    ),
+    ("--seconds", ("latency",), _number(20, "length of each measurement")),
+    (
+        "--prefix",
+        _COMMANDS.keys() - {"micro"},
+        {
+            "default": "l4lb-bench",
+            "help": "of the lab, which is made anew and removed at the end (default: %(default)s)",
+        },
+    ),
+    ("--flows", ("all", "packets"), _number(1_000, "TCP connections that the small packets are of")),
+    (
+        "--sizes",
+        ("all", "micro"),
+        {
+            "type": _sizes,
+            "default": [1_000, 100_000, 1_000_000],
+            "metavar": "N,...",
+            "help": "connections in Python's tables to measure (default: 1000,100000,1000000)",
+        },
+    ),
+    (
         "--scenes",
-        type=_names("scene", SCENES),
-        default=[],
-        metavar="NAME,...",
-        help=f"only these: {', '.join(SCENES)}",
-    )
-    command.add_argument(
-        "--rate",
-        type=_positive,
-        default=120,
-        metavar="N",
-        help="requests a second; the servers can answer 200 (default: 120)",
-    )
-    command.add_argument("--datapath", choices=DATAPATHS, default="tc", help="of l4lb (default: tc)")
+        ("latency",),
+        {
+            "type": _names("scene", SCENES),
+            "default": [],
+            "metavar": "NAME,...",
+            "help": f"only these: {', '.join(SCENES)}",
+        },
+    ),
+    ("--rate", ("latency",), _number(120, "requests a second; the servers can answer 200")),
+    (
+        "--datapath",
+        ("latency",),
+        {"choices": DATAPATHS, "default": "tc", "help": "of l4lb (default: %(default)s)"},
+    ),
+    (
+        "--plot",
+        ("all", "compare", "packets", "alone", "latency"),
+        {"type": _picture, "metavar": "FILE", "help": "draw what was measured to FILE, a PNG or SVG"},
+    ),
+    (
+        "--json",
+        _COMMANDS.keys(),
+        {"type": _output, "metavar": "FILE", "help": "write all figures to FILE"},
+    ),
+)
+"""An option, the commands that have it, and what it takes; --only is another one for each."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -125,60 +170,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
-        if name != "profile":
-            rounds = _ROUNDS.get(name, 5)
-            command.add_argument(
-                "--rounds",
-                type=_positive,
-                default=rounds,
-                metavar="N",
-                help=f"turns of each{_ROUNDS_OF.get(name, '')} (default: {rounds})",
-            )
         command.set_defaults(only=[])
         if only := _only(name):
             what, kind = only
             command.add_argument("--only", type=kind, metavar="NAME,...", help=f"only these {what}")
-        if name not in ("alone", "micro"):
-            seconds = _SECONDS.get(name, 4)
-            command.add_argument(
-                "--seconds",
-                type=_positive,
-                default=seconds,
-                metavar="N",
-                help=f"length of each measurement (default: {seconds})",
-            )
-        if name != "micro":
-            command.add_argument(
-                "--prefix",
-                default="l4lb-bench",
-                help="of the lab, which is made anew and removed at the end (default: l4lb-bench)",
-            )
-        if name in ("all", "packets"):
-            command.add_argument(
-                "--flows",
-                type=_positive,
-                default=1_000,
-                metavar="N",
-                help="TCP connections that the small packets are of (default: 1000)",
-            )
-        if name in ("all", "micro"):
-            command.add_argument(
-                "--sizes",
-                type=_sizes,
-                default=[1_000, 100_000, 1_000_000],
-                metavar="N,...",
-                help="connections in Python's tables to measure (default: 1000,100000,1000000)",
-            )
-        if name == "latency":
-            _add_latency(command)
-        if name in ("all", "compare", "packets", "alone", "latency"):
-            command.add_argument(
-                "--plot",
-                type=_picture,
-                metavar="FILE",
-                help="draw what was measured to FILE, a PNG or SVG",
-            )
-        command.add_argument("--json", type=_output, metavar="FILE", help="write all figures to FILE")
+        for option, having, settings in _OPTIONS:
+            if name in having:
+                command.add_argument(option, **settings)
     return parser
 
 
