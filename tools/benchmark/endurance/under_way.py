@@ -82,7 +82,7 @@ class Report:
 def _transfers(cables: Cables, count: int) -> Iterator[Transfers]:
     """So many transfers through the VIP, under way."""
     python = ("taskset", "--cpu-list", str(OTHER_CORE), sys.executable, "-I", str(_SCRIPT))
-    with cables.server("backend", PORT, *python, "serve", str(PORT)):
+    with cables.server("backend", PORT, *python, "serve", str(PORT), name="transfers"):
         process = subprocess.Popen(
             cables.command("client", *python, "fetch", str(count), str(PORT), cables.vip),
             stdin=subprocess.PIPE,

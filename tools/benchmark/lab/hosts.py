@@ -109,14 +109,15 @@ class Hosts:
             raise BenchError(str(error)) from None
 
     @contextmanager
-    def server(self, host: str, port: int, *argv: str) -> Iterator[None]:
-        """A program that listens on a TCP port of a host, for the length of a ``with``.
+    def server(self, host: str, port: int, *argv: str, name: str | None = None) -> Iterator[None]:
+        """A program that listens on a TCP port of a host, for the length of a ``with``. ``name``: see
+        ``process``; it is for people too.
 
         Raises:
             BenchError: it does not get as far as listening; says its last words.
         """
-        with self.process(host, *argv) as (process, log):
-            self.wait_listening(host, f"sport = :{port}", argv[0], process, log)
+        with self.process(host, *argv, name=name) as (process, log):
+            self.wait_listening(host, f"sport = :{port}", name or argv[0], process, log)
             yield
 
     def wait_listening(
@@ -145,7 +146,7 @@ class Hosts:
         self, host: str, *argv: str, name: str | None = None
     ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
         """A program that runs on a host for the length of a ``with``, and the file it prints to; ``name``
-        is of the file, where several of the same program run."""
+        is of the file, where several of the same program run or it is run by another."""
         log = self.directory / f"{name or Path(argv[0]).name}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
