@@ -28,7 +28,7 @@ from benchmark.lab.cores import on_one_core
 from benchmark.peers.bare import configured
 from benchmark.peers.l4lb import config_text, running
 from benchmark.peers.service import Served
-from l4lb.datapath.libbpf import Link, Map, Program, TestRun
+from l4lb.datapath.libbpf import Link, Map, Object, Program, TestRun
 from l4lb.model import Endpoint
 from l4lb.wire import tcp
 from netlab.namespace import entered
@@ -158,55 +158,82 @@ def _one(cables: Cables, number: int, datapath: str, case: Case) -> Alone:
             return Alone(number, datapath, case, *_times(cables, datapath, program, tc, order), memory)
 
 
+class _Runner:
+    """Runs programs on the packets of an order, one flow's after the other; in the gateway's namespace
+    only, where its interface is and the ways on."""
+
+    def __init__(self, restore: Object, datapath: str, tc: Program, order: Order) -> None:
+        """Args:
+        restore: what restore.c is in the kernel.
+        datapath: of the programs.
+        tc: finds next hops, which run out after ten seconds, for the XDP program in front of it.
+        """
+        interface = socket.if_nametoindex("eth0")
+        self._frame = order.frame()
+        self._sk_buff = sk_buff(interface)
+        self._context = context(FRAME, interface) if datapath == "xdp" else self._sk_buff
+        self._restore = restore.programs[f"restore_{datapath}"]
+        self._under_test = restore.maps[f"{datapath}_under_test"]
+        self._finder = restore.programs["restore_tc"]
+        restore.maps["orders"].update(_KEY, order.pack())
+        restore.maps["tc_under_test"].update(_KEY, tc.fd.to_bytes(4, sys.byteorder))
+
+    def run(self, target: Program | None, repeat: int) -> TestRun:
+        """Restore a packet and run a program on it, so many times; None: restore alone."""
+        if target is None:
+            self._under_test.delete(_KEY)
+        else:
+            self._under_test.update(_KEY, target.fd.to_bytes(4, sys.byteorder))
+        # At TC the kernel has looked at the Ethernet header before any program runs.
+        return self._restore.test_run(self._frame, ctx=self._context, repeat=repeat)
+
+    def find_hops(self) -> None:
+        """Let ``tc`` see packets of many flows."""
+        self._finder.test_run(self._frame, ctx=self._sk_buff, repeat=_ENOUGH)
+
+
 def _times(
     cables: Cables, datapath: str, program: Program, tc: Program, order: Order
 ) -> tuple[float, float | None, float]:
-    """Of the program, of bare redirect, of restoring alone: ns, medians of repeats in turns. ``tc`` finds
-    next hops, which run out after ten seconds, for the XDP program in front of it."""
-    with loaded("restore", cables.directory) as restore, configured(cables) as bare:
-        under_test = restore.maps[f"{datapath}_under_test"]
-        runner = restore.programs[f"restore_{datapath}"]
-        restore.maps["orders"].update(_KEY, order.pack())
-        with entered(cables.gateway), on_one_core():
-            interface = socket.if_nametoindex("eth0")
-            ctx = context(FRAME, interface) if datapath == "xdp" else sk_buff(interface)
-            restore.maps["tc_under_test"].update(_KEY, tc.fd.to_bytes(4, sys.byteorder))
-
-            def run(target: Program | None, repeat: int) -> TestRun:
-                if target is None:
-                    under_test.delete(_KEY)
-                else:
-                    under_test.update(_KEY, target.fd.to_bytes(4, sys.byteorder))
-                # At TC the kernel has looked at the Ethernet header before any program runs.
-                return runner.test_run(order.frame(), ctx=ctx, repeat=repeat)
-
-            def find_hops() -> None:
-                finder = restore.programs["restore_tc"]
-                finder.test_run(order.frame(), ctx=sk_buff(interface), repeat=_ENOUGH)
-
-            # Where a neighbour or route changes meanwhile, the XDP program finds its hops again, and leaves
-            # one of those packets a second to the kernel, which is to know that the neighbour is in use.
-            for _ in range(_TRIES):
-                find_hops()
-                verdicts = Counter(run(program, 1).retval for _ in range(_TRIALS))
-                if set(verdicts) == {_REDIRECT[datapath]}:
-                    break
-            else:
-                raise BenchError(
-                    f"{datapath} does not send on all packets of {order.flows} established connections: "
-                    f"its verdicts are {dict(verdicts)}"
-                )
-            targets = {"program": program, "restore": None}
-            if datapath == "xdp":
-                targets["redirect"] = bare.programs["redirect"]
-            took: dict[str, list[float]] = {name: [] for name in targets}
-            for _ in range(_REPEATS):
-                find_hops()
-                for name, target in targets.items():
-                    took[name].append(run(target, _RUNS).duration_ns)
+    """Of the program, of bare redirect, of restoring alone: ns, medians of repeats in turns."""
+    with (
+        loaded("restore", cables.directory) as restore,
+        configured(cables) as bare,
+        entered(cables.gateway),
+        on_one_core(),
+    ):
+        runner = _Runner(restore, datapath, tc, order)
+        _see_all_sent_on(runner, datapath, program, order.flows)
+        targets = {"program": program, "restore": None}
+        if datapath == "xdp":
+            targets["redirect"] = bare.programs["redirect"]
+        took: dict[str, list[float]] = {name: [] for name in targets}
+        for _ in range(_REPEATS):
+            runner.find_hops()
+            for name, target in targets.items():
+                took[name].append(runner.run(target, _RUNS).duration_ns)
     alone = median(took["restore"])
     redirect = median(took["redirect"]) - alone if "redirect" in took else None
     return median(took["program"]) - alone, redirect, alone
+
+
+def _see_all_sent_on(runner: _Runner, datapath: str, program: Program, flows: int) -> None:
+    """See that what is going to be timed is the way of an established packet.
+
+    Raises:
+        BenchError: it is not; says what becomes of the packets.
+    """
+    # Where a neighbour or route changes meanwhile, the XDP program finds its hops again, and leaves
+    # one of those packets a second to the kernel, which is to know that the neighbour is in use.
+    for _ in range(_TRIES):
+        runner.find_hops()
+        verdicts = Counter(runner.run(program, 1).retval for _ in range(_TRIALS))
+        if set(verdicts) == {_REDIRECT[datapath]}:
+            return
+    raise BenchError(
+        f"{datapath} does not send on all packets of {flows} established connections: "
+        f"its verdicts are {dict(verdicts)}"
+    )
 
 
 def _attached(pins: Path, datapath: str) -> Program:
