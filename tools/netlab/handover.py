@@ -39,10 +39,29 @@ def pack(target: Path, requirements: tuple[str, ...] = (), kept: Path = KEPT) ->
         LabError: the topology is wrong, or there is no wheel.
     """
     load()
-    warnings = []
     target.mkdir(parents=True, exist_ok=True)
     wheels = kept / "wheels"
     wheels.mkdir(parents=True, exist_ok=True)
+    built = _build(wheels)
+    complaint = _wheel("--find-links", str(wheels), "--wheel-dir", str(wheels), *built, *requirements)
+    debs = os.environ.get("L4LB_DEBS")
+    if debs and not list(Path(debs).glob("*.deb")):
+        raise LabError(f"L4LB_DEBS: there are no packages in {debs}")
+    key = kept / gateway.KEY
+    if not key.exists():
+        gateway.write_key(key)
+    _archive(target / ARCHIVE, key, wheels, debs)
+    if complaint:
+        return [f"not all Python packages were collected, the machines need internet: {complaint}"]
+    return []
+
+
+def _build(wheels: Path) -> list[str]:
+    """Put l4lb's wheel among the others, in the place of the one before; its path.
+
+    Raises:
+        LabError: it cannot be built.
+    """
     if not _PYTHON.exists():
         raise LabError("there is no .venv to build l4lb's wheel with: run tools/setup")
     with tempfile.TemporaryDirectory() as fresh:
@@ -50,19 +69,14 @@ def pack(target: Path, requirements: tuple[str, ...] = (), kept: Path = KEPT) ->
             raise LabError(f"l4lb's wheel cannot be built: {complaint}")
         for old in wheels.glob("l4lb-*.whl"):
             old.unlink()
-        built = [str(shutil.copy(path, wheels)) for path in Path(fresh).iterdir()]
-    complaint = _wheel("--find-links", str(wheels), "--wheel-dir", str(wheels), *built, *requirements)
-    if complaint:
-        warnings.append(f"not all Python packages were collected, the machines need internet: {complaint}")
-    debs = os.environ.get("L4LB_DEBS")
-    if debs and not list(Path(debs).glob("*.deb")):
-        raise LabError(f"L4LB_DEBS: there are no packages in {debs}")
-    key = kept / gateway.KEY
-    if not key.exists():
-        gateway.write_key(key)
-    archive = target / f".{ARCHIVE}.new"
-    with tarfile.open(archive, "w") as tar:
-        archive.chmod(0o600)  # for the key
+        return [str(shutil.copy(path, wheels)) for path in Path(fresh).iterdir()]
+
+
+def _archive(target: Path, key: Path, wheels: Path, debs: str | None) -> None:
+    """Write all of it, whole or not at all."""
+    new = target.with_name(f".{target.name}.new")
+    with tarfile.open(new, "w") as tar:
+        new.chmod(0o600)  # for the key
         for path in sorted(FILE.parent.glob("netlab/*.py")):
             tar.add(path, f"tools/netlab/{path.name}")
         tar.add(FILE, f"tools/{FILE.name}")
@@ -70,8 +84,7 @@ def pack(target: Path, requirements: tuple[str, ...] = (), kept: Path = KEPT) ->
         tar.add(wheels, "wheels")
         if debs:
             tar.add(debs, "debs")
-    archive.replace(target / ARCHIVE)
-    return warnings
+    new.replace(target)
 
 
 def _wheel(*argv: str) -> str:
