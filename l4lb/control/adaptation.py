@@ -138,7 +138,7 @@ class Adaptation:
         """What each backend of an adaptive service that takes new connections has had of them; see
         ``adaptive.shares``."""
         known = self._services.get(service)
-        return adaptive.shares(known.candidates, known.pool) if known is not None else {}
+        return adaptive.shares(known.candidates, known.pool, self._clock()) if known is not None else {}
 
     def shuns(self, service: str, backend: Endpoint) -> bool:
         """True if an adaptive service keeps new connections from a backend because of how it is doing."""

@@ -59,6 +59,9 @@ FIRST: Final = 0.1
 COUNTED: Final = 1.0
 """Seconds for which its new connections must have been counted until a backend has a share of them."""
 
+QUIET: Final = 5.0
+"""Seconds in which nothing was asked of anybody after which shares are forgotten."""
+
 ORDINARY: Final = 1.2
 """Dispersion up to which a look is believed in full: bursts on some of the backends raise it to 1.2
 though nothing about the requests has changed. Beyond, doubt grows with its square, as what lies
@@ -115,7 +118,7 @@ def costs(candidates: Sequence[Candidate], pool: Pool, now: float) -> Costs:
     hot = frozenset(it.index for it in candidates if it.address in pool.hot or fails(pool, it.address, now))
     all_hot = len(hot) == len(candidates)  # then by what is in flight alone
     heaviest = max(it.weight for it in candidates)
-    had = shares(candidates, pool)
+    had = shares(candidates, pool, now)
     priced = []
     for it in candidates:
         times = 1.0 if all_hot else _times(pool, it.address, now) * _evened(pool, had.get(it.address, 1.0))
@@ -128,9 +131,12 @@ def costs(candidates: Sequence[Candidate], pool: Pool, now: float) -> Costs:
     )
 
 
-def shares(candidates: Sequence[Candidate], pool: Pool) -> dict[Endpoint, float]:
+def shares(candidates: Sequence[Candidate], pool: Pool, now: float) -> dict[Endpoint, float]:
     """What each has had of the new connections of late, in parts of what is usual for its weight. Those
-    that are new have none yet, and nobody has where there were fewer connections than backends."""
+    that are new have none yet, and nobody has where there were fewer connections than backends, or nothing
+    was asked of late."""
+    if all(now - known.asked >= QUIET for known in pool.backends.values()):
+        return {}
     had, opened = {}, 0.0
     for it in candidates:
         known = pool.backends.get(it.address)

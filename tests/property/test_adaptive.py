@@ -51,7 +51,7 @@ def test_nobody_costs_more_than_the_bound_times_the_cheapest(looks):
     candidates = with_weights(1, 1, 1)
     prices = [cost / UNIT for _, cost in costs(candidates, *told(looks, candidates)).costs]
 
-    assert min(prices) >= 1
+    assert min(prices) >= 0.7 - 0.001, "of who is owed something"
     assert max(prices) <= max(PRICES) / FIRST + 0.001
 
 

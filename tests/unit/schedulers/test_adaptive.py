@@ -126,15 +126,16 @@ def test_one_that_wakes_up_when_all_have_long_been_idle_has_its_price():
     first, *others = (it.address for it in BACKENDS)
     pool = observe(pool, {first: WELL, **dict.fromkeys(others, Measured())}, now)
     assert 0 < pool.backends[others[0]].opened < 1e-308
-    assert adaptive.shares(BACKENDS, pool) == {first: 2, **dict.fromkeys(others, 1)}
+    assert adaptive.shares(BACKENDS, pool, now) == {first: 2, **dict.fromkeys(others, 1)}
     assert max(prices(pool, now)) < 2
 
 
 def test_of_fewer_connections_than_backends_there_are_no_shares():
     pool = after(20, [WELL] * 3)
-    assert len(adaptive.shares(BACKENDS, pool)) == 3
-    idle = observe(pool, {it.address: Measured() for it in BACKENDS}, 80)
-    assert adaptive.shares(BACKENDS, idle) == {}
+    assert len(adaptive.shares(BACKENDS, pool, 20)) == 3
+    assert adaptive.shares(BACKENDS, pool, 25) == {}, "nothing was asked"
+    busy = observe(pool, {it.address: Measured(outstanding=1, waiting=60.0) for it in BACKENDS}, 80)
+    assert adaptive.shares(BACKENDS, busy, 80) == {}
 
 
 def test_where_connections_are_kept_their_number_decides_and_not_what_each_was_given():
