@@ -45,7 +45,7 @@ def signals(
             said["fails"] = "yes"
     for address, sight in agents.items():
         figures = sight.report.figures if sight.report is not None else None
-        of_all = (
+        used = (
             [
                 f"{name} {100 * share:.0f}%"
                 for name, share in (("cpu", figures.cpu), ("memory", figures.memory))
@@ -54,7 +54,7 @@ def signals(
             if figures is not None
             else []
         )
-        said_it = ", ".join(filter(None, (sight.state.value, *of_all, sight.part)))
+        said_it = ", ".join(filter(None, (sight.state.value, *used, sight.part)))
         found[address]["agent"] = _aged(said_it, sight.age or 0.0)
     return found
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from l4lb.datapath.ebpf import layout
 from l4lb.datapath.ebpf.ends import Ends
 from l4lb.datapath.ebpf.established import place_of
 from l4lb.datapath.ebpf.layout import SLOT_SIZE, SLOT_TAKEN, TABLE_STEPS, word
-from l4lb.datapath.libbpf import LibbpfError, Map, Object
+from l4lb.datapath.libbpf import LibbpfError, Map, Object, Program
 
 SIZES = {
     **{f"{name}{version}": 1024 for name in ("connections", "reverse") for version in (4, 6)},
@@ -178,3 +179,31 @@ def selection(maps, number):
         inner.close()
     assert words[0] == len(words) - 1
     return words[1:]
+
+
+@pytest.fixture
+def processors():
+    """Two of them."""
+    found = sorted(os.sched_getaffinity(0))[:2]
+    if len(found) < 2:
+        pytest.skip("needs two processors")
+    return found
+
+
+def run_together(processors, programs, frame, times):
+    """Each of the programs on its processor, all at a time, again and again."""
+
+    def work(processor, number):
+        os.sched_setaffinity(0, {processor})
+        handle = Program.from_id(number)
+        try:
+            handle.test_run(frame, repeat=times)
+        finally:
+            handle.close()
+
+    numbers = [program.info().id for program in programs]
+    threads = [threading.Thread(target=work, args=pair) for pair in zip(processors, numbers, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

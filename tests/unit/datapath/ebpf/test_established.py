@@ -1,10 +1,8 @@
 """The table of established IPv4 connections, by the programs' own code in the kernel."""
 
 import errno
-import os
 import random
 import sys
-import threading
 from collections import Counter
 from pathlib import Path
 from struct import Struct
@@ -16,9 +14,9 @@ from l4lb.datapath.ebpf import layout
 from l4lb.datapath.ebpf.established import find_established
 from l4lb.datapath.ebpf.layout import SLOT_SIZE, SLOT_TAKEN, TABLE_STEPS, end_key, wide_end, word
 from l4lb.datapath.ebpf.tables import Tables
-from l4lb.datapath.libbpf import Object, Program
+from l4lb.datapath.libbpf import Object
 from l4lb.model import State
-from tests.unit.datapath.ebpf.kernel import DISPLACED, home_of, slot_key
+from tests.unit.datapath.ebpf.kernel import DISPLACED, home_of, run_together, slot_key
 
 SOURCE = Path(__file__).with_name("established.c")
 FRAME = bytes(64)
@@ -217,31 +215,8 @@ def run_on(processors, table, program, repeat, keys=0):
     """Run a program on processors at a time; what it has counted."""
     table.maps["requests"].update(word(0), bytes(20) + word(keys) + bytes(layout.CONNECTION.size))
     table.maps["tallies"].update(word(0), bytes(TALLY.size))
-    number = table.programs[program].info().id
-
-    def work(processor):
-        os.sched_setaffinity(0, {processor})
-        handle = Program.from_id(number)
-        try:
-            handle.test_run(FRAME, repeat=repeat)
-        finally:
-            handle.close()
-
-    threads = [threading.Thread(target=work, args=(processor,)) for processor in processors]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_together(processors, [table.programs[program]] * len(processors), FRAME, repeat)
     return TALLY.unpack(table.maps["tallies"].lookup(word(0)))
-
-
-@pytest.fixture
-def processors():
-    """Two of them."""
-    found = sorted(os.sched_getaffinity(0))[:2]
-    if len(found) < 2:
-        pytest.skip("needs two processors")
-    return found
 
 
 @pytest.mark.parametrize(("pairs", "keys"), [(1, 2), (4, 8), (8, 24), (64, 100)])

@@ -1,7 +1,5 @@
 """Connections that begin anew while another CPU changes something of them, by the programs' own code."""
 
-import os
-import threading
 from pathlib import Path
 from struct import Struct
 
@@ -10,8 +8,9 @@ import pytest
 import build_bpf
 from l4lb.datapath.ebpf import layout
 from l4lb.datapath.ebpf.layout import word
-from l4lb.datapath.libbpf import Object, Program
+from l4lb.datapath.libbpf import Object
 from l4lb.model import State
+from tests.unit.datapath.ebpf.kernel import run_together
 
 SOURCE = Path(__file__).with_name("states.c")
 FRAME = bytes(64)
@@ -55,34 +54,6 @@ def states(bpf_possible, tmp_path):
         opened.close()
 
 
-@pytest.fixture
-def processors():
-    """Two of them."""
-    found = sorted(os.sched_getaffinity(0))[:2]
-    if len(found) < 2:
-        pytest.skip("needs two processors")
-    return found
-
-
-def run_both(processors, states, one, other):
-    """Two programs, or one twice, each on its processor, again and again."""
-
-    def work(processor, number):
-        os.sched_setaffinity(0, {processor})
-        handle = Program.from_id(number)
-        try:
-            handle.test_run(FRAME, repeat=TIMES)
-        finally:
-            handle.close()
-
-    numbers = [states.programs[name].info().id for name in (one, other)]
-    threads = [threading.Thread(target=work, args=pair) for pair in zip(processors, numbers, strict=True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
 @pytest.mark.parametrize("state", [State.ESTABLISHED, State.CLIENT_FIN, State.BACKEND_FIN])
 def test_one_that_is_not_over_is_established_anew(states, state):
     states.all_are(state)
@@ -103,7 +74,7 @@ def test_one_that_is_over_is_not(states, state):
 
 def test_what_another_processor_changes_beside_it_keeps_none_from_beginning_anew(processors, states):
     states.all_are(State.ESTABLISHED)
-    run_both(processors, states, "renew", "displace")
+    run_together(processors, [states.programs[name] for name in ("renew", "displace")], FRAME, TIMES)
     assert states.begun == TIMES
     assert states.first.displaced == 4 * TIMES % 256
 
@@ -111,5 +82,5 @@ def test_what_another_processor_changes_beside_it_keeps_none_from_beginning_anew
 def test_of_two_that_begin_it_anew_one_has(processors, states):
     states.all_are(State.ESTABLISHED)
     entries = states.maps["awaiting"].max_entries
-    run_both(processors, states, "twins", "twins")
+    run_together(processors, [states.programs["twins"]] * 2, FRAME, TIMES)
     assert states.begun == entries
