@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from math import exp
 from random import Random
@@ -128,7 +128,8 @@ KEEP_ALIVE: Final = 100  # requests a connection
 _PLAIN: Final = (
     Scene("alike", "all alike"),
     Scene("slow", "one ten times slower", _slow),
-    Scene("bursts", "bursts, five times slower, wandering", _bursts),
+    Scene("bursts", "bursts, five times slower, wandering", _bursts, preempted=True),
+    Scene("bursts-begun", "bursts that slow only work that begins in them", _bursts),
     Scene("stall", "one stalls", _stall, patience=PATIENCE),
     Scene("recovery", "a slow one recovers", _recovery),
 )
@@ -138,16 +139,13 @@ SCENES: Final = {
     for scene in (
         *_PLAIN,
         *(
-            Scene(f"{it.name}-keep", f"{it.title}, keep-alive", it.events, it.work, it.patience, KEEP_ALIVE)
+            replace(
+                it,
+                name=f"{it.name}-keep",
+                title=f"{it.title}, keep-alive",
+                requests_per_connection=KEEP_ALIVE,
+            )
             for it in _PLAIN
-        ),
-        Scene("bursts-cpu", "bursts that slow work under way", _bursts, preempted=True),
-        Scene(
-            "bursts-cpu-keep",
-            "bursts that slow work under way, keep-alive",
-            _bursts,
-            requests_per_connection=KEEP_ALIVE,
-            preempted=True,
         ),
         Scene("restart", "one restarts", _restart),
         Scene("speeds", "speeds from 0.5 to 1.5", _speeds),

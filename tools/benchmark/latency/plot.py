@@ -16,7 +16,7 @@ from benchmark.latency.scenes import SCENES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_CHANGING: Final = ("bursts", "stall", "recovery")
+_CHANGING: Final = ("bursts", "bursts-begun", "stall", "recovery")
 _IDLE: Final = ("agents",)  # nobody waits there
 
 # The same in all panels. A bar of a logarithmic scale has no natural foot: this is the mean work of a

@@ -56,7 +56,7 @@ class Server:
     orders: IO[str]
     reports: IO[str]
 
-    def follow(self, plan: Sequence[tuple[float, float]]) -> Report:
+    def follow(self, plan: Sequence[tuple[float, float, float]]) -> Report:
         """Begin a plan; what has been since the last one.
 
         Raises:
@@ -85,9 +85,8 @@ class Pool:
     def begin(self, actions: Sequence[Action], start: float) -> None:
         """Let the actions happen; time 0 is ``start`` of the monotonic clock."""
         for number, server in enumerate(self.servers):
-            server.follow(
-                [(start + action.at, action.speed) for action in actions if action.server == number]
-            )
+            its = [action for action in actions if action.server == number]
+            server.follow([(start + action.at, action.speed, action.pace) for action in its])
 
     def end(self) -> list[Report]:
         """All servers as usual again; what they have done since ``begin``."""

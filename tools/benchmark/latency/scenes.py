@@ -28,11 +28,13 @@ _IDLE: Final = 1 / 6  # of the requests: 20 a second, 10% of what the servers ca
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """From ``at`` on (seconds; from 0 on requests count) a server has this speed; its usual one is 1."""
+    """From ``at`` on (seconds; from 0 on requests count) a server has this speed, and requests that it
+    begins have this pace; the usual ones are 1."""
 
     at: float
     server: int
     speed: float
+    pace: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +64,33 @@ def _scenes(seconds: float) -> tuple[Scene, ...]:
     middle = seconds / 2
     slow = Action(-WARM_UP, VICTIM, _SLOW)
     times = [number * _BURST - WARM_UP for number in range(int((seconds + WARM_UP) / _BURST) + 1)]
-    bursts = [
-        action
-        for number, time in enumerate(times)
-        for action in (
-            Action(time, (number - 1) % SERVERS, _USUAL),
-            Action(time, number % SERVERS, _ANTAGONIST),
+    # Who takes the CPU slows what is under way, who takes the disk or the database what begins.
+    bursts, begun = (
+        tuple(
+            action
+            for number, time in enumerate(times)
+            for action in (
+                Action(time, (number - 1) % SERVERS, _USUAL),
+                Action(time, number % SERVERS, *antagonist),
+            )
         )
-    ]
+        for antagonist in ((_ANTAGONIST, _USUAL), (_USUAL, _ANTAGONIST))
+    )
+    burst = (middle // _BURST + 0.5) * _BURST  # the middle of one
     return (
         Scene("alike", "all alike", explained=middle),
         Scene("slow", "one ten times slower", (slow,), explained=middle),
         Scene(
             "bursts",
             "five times slower for two seconds, one after the other",
-            tuple(bursts),
-            explained=(middle // _BURST + 0.5) * _BURST,  # in the middle of a burst
+            bursts,
+            explained=burst,
+        ),
+        Scene(
+            "bursts-begun",
+            "the same, but only requests that begin meanwhile are slow",
+            begun,
+            explained=burst,
         ),
         Scene(
             "stall",

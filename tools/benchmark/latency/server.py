@@ -3,10 +3,10 @@
     python3 -m benchmark.latency.server NAME ADDRESS PORT WORKERS
 
 `GET /0.25` occupies one of its workers for 0.25 s; the answer is the server's name. It is steered by
-standard input: a line is a plan, [[WHEN, SPEED], ...] as JSON, times of the monotonic clock. A plan
-begins with speed 1. At speed 0 it accepts connections and requests and answers none. The answer to a
-plan is one line of JSON, what has been since the last plan: requests `served`, and `late`, the 99th
-percentile of the seconds by which answers were late for want of CPU.
+standard input: a line is a plan, [[WHEN, SPEED, PACE], ...] as JSON, times of the monotonic clock; see
+`workers` for what they are. A plan begins with 1 and 1. At speed 0 it accepts connections and requests
+and answers none. The answer to a plan is one line of JSON, what has been since the last plan: requests
+`served`, and `late`, the 99th percentile of the seconds by which answers were late for want of CPU.
 """
 
 from __future__ import annotations
@@ -44,18 +44,19 @@ class _Server:
         self.workers.remove(connection, self.loop.time())
         self._wait()
 
-    def follow(self, plan: list[tuple[float, float]]) -> dict[str, float]:
+    def follow(self, plan: list[tuple[float, float, float]]) -> dict[str, float]:
         """Begin a plan; what has been since the last one."""
         report = {"served": self.served, "late": percentile(self._late, 0.99) if self._late else 0.0}
         self.served, self._late = 0, []
         for timer in self._plan:
             timer.cancel()
-        self._set_speed(1.0)
-        self._plan = [self.loop.call_at(when, self._set_speed, speed) for when, speed in plan]
+        self._go_at(1.0, 1.0)
+        self._plan = [self.loop.call_at(when, self._go_at, speed, pace) for when, speed, pace in plan]
         return report
 
-    def _set_speed(self, speed: float) -> None:
+    def _go_at(self, speed: float, pace: float) -> None:
         self.workers.set_speed(speed, self.loop.time())
+        self.workers.pace = pace
         self._wait()
 
     def _wait(self) -> None:

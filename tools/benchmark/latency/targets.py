@@ -16,11 +16,13 @@ _P99: Final = {
     "alike": 1.05,
     "slow": 0.5,
     "bursts": 0.7,
+    "bursts-begun": 0.7,
     "stall": 1.05,
     "recovery": 1.0,
     "alike-keepalive": 1.0,
     "slow-keepalive": 1.0,
     "bursts-keepalive": 1.0,
+    "bursts-begun-keepalive": 1.0,
     "stall-keepalive": 1.0,
     "recovery-keepalive": 1.0,
 }

@@ -19,18 +19,18 @@ def test_the_same_seed_gives_the_same_requests_with_the_rate_and_work_that_were_
 
 
 def test_every_scene_is_there_with_new_and_with_kept_connections():
-    both = {f"{scene}{kept}" for scene in SCENES[:5] for kept in ("", "-keepalive")}
+    both = {f"{scene}{kept}" for scene in SCENES[:6] for kept in ("", "-keepalive")}
     assert set(SCENES) == {*both, "agents"}
     kept = scenes(20)["stall-keepalive"].clients
     assert (kept.requests, kept.patience, kept.tries) == (100, 1.5, 3)
 
 
-def speeds(scene: Scene, time: float) -> list[float]:
-    """Of all servers at a time."""
-    found = [1.0] * SERVERS
+def at(scene: Scene, time: float) -> list[tuple[float, float]]:
+    """Speed and pace of all servers at a time."""
+    found = [(1.0, 1.0)] * SERVERS
     for action in scene.actions:
         if action.at <= time:
-            found[action.server] = action.speed
+            found[action.server] = action.speed, action.pace
     return found
 
 
@@ -48,10 +48,11 @@ def test_what_happens_goes_on_when_it_is_to_be_explained(seconds: int):
         assert all(time is None or abs(time - scene.explained) >= 0.5 for time in changes)
 
 
-def test_bursts_wander_over_all_servers_one_at_a_time():
-    scene = scenes(20)["bursts"]
+@pytest.mark.parametrize(("name", "how"), [("bursts", (0.2, 1.0)), ("bursts-begun", (1.0, 0.2))])
+def test_bursts_wander_over_all_servers_one_at_a_time(name: str, how: tuple[float, float]):
     slow = []
     for time in range(-4, 20, 2):
-        (server,) = (number for number, speed in enumerate(speeds(scene, time + 1)) if speed < 1)
-        slow.append(server)
+        found = at(scenes(20)[name], time + 1)
+        assert sorted(found) == sorted([how, *[(1.0, 1.0)] * (SERVERS - 1)])
+        slow.append(found.index(how))
     assert slow == [number % SERVERS for number in range(12)]

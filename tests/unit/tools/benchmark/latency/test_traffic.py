@@ -68,7 +68,7 @@ def test_latency_counts_from_when_the_request_should_have_come(server: Server, p
 
 
 def test_clients_give_up_a_server_that_stalls_and_come_again(server: Server, port: int):
-    server.follow([(0.0, 0.0)])
+    server.follow([(0.0, 0.0, 1.0)])
     (answer,) = requests(port, [(0.0, 0.01)], patience=0.1, tries=3)
     assert (answer.backend, answer.failures) == (None, ["timeout"] * 3)
     assert answer.latency >= 0.3
@@ -76,7 +76,7 @@ def test_clients_give_up_a_server_that_stalls_and_come_again(server: Server, por
 
 def test_a_server_that_stalled_answers_when_it_is_itself_again(server: Server, port: int):
     start = time.monotonic() + 0.5
-    server.follow([(0.0, 0.0), (start + 0.5, 1.0)])
+    server.follow([(0.0, 0.0, 1.0), (start + 0.5, 1.0, 1.0)])
     (answer,) = requests(port, [(0.0, 0.0)], start=start)
     assert answer.backend == "one"
     assert answer.latency >= 0.5

@@ -33,6 +33,17 @@ def test_a_change_of_speed_is_felt_in_the_middle_of_a_job():
     assert workers.due() == pytest.approx(6.5)
 
 
+def test_a_pace_is_for_the_jobs_that_begin_at_it():
+    workers: Workers[str] = Workers(1)
+    workers.add("a", 1.0, 0.0)
+    workers.add("b", 1.0, 0.0)
+    workers.add("c", 1.0, 0.0)
+    workers.pace = 0.2
+    assert list(workers.finished(1.5)) == ["a"]
+    workers.pace = 1.0
+    assert finish(workers) == [(6.0, "b"), (7.0, "c")]
+
+
 def test_at_speed_0_everything_stands_still_and_goes_on_later():
     workers: Workers[str] = Workers(1)
     workers.add("a", 2.0, 0.0)
