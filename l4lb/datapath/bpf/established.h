@@ -58,7 +58,10 @@ ALWAYS_INLINE struct slot *slot_at(__u32 number)
 	__u32 at = number >> 1;
 	struct slots *pair = bpf_map_lookup_elem(&connections4, &at);
 
-	return pair ? (void *)pair + (number & 1) * sizeof(struct slot) : 0;
+	if (!pair)
+		return 0;
+	OPAQUE(pair); /* or newer compilers add before they have looked whether it is there */
+	return (void *)pair + (number & 1) * sizeof(struct slot);
 }
 
 /* The pair of a step of the search. */
