@@ -45,7 +45,7 @@ def out_of_date(folder: Path = FOLDER) -> list[Path]:
     return [source for source in sorted(folder.glob("*.c")) if is_old(source)]
 
 
-def compile_object(source: Path, target: Path, *, strict: bool = False) -> None:
+def compile_object(source: Path, target: Path, *, strict: bool = False, clang: str = "clang") -> None:
     """Compiles one source. `target` is replaced at once, so a program that reads it meets no half of it.
 
     With `strict` a warning is an error, as in the tests; not where someone installs l4lb, whose clang may
@@ -53,7 +53,7 @@ def compile_object(source: Path, target: Path, *, strict: bool = False) -> None:
 
     Raises CannotCompileError or SourceError.
     """
-    command = _command()
+    command = _command(clang)
     begun = time.time_ns()
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build_bpf-") as made:
         new = (Path(made) / target.name).resolve()
@@ -93,12 +93,12 @@ def build(folder: Path = FOLDER) -> list[Path]:
 
 
 @functools.cache
-def _command() -> tuple[str, ...]:
+def _command(clang: str) -> tuple[str, ...]:
     """clang with its flags, after trying that it finds the headers."""
-    clang = shutil.which("clang")
-    if clang is None:
-        raise CannotCompileError("clang is not installed")
-    command = [clang, *FLAGS]
+    program = shutil.which(clang)
+    if program is None:
+        raise CannotCompileError(f"{clang} is not installed")
+    command = [program, *FLAGS]
     # Debian keeps <asm/*.h> where only the compiler for its own machine looks.
     if machine := sysconfig.get_config_var("MULTIARCH"):
         command.append(f"-I/usr/include/{machine}")

@@ -25,6 +25,7 @@ TCP = HealthCheck("tcp", timeout=DEADLINE)
 HTTP = HealthCheck("http", timeout=DEADLINE)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -257,19 +258,18 @@ def test_unknown_check():
 
 def test_cancelled_check_closes_its_socket():
     async def cancelled() -> None:
-        accepted: asyncio.Future[asyncio.StreamReader] = asyncio.get_running_loop().create_future()
-        server = await asyncio.start_server(
-            lambda reader, writer: accepted.set_result(reader), "127.0.0.1", 0
-        )
+        accepted: asyncio.Future[Streams] = asyncio.get_running_loop().create_future()
+        server = await asyncio.start_server(lambda *streams: accepted.set_result(streams), "127.0.0.1", 0)
         async with server, asyncio.timeout(DEADLINE):
             target = endpoint(*server.sockets[0].getsockname())
             check = asyncio.ensure_future(run_check(target, HTTP))
-            reader = await accepted
+            reader, writer = await accepted
             check.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await check
             with pytest.raises(ConnectionResetError):
                 await reader.read()
+            writer.close()
 
     asyncio.run(cancelled())
 
