@@ -62,6 +62,20 @@ CHECKED_ALONE int is_service(const struct end *end, const struct packet *p, cons
 	return find_end(&vip, p->version, settings, END_SERVICE) != NO_END;
 }
 
+/* The number of a path's backend. By itself: what it needs is off the stack where a choice goes deeper. */
+CHECKED_ALONE __u32 backend_of(const struct path *path, int version)
+{
+	const struct settings *settings = read_settings();
+	struct end at = {};
+
+	if (!path || !settings)
+		return NO_END;
+	__builtin_memcpy(at.ip, path->address, sizeof(at.ip));
+	at.port = path->port;
+	at.id = path->protocol;
+	return find_end(&at, version, settings, END_BACKEND);
+}
+
 /* The source that the backend sees, in c and `seen`: under destination NAT the client itself, unless that
  * end is taken (one client, two services, one backend; or a direct connection): then another port of it.
  * Starts at a random port (RFC 6056 3.3.1). Where none is free, a connection gives its own up
@@ -69,18 +83,15 @@ CHECKED_ALONE int is_service(const struct end *end, const struct packet *p, cons
 CHECKED_ALONE int choose_source(struct connection *c, struct end *seen, const struct packet *p,
 			       const struct settings *settings, const struct path *path)
 {
-	struct end at = {};
 	struct backend *backend;
 	__u16 first = 1024, last = 65535;
-	__u32 size, start;
+	__u32 size, start, number;
 	__be16 spare = 0;
 
 	if (!c || !seen || !p || !settings || !path)
 		return 0;
-	__builtin_memcpy(at.ip, path->address, sizeof(at.ip));
-	at.port = path->port;
-	at.id = path->protocol;
-	backend = find_backend(&at, p->version, settings);
+	number = backend_of(path, p->version);
+	backend = bpf_map_lookup_elem(&backends, &number);
 	if (!backend)
 		return 0;
 	*seen = p->source;
