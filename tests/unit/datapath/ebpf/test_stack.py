@@ -22,8 +22,8 @@ ROOTS = [
 LIMIT = 512
 CALLS = 8  # MAX_CALL_FRAMES
 FRAME = 32
-"""What the frame of a function is rounded up to (check_max_stack_depth()). Later kernels take 16; Linux 6.8, of
-Ubuntu 24.04, does not."""
+"""What the frame of a function is rounded up to (check_max_stack_depth()). Later kernels take 16; that of
+Ubuntu 24.04, 6.8, does not."""
 
 FUNCTION = re.compile(r"^[0-9a-f]+ <(?!LBB)(\w+)>:")
 CALL = re.compile(r"R_BPF_64_32\s+(\w+)")
