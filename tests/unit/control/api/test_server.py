@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from http import HTTPStatus
 from types import SimpleNamespace
 
 import pytest
@@ -135,10 +134,14 @@ def test_refusals(tmp_path, method, path, body, status, line):
         (
             b'{"service": {"name": "x", "a": %b}}' % (b"[" * 900 + b"]" * 900),
             b"",
-            "nested too deeply",  # for which of the steps depends on Python
+            "cannot add the service: nested too deeply|{config}: nested too deeply",
         ),
         (b"not gzip", b"Content-Encoding: gzip\r\n", "the body is not encoded as its headers say"),
-        (b"x" * 2_000_000, b"", f"POST /v1/services: {HTTPStatus.REQUEST_ENTITY_TOO_LARGE.phrase}"),
+        (
+            b"x" * 2_000_000,
+            b"",
+            "POST /v1/services: Request Entity Too Large|POST /v1/services: Content Too Large",
+        ),
     ],
     ids=["cut short", "bytes", "deep", "deep in a service", "not gzip", "huge"],
 )
@@ -148,8 +151,10 @@ def test_a_body_that_is_no_request(tmp_path, caplog, body, header, line):
     async def scenario(l4lb):
         head, _, answer = (await said_to(l4lb, request % (header, len(body), body))).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 4")
-        (said,) = json.loads(answer)["errors"]
-        assert said.endswith(line)
+        # From Python 3.13 on two are the second one.
+        assert json.loads(answer) in [
+            {"errors": [each.format(config=l4lb.config)]} for each in line.split("|")
+        ]
 
     with_daemon(tmp_path, scenario)
     assert "Traceback" not in caplog.text
