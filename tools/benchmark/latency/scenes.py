@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -59,23 +60,18 @@ class Scene:
     busy: float | None = None
 
 
+def _bursts(seconds: float, speed: float, pace: float) -> Iterator[Action]:
+    """One server after the other."""
+    for number in range(int((seconds + WARM_UP) / _BURST) + 1):
+        time = number * _BURST - WARM_UP
+        yield Action(time, (number - 1) % SERVERS, _USUAL)
+        yield Action(time, number % SERVERS, speed, pace)
+
+
 def _scenes(seconds: float) -> tuple[Scene, ...]:
     """All under load, with new connections."""
     middle = seconds / 2
     slow = Action(-WARM_UP, VICTIM, _SLOW)
-    times = [number * _BURST - WARM_UP for number in range(int((seconds + WARM_UP) / _BURST) + 1)]
-    # Who takes the CPU slows what is under way, who takes the disk or the database what begins.
-    bursts, begun = (
-        tuple(
-            action
-            for number, time in enumerate(times)
-            for action in (
-                Action(time, (number - 1) % SERVERS, _USUAL),
-                Action(time, number % SERVERS, *antagonist),
-            )
-        )
-        for antagonist in ((_ANTAGONIST, _USUAL), (_USUAL, _ANTAGONIST))
-    )
     burst = (middle // _BURST + 0.5) * _BURST  # the middle of one
     return (
         Scene("alike", "all alike", explained=middle),
@@ -83,13 +79,13 @@ def _scenes(seconds: float) -> tuple[Scene, ...]:
         Scene(
             "bursts",
             "five times slower for two seconds, one after the other",
-            bursts,
+            tuple(_bursts(seconds, _ANTAGONIST, _USUAL)),  # somebody takes the CPU
             explained=burst,
         ),
         Scene(
             "bursts-begun",
             "the same, but only requests that begin meanwhile are slow",
-            begun,
+            tuple(_bursts(seconds, _USUAL, _ANTAGONIST)),  # or the disk, or the database
             explained=burst,
         ),
         Scene(
