@@ -34,39 +34,36 @@ ALWAYS_INLINE int event_of(__u8 flags)
 	return flags & FIN ? EVENT_FIN : EVENT_ACK;
 }
 
+/* What each event leads to, of the backend and of the client; SYN_SENT, to which nothing does: to no other state. Read,
+ * where branches were shorter, as the loop in move() would have the verifier follow each of them anew every time. */
+static const __u8 transitions[16][8][2] = { /* of state, event, and whether it is of the client */
+	[SYN_SENT] = {
+		[EVENT_SYN_ACK] = {SYN_RECEIVED},
+		[EVENT_ACK] = {ESTABLISHED},
+		[EVENT_FIN] = {BACKEND_FIN},
+	},
+	[SYN_RECEIVED] = {
+		[EVENT_ACK] = {[1] = ESTABLISHED},
+		[EVENT_FIN] = {BACKEND_FIN, CLIENT_FIN},
+	},
+	[ESTABLISHED] = {[EVENT_FIN] = {BACKEND_FIN, CLIENT_FIN}},
+	[CLIENT_FIN] = {[EVENT_FIN] = {LAST_ACK}},
+	[BACKEND_FIN] = {[EVENT_FIN] = {[1] = LAST_ACK}},
+	[LAST_ACK] = {[EVENT_ACK] = {TIME_WAIT, TIME_WAIT}},
+	[UDP_NEW] = {[EVENT_DATAGRAM] = {UDP_ANSWERED}},
+	[UDP_ANSWERED] = {[EVENT_DATAGRAM] = {[1] = UDP_STREAM}},
+};
+
 ALWAYS_INLINE __u8 advance(__u8 state, int event, int from_client)
 {
+	__u64 at = (state * 8 + event) * 2 + !!from_client;
+	__u8 next;
+
 	if (event == EVENT_RST)
 		return CLOSED;
-	switch (state) {
-	case SYN_SENT:
-		if (from_client)
-			return state;
-		if (event == EVENT_SYN_ACK)
-			return SYN_RECEIVED;
-		if (event == EVENT_ACK)
-			return ESTABLISHED;
-		return event == EVENT_FIN ? BACKEND_FIN : state;
-	case SYN_RECEIVED:
-		if (event == EVENT_FIN)
-			return from_client ? CLIENT_FIN : BACKEND_FIN;
-		return event == EVENT_ACK && from_client ? ESTABLISHED : state;
-	case ESTABLISHED:
-		if (event == EVENT_FIN)
-			return from_client ? CLIENT_FIN : BACKEND_FIN;
-		return state;
-	case CLIENT_FIN:
-		return event == EVENT_FIN && !from_client ? LAST_ACK : state;
-	case BACKEND_FIN:
-		return event == EVENT_FIN && from_client ? LAST_ACK : state;
-	case LAST_ACK:
-		return event == EVENT_ACK ? TIME_WAIT : state;
-	case UDP_NEW:
-		return from_client ? state : UDP_ANSWERED;
-	case UDP_ANSWERED:
-		return from_client ? UDP_STREAM : state;
-	}
-	return state;
+	OPAQUE(at);
+	next = ((const __u8 *)transitions)[at % sizeof(transitions)];
+	return next ? next : state;
 }
 
 /* Only where it is not set yet, and at once: one that another CPU sets meanwhile would be lost. */
@@ -96,63 +93,46 @@ ALWAYS_INLINE int swap_standing(struct connection *c, union standing before, uni
 #define WAS 0xff       /* the state before */
 #define CHANGED 0x100  /* it is another one now, */
 #define RESTS 0x200    /* and with that an established connection is RESTED */
-#define OVERTAKEN (-1) /* by another CPU */
 
-CHECKED_ALONE int try_to_move(struct connection *c, int event, int from_client, int half_open)
-{
-	union standing before, after;
-
-	if (!c)
-		return 0;
-	before = after = standing_of(c);
-	after.state = advance(before.state, event, from_client);
-	if (after.state == before.state)
-		return before.state;
-	if (!half_open && is_reusable(after.state))
-		after.flags |= RESTED;
-	if (!swap_standing(c, before, after))
-		return OVERTAKEN;
-	return CHANGED | (after.flags & ~before.flags & RESTED ? RESTS : 0) | before.state;
-}
-
-#define CHANGES 8 /* of other CPUs while one moves a connection: there are but a few states and flags */
+/* Tries to change the word of a connection's standing, which other CPUs change too: far more of them than packets can
+ * come meanwhile, also where two CPUs share one core and take turns in its cycles. */
+#define TRIES_TO_CHANGE 64
 
 /* Move a connection by an event, from the state that it has at that moment. */
-ALWAYS_INLINE int move(struct connection *c, int event, int from_client, int half_open)
+CHECKED_ALONE int move(struct connection *c, int event, int from_client, int half_open)
 {
-	for (int i = 0; i < CHANGES; i++) {
-		int moved = try_to_move(c, event, from_client, half_open);
+	if (!c)
+		return 0;
+	for (int i = 0; i < TRIES_TO_CHANGE; i++) {
+		union standing before = standing_of(c), after = before;
 
-		if (moved != OVERTAKEN)
-			return moved;
+		after.state = advance(before.state, event, from_client);
+		if (after.state == before.state)
+			return before.state;
+		if (!half_open && is_reusable(after.state))
+			after.flags |= RESTED;
+		if (swap_standing(c, before, after))
+			return CHANGED | (after.flags & ~before.flags & RESTED ? RESTS : 0) | before.state;
 	}
 	return 0;
 }
 
-CHECKED_ALONE int try_to_establish_anew(struct connection *c, __u32 shifts)
-{
-	union standing before, after;
-
-	if (!c)
-		return 0;
-	before = after = standing_of(c);
-	if (is_reusable(before.state) || before.flags & SEEN_BY_CLIENT)
-		return 0;
-	after.state = ESTABLISHED;
-	after.shifts = shifts;
-	after.flags |= SEEN_BY_CLIENT | SEEN_BY_BACKEND;
-	return swap_standing(c, before, after) ? 1 : OVERTAKEN;
-}
-
 /* A connection that is not over, of which the client awaits a SYN/ACK, is a new one. False if a packet on another CPU
  * has ended it, or made it a new one. */
-ALWAYS_INLINE int establish_anew(struct connection *c, __u8 shifts)
+CHECKED_ALONE int establish_anew(struct connection *c, __u32 shifts)
 {
-	for (int i = 0; i < CHANGES; i++) {
-		int done = try_to_establish_anew(c, shifts);
+	if (!c)
+		return 0;
+	for (int i = 0; i < TRIES_TO_CHANGE; i++) {
+		union standing before = standing_of(c), after = before;
 
-		if (done != OVERTAKEN)
-			return done;
+		if (is_reusable(before.state) || before.flags & SEEN_BY_CLIENT)
+			return 0;
+		after.state = ESTABLISHED;
+		after.shifts = shifts;
+		after.flags |= SEEN_BY_CLIENT | SEEN_BY_BACKEND;
+		if (swap_standing(c, before, after))
+			return 1;
 	}
 	return 0;
 }
