@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,9 @@ SIZES = {
 
 
 DISPLACED = 35  # in the first slot of a pair
+
+CLANGS = [name for name in (f"clang-{version}" for version in range(13, 30)) if shutil.which(name)]
+"""Compilers beside the one that is clang here."""
 
 
 def reason(problem):

@@ -1,15 +1,11 @@
 """The programs as other compilers make them: each clang branches, or computes both sides and chooses, as it
 likes, and the verifier does not take all of that."""
 
-import shutil
-
 import pytest
 
 import build_bpf
 from l4lb.datapath.libbpf import Object
-from tests.unit.datapath.ebpf.kernel import SIZES
-
-CLANGS = [name for name in (f"clang-{version}" for version in range(13, 30)) if shutil.which(name)]
+from tests.unit.datapath.ebpf.kernel import CLANGS, SIZES
 
 
 @pytest.mark.parametrize("name", ["tc", "xdp", "sweep", "query"])

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import subprocess
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 
-import l4lb.datapath
+import build_bpf
+from tests.unit.datapath.ebpf.kernel import CLANGS
 
-OBJECTS = Path(l4lb.datapath.__file__).with_name("bpf")
 ROOTS = [
     ("tc", "l4lb_tc"),
     ("xdp", "l4lb_xdp"),
@@ -59,24 +59,27 @@ def deepest(name, depths, calls):
 
 
 @pytest.fixture(scope="module")
-def disassemble():
+def disassemble(tmp_path_factory):
     program = next(filter(None, map(shutil.which, ("llvm-objdump", "llvm-objdump-14"))), None)
     if program is None:
         pytest.skip("needs llvm-objdump, of the package llvm")
 
-    def read(name):
-        path = OBJECTS / f"{name}.bpf.o"
-        if not path.exists():
-            pytest.skip("the programs were not compiled: there is no clang")
+    @functools.cache
+    def read(clang, name):
+        path = tmp_path_factory.mktemp(clang) / f"{name}.bpf.o"
+        build_bpf.compile_object(build_bpf.FOLDER / f"{name}.c", path, clang=clang)
         command = [program, "-d", "-r", "--no-show-raw-insn", path]
         return functions(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     return read
 
 
+@pytest.mark.parametrize("clang", ["clang", *CLANGS])
 @pytest.mark.parametrize(("program", "root"), ROOTS)
-def test_no_chain_of_calls_needs_more_than_there_is(disassemble, program, root):
-    total, chain = deepest(root, *disassemble(program))
+def test_no_chain_of_calls_needs_more_than_there_is(disassemble, clang, program, root):
+    if not shutil.which(clang):
+        pytest.skip("no clang: tools/setup installs it")
+    total, chain = deepest(root, *disassemble(clang, program))
     assert total > FRAME, "or nothing was read"
     assert total <= LIMIT, " > ".join(chain)
     assert len(chain) <= CALLS
