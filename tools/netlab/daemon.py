@@ -71,8 +71,12 @@ class Daemon:
     @property
     def program(self) -> tuple[str, ...]:
         """How ``l4lb`` is called on the host to be about this daemon."""
-        mounts = () if self._holder is None else ("nsenter", f"--mount=/proc/{self._holder}/ns/mnt")
-        return (*mounts, str(L4LB), "--config", str(self.config), "--socket", str(self.socket))
+        words = str(L4LB), "--config", str(self.config), "--socket", str(self.socket)
+        if self._holder is None:
+            return words
+        holder = f"/proc/{self._holder}"
+        # Its root as well: in a chroot that is not the one of the mounts.
+        return "nsenter", f"--mount={holder}/ns/mnt", f"--root={holder}/root", f"--wd={holder}/cwd", *words
 
     @property
     def pins(self) -> Path:

@@ -60,15 +60,14 @@ def deepest(name, depths, calls):
 
 @pytest.fixture(scope="module")
 def disassemble(tmp_path_factory):
-    program = next(filter(None, map(shutil.which, ("llvm-objdump", "llvm-objdump-14"))), None)
-    if program is None:
-        pytest.skip("needs llvm-objdump, of the package llvm")
+    if not shutil.which("llvm-objdump"):
+        pytest.skip("no llvm-objdump: tools/setup installs it")
 
     @functools.cache
     def read(clang, name):
         path = tmp_path_factory.mktemp(clang) / f"{name}.bpf.o"
         build_bpf.compile_object(build_bpf.FOLDER / f"{name}.c", path, clang=clang)
-        command = [program, "-d", "-r", "--no-show-raw-insn", path]
+        command = ["llvm-objdump", "-d", "-r", "--no-show-raw-insn", path]
         return functions(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     return read
