@@ -91,7 +91,7 @@ def test_adaptive_leaves_one_that_stalls_and_takes_it_back(lab, daemon):
 
         # Its turn comes, though not at once if its last answers were slow by chance.
         wait_for("requests waiting at web1", waits_at_web1_after_one_more, 20.0)
-        wait_for("its costs to rise", is_dear_after_one_more, 20.0)
+        wait_for("its costs to rise", is_dear_after_one_more, 5.0)
         before = listed(daemon, "connections_total", "adaptive")["web1"]
         assert "web1" not in answers(lab, VIP, 30, port=8001)
         assert listed(daemon, "connections_total", "adaptive")["web1"] == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,14 @@ from tests.unit.control.harness import (
     WEB1_PATH,
     with_daemon,
 )
+
+# Whose limit is met first, JSON's or that of the config which is written, and the words of RFC 9110.
+DEEP = (
+    "{config}: nested too deeply"
+    if sys.version_info >= (3, 12)
+    else "cannot add the service: nested too deeply"
+)
+TOO_LARGE = "Content Too Large" if sys.version_info >= (3, 13) else "Request Entity Too Large"
 
 
 def test_the_docstring_lists_every_route(tmp_path):
@@ -134,14 +143,10 @@ def test_refusals(tmp_path, method, path, body, status, line):
         (
             b'{"service": {"name": "x", "a": %b}}' % (b"[" * 900 + b"]" * 900),
             b"",
-            "cannot add the service: nested too deeply|{config}: nested too deeply",
+            DEEP,
         ),
         (b"not gzip", b"Content-Encoding: gzip\r\n", "the body is not encoded as its headers say"),
-        (
-            b"x" * 2_000_000,
-            b"",
-            "POST /v1/services: Request Entity Too Large|POST /v1/services: Content Too Large",
-        ),
+        (b"x" * 2_000_000, b"", f"POST /v1/services: {TOO_LARGE}"),
     ],
     ids=["cut short", "bytes", "deep", "deep in a service", "not gzip", "huge"],
 )
@@ -151,10 +156,7 @@ def test_a_body_that_is_no_request(tmp_path, caplog, body, header, line):
     async def scenario(l4lb):
         head, _, answer = (await said_to(l4lb, request % (header, len(body), body))).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 4")
-        # From Python 3.13 on two are the second one.
-        assert json.loads(answer) in [
-            {"errors": [each.format(config=l4lb.config)]} for each in line.split("|")
-        ]
+        assert json.loads(answer) == {"errors": [line.format(config=l4lb.config)]}
 
     with_daemon(tmp_path, scenario)
     assert "Traceback" not in caplog.text

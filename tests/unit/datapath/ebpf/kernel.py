@@ -1,6 +1,7 @@
 """Programs and maps in the kernel, for tests that look into them."""
 
 import contextlib
+import functools
 import os
 import shutil
 import subprocess
@@ -94,6 +95,19 @@ def bpf_possible():
     """Skip where there is no eBPF, and say why."""
     if reason := why_not():
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory):
+    """``compiled(clang, name)``: the object of a program as that compiler makes it, made once."""
+
+    @functools.cache
+    def compile_by(clang, name):
+        target = tmp_path_factory.mktemp(clang) / f"{name}.bpf.o"
+        build_bpf.compile_object(build_bpf.FOLDER / f"{name}.c", target, clang=clang)
+        return target
+
+    return compile_by
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ int renew(struct __sk_buff *ctx)
 	return begin(0, 1);
 }
 
-/* Another connection comes to be displaced, which is counted in the same word. */
+/* Other connections come to be displaced, which is counted in the same word. */
 SEC("tc")
 int displace(struct __sk_buff *ctx)
 {
@@ -50,7 +50,7 @@ int displace(struct __sk_buff *ctx)
 	struct connection *c = bpf_map_lookup_elem(&awaiting, &zero);
 
 	(void)ctx;
-	if (c)
+	for (int i = 0; i < 4 && c; i++)
 		__sync_fetch_and_add((__u32 *)&c->state, ONE_DISPLACED);
 	return 0;
 }

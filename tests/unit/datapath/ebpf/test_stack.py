@@ -10,7 +10,6 @@ from collections import defaultdict
 
 import pytest
 
-import build_bpf
 from tests.unit.datapath.ebpf.kernel import CLANGS
 
 ROOTS = [
@@ -59,15 +58,13 @@ def deepest(name, depths, calls):
 
 
 @pytest.fixture(scope="module")
-def disassemble(tmp_path_factory):
+def disassemble(compiled):
     if not shutil.which("llvm-objdump"):
         pytest.skip("no llvm-objdump: tools/setup installs it")
 
     @functools.cache
     def read(clang, name):
-        path = tmp_path_factory.mktemp(clang) / f"{name}.bpf.o"
-        build_bpf.compile_object(build_bpf.FOLDER / f"{name}.c", path, clang=clang)
-        command = ["llvm-objdump", "-d", "-r", "--no-show-raw-insn", path]
+        command = ["llvm-objdump", "-d", "-r", "--no-show-raw-insn", compiled(clang, name)]
         return functions(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     return read
